@@ -1,0 +1,66 @@
+"""The compiler driver: one request in, one result out; composes passes, runtimes and optimizer.
+
+The functions here run in the caller's process and do no more than supervise: the work is done in
+a sandboxed child, so that no model file can end or exhaust the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from burnish.driver.request import Request, Result, validate
+from burnish.optimizer import artifact, sandbox
+
+__all__ = ["Progress", "Request", "Result", "bench", "compare", "inspect", "optimize", "run"]
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+def optimize(request: Request, progress: Progress | None = None) -> Result:
+    """Compile in a sandboxed child; see `Request`.
+
+    Raises:
+        BurnishError: see the tree in `optimizer.errors`.
+    """
+    validate(request)
+    # A compilation that is killed cannot tidy up: its staging folder is ours.
+    with artifact.staging(request.target) as folder:
+        argument = asdict(request) | {"staging": str(folder)}
+        report = _supervised(
+            "burnish.driver.compilation:compile_model", argument, request, progress
+        )
+    return Result(report, None if request.dry_run else Path(report["output"]["path"]))
+
+
+def inspect(request: Request) -> dict[str, Any]:
+    """What the model is, and what would be done, as data."""
+    return _supervised("burnish.driver.inspection:inspect_model", asdict(request), request, None)
+
+
+def compare(request: Request, other: str) -> dict[str, Any]:
+    """Numerical comparison of two models on the same feeds, as data."""
+    argument = asdict(request) | {"other": other}
+    return _supervised("burnish.driver.inspection:compare_models", argument, request, None)
+
+
+def bench(request: Request, others: list[str], progress: Progress | None = None) -> dict[str, Any]:
+    """Paired timing of models in stock sessions, the first the baseline, as data."""
+    argument = asdict(request) | {"others": others}
+    return _supervised("burnish.driver.inspection:bench_models", argument, request, progress)
+
+
+def run(request: Request) -> dict[str, Any]:
+    """Run a model on data or made-up inputs; what came out, as data."""
+    return _supervised("burnish.driver.inspection:run_model", asdict(request), request, None)
+
+
+def _supervised(
+    target: str, argument: dict[str, Any], request: Request, progress: Progress | None
+) -> dict[str, Any]:
+    with sandbox.Worker(target, argument, request.limits, progress) as worker:
+        report = worker.result()
+        report.setdefault("memory", {})["compile_peak_rss_bytes"] = worker.peak_memory
+    return report

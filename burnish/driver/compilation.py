@@ -1,0 +1,344 @@
+"""One compilation, inside its sandboxed child: passes, check, time, publish, report."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from burnish import __version__
+from burnish.driver import budget
+from burnish.driver.plan import passes_for
+from burnish.driver.request import Request, request_from
+from burnish.driver.workbench import Emit, Reference, Workbench, open_model, threads
+from burnish.optimizer import artifact, pipeline, report, tuner
+from burnish.optimizer.analysis import shapes
+from burnish.optimizer.analysis.costs import matrix_flops
+from burnish.optimizer.contract import Context, Outcome, Pass
+from burnish.optimizer.errors import BurnishError
+from burnish.optimizer.fidelity import Fidelity, fidelity
+from burnish.optimizer.measure import Entrant, Timing
+from burnish.optimizer.model import digest_file, weight_bytes
+from burnish.optimizer.pipeline import Compiled, Step
+from burnish.optimizer.signature import Signature
+from burnish.optimizer.verify import Checker, Job
+from burnish.runtimes import onnxruntime as ort
+
+TIMING_SECONDS = 10.0
+"""Time given to the comparison of the artifact with the input."""
+
+TIMING_FLOPS = 4e11
+"""Work of one run past which the whole model is not timed (about 2 s on two cores)."""
+
+TIMING_BYTES = 2_000_000_000
+"""Weights past which the whole model is not timed: loading it would take most of the run."""
+
+
+@dataclass
+class Candidate:
+    """A compiled model on its way out.
+
+    Attributes:
+        files: where it is staged.
+        fidelity: against the original; None where not checked.
+        timing: against the original; None where not measured.
+    """
+
+    compiled: Compiled
+    files: tuple[Path, ...]
+    fidelity: Fidelity | None = None
+    timing: Timing | None = None
+
+
+def compile_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Do what the request (as a dict) asks; the report, JSON schema 1."""
+    request = request_from(argument)
+    folder = Path(argument["staging"])
+    with open_model(request, emit, folder) as bench:
+        return _Compilation(bench, folder).run()
+
+
+class _Compilation:
+    """The steps of one compilation, in order."""
+
+    def __init__(self, bench: Workbench, folder: Path) -> None:
+        self.bench = bench
+        self.request: Request = bench.request
+        self.folder = folder
+        self.original = bench.loaded.model
+        self.reference: Reference | None = None
+        self._staged = 0
+
+    def run(self) -> dict[str, Any]:
+        bench, request = self.bench, self.request
+        bench.emit({"stage": "checking the input"})
+        bench.accept()
+        if request.check and bench.fits():
+            self.reference = bench.run_original()
+        elif request.check:
+            bench.warnings.append(
+                "the model is too large for the memory limit to be run: passes are checked for "
+                "legality, their numbers are not"
+            )
+        with bench.contest() as contest:
+            record = Path(request.tuning) if request.tuning else tuner.default_record()
+            chooser = tuner.Tuner(
+                contest if request.measure else None,
+                bench.executor,
+                record if request.measure or request.tuning else None,
+                self._machine(),
+                replay=request.tuning is not None,
+            )
+            compiled = self._compile(passes_for(request), chooser)
+            chooser.close()
+            candidate = self._within_budget(compiled, chooser)
+        candidate = self._not_slower(candidate)
+        return self._finish(candidate)
+
+    def _machine(self) -> str:
+        name, _ = tuner.processor()
+        version = ort.versions().get("onnxruntime-gpu") or ort.versions().get("onnxruntime")
+        return f"{name}, {threads(self.request)} threads, {self.request.provider}, {version}"
+
+    def _context(self, chooser: tuner.Tuner) -> Context:
+        sizes = self.bench.sizes()
+        return Context(
+            provider=self.request.provider,
+            limits=self.bench.limits,
+            sizes=sizes,
+            choose=chooser,
+            processor_flags=tuner.processor()[1],
+            shapes=shapes.infer(self.original, sizes),
+        )
+
+    def _compile(
+        self,
+        passes: Sequence[Pass],
+        chooser: tuner.Tuner,
+        start: ir.Model | None = None,
+        *,
+        trusted: bool = False,
+    ) -> Compiled:
+        feeds = self.reference.folders if self.reference else []
+        unchecked = trusted or not self.request.check
+        check = None if unchecked else Checker(self.bench.executor, feeds).check
+
+        def progress(name: str) -> None:
+            self.bench.emit({"stage": name})
+
+        model = self.original if start is None else start
+        return pipeline.run(model, passes, self._context(chooser), check, progress)
+
+    def _stage(self, compiled: Compiled) -> Candidate:
+        self.bench.emit({"stage": "writing"})
+        self._staged += 1
+        folder = self.folder / f"candidate-{self._staged}"
+        target = self.request.target
+        if compiled.model is self.original:
+            return Candidate(compiled, self.bench.loaded.files)
+        external = self.bench.loaded.external
+        return Candidate(
+            compiled, artifact.stage(compiled.model, folder, target, external=external)
+        )
+
+    def _judge(self, candidate: Candidate) -> Candidate:
+        """Run the staged model as the user will, and compare with the original."""
+        if self.reference is None:
+            return candidate
+        self.bench.emit({"stage": "comparing with the input"})
+        results = self.bench.executor.folder()
+        feeds = [[folder] for folder in self.reference.folders]
+        job = Job(candidate.files[0], feeds, results, optimize=True)
+        outcome = self.bench.executor.run([job])[0]
+        if outcome["error"] or outcome["failed"]:
+            reason = outcome["error"] or next(iter(outcome["failed"].values()))
+            raise BurnishError(f"internal error: the optimized model does not run: {reason}")
+        outputs = [self.bench.executor.read(results / str(i)) for i in range(len(feeds))]
+        shutil.rmtree(results)
+        candidate.fidelity = fidelity(
+            self.reference.outputs,
+            outputs,
+            self.bench.distributions(),
+            made_up=self.request.data is None,
+        )
+        return candidate
+
+    def _within_budget(self, compiled: Compiled, chooser: tuner.Tuner) -> Candidate:
+        """The first of ever gentler compilations whose loss stays within the budget."""
+        candidate = self._judge(self._stage(compiled))
+        if candidate.fidelity is None or candidate.fidelity.drop <= self.request.max_drop:
+            return candidate
+        spent = candidate.fidelity.drop
+        index = next((i for i, step in enumerate(compiled.steps) if pipeline.lossy(step)), None)
+        if index is not None:
+            for keep in self._gentler(compiled, index, spent, chooser):
+                candidate = self._judge(self._stage(self._again(compiled, index, keep, chooser)))
+                assert candidate.fidelity is not None
+                if candidate.fidelity.drop <= self.request.max_drop:
+                    self.bench.warnings.append(
+                        f"int8 everywhere loses {spent:.3g} where the budget is "
+                        f"{self.request.max_drop:g}: {len(keep)} places stay in float32"
+                    )
+                    return candidate
+        reason = f"it loses {spent:.3g} where the budget is {self.request.max_drop:g}"
+        return self._judge(self._stage(_without_lossy(compiled, reason)))
+
+    def _gentler(
+        self, compiled: Compiled, index: int, spent: float, chooser: tuner.Tuner
+    ) -> Iterator[tuple[str, ...]]:
+        """Ever larger sets of places to leave in float; see `budget.ladder`."""
+        places = budget.places(compiled.snapshots[index], compiled.steps[index].errors)
+
+        def gain(label: str, keep: tuple[str, ...]) -> float:
+            self.bench.emit({"stage": f"what {label} costs"})
+            trial = self._again(compiled, index, keep, chooser, trusted=True)
+            judged = self._judge(self._stage(trial)).fidelity
+            return spent - judged.drop if judged else 0.0
+
+        by_kind = {kind: gain(kind, names) for kind, names in budget.kinds(places).items()}
+        order = budget.rank(places, by_kind)
+        first = [place for place in places if order and place.kind == order[0]]
+        by_place = {
+            place.name: gain(place.name, (place.name,)) for place in first[: budget.MOST_ALONE]
+        }
+        return budget.ladder(places, order, by_place)
+
+    def _again(
+        self,
+        compiled: Compiled,
+        index: int,
+        keep: tuple[str, ...],
+        chooser: tuner.Tuner,
+        *,
+        trusted: bool = False,
+    ) -> Compiled:
+        """The compilation with its passes from `index` on run anew, `keep` left in float32."""
+        later = passes_for(self.request, keep)[index:]
+        tail = self._compile(later, chooser, compiled.snapshots[index], trusted=trusted)
+        return Compiled(
+            tail.model,
+            compiled.steps[:index] + tail.steps,
+            compiled.snapshots[:index] + tail.snapshots,
+        )
+
+    def _not_slower(self, candidate: Candidate) -> Candidate:
+        """Time the artifact in stock sessions; where it loses, go back to what does not."""
+        reason = self._why_not_timed()
+        if reason or not self.request.measure:
+            if reason and self.request.measure:
+                self.bench.warnings.append(f"the whole model was not timed: {reason}")
+            return candidate
+        while candidate.compiled.model is not self.original:
+            candidate.timing = self._time(candidate)
+            if candidate.timing.high >= 1.0:
+                return candidate
+            reason = f"the model is slower with it ({candidate.timing.speedup:.2f} times)"
+            milder = _without_lossy(candidate.compiled, reason)
+            if milder.model is candidate.compiled.model:
+                milder = _unchanged(candidate.compiled, self.original, reason)
+            candidate = self._judge(self._stage(milder))
+        return candidate
+
+    def _why_not_timed(self) -> str:
+        size = weight_bytes(self.original)
+        if size > TIMING_BYTES or not self.bench.fits():
+            return f"it has {size / 1e9:.1f} GB of weights; `optimize bench` does it"
+        sizes = self.bench.sizes()
+        flops = sum(matrix_flops(self.original, shapes.infer(self.original, sizes)).values())
+        if flops > TIMING_FLOPS:
+            return f"one run is {flops / 1e9:.0f} GFLOP; `optimize bench` does it"
+        return ""
+
+    def _time(self, candidate: Candidate) -> Timing:
+        self.bench.emit({"stage": "timing"})
+        feed = self.bench.executor.store([self.bench.timing_feed()])[0]
+        entrants = {
+            "input": Entrant(self.bench.loaded.path.absolute(), feed),
+            "artifact": Entrant(candidate.files[0].absolute(), feed),
+        }
+        with self.bench.contest() as contest:
+            return contest.compare(entrants, TIMING_SECONDS)["artifact"]
+
+    def _finish(self, candidate: Candidate) -> dict[str, Any]:
+        request, loaded = self.request, self.bench.loaded
+        model = candidate.compiled.model
+        if Signature.of(self.original).difference(Signature.of(model)):
+            raise BurnishError("internal error: the signature changed")
+        target = request.target
+        name, _ = tuner.processor()
+        result: dict[str, Any] = {
+            "schema": report.SCHEMA,
+            "input": report.file_facts(loaded.files, self.original, loaded.sha256),
+            "target": report.target_facts(
+                request.provider, name, threads(request), ort.versions(), model
+            ),
+            "signature": Signature.of(self.original).as_json(),
+            "passes": [step.as_json() for step in candidate.compiled.steps],
+            "recovered": {},
+            "fidelity": self._fidelity_facts(candidate),
+            "latency": self._latency_facts(candidate),
+            "memory": {"weights_bytes": weight_bytes(model)},
+            "warnings": self.bench.warnings,
+        }
+        if request.dry_run:
+            sizes = sum(file.stat().st_size for file in candidate.files)
+            result["output"] = {"path": str(target), "bytes": sizes, "written": False}
+            return result
+        self.bench.emit({"stage": "publishing"})
+        files = self._publish(candidate, report.digest(result, __version__))
+        result["output"] = report.file_facts(files, model, digest_file(*files)) | {"written": True}
+        return result
+
+    def _publish(self, candidate: Candidate, digest: dict[str, Any]) -> tuple[Path, ...]:
+        if candidate.compiled.model is self.original:
+            candidate.files = artifact.stage(
+                self.original,
+                self.folder / "unchanged",
+                self.request.target,
+                external=self.bench.loaded.external,
+            )
+        return artifact.publish(candidate.files, self.request.target, digest)
+
+    def _fidelity_facts(self, candidate: Candidate) -> dict[str, Any] | None:
+        if candidate.fidelity is None or self.reference is None:
+            return None
+        feeds = self.reference.description
+        return report.fidelity_facts(candidate.fidelity, feeds, len(self.reference.folders))
+
+    def _latency_facts(self, candidate: Candidate) -> dict[str, Any] | None:
+        if candidate.timing is None:
+            return None
+        feed = self.bench.timing_feed()
+        facts = report.latency_facts(candidate.timing, self.bench.sizes())
+        return facts | {"inputs": {name: list(array.shape) for name, array in feed.items()}}
+
+
+def _without_lossy(compiled: Compiled, reason: str) -> Compiled:
+    """The compilation as it was before its first lossy step."""
+    for index, step in enumerate(compiled.steps):
+        if pipeline.lossy(step):
+            return _undo(compiled, index, compiled.snapshots[index], reason)
+    return compiled
+
+
+def _unchanged(compiled: Compiled, original: ir.Model, reason: str) -> Compiled:
+    """The compilation with every step taken back."""
+    return _undo(compiled, 0, original, reason)
+
+
+def _undo(compiled: Compiled, index: int, model: ir.Model, reason: str) -> Compiled:
+    steps = [
+        replace(step, status="rejected", reason=reason, outcome=_no_rewrites(step))
+        if position >= index and step.status == "kept"
+        else step
+        for position, step in enumerate(compiled.steps)
+    ]
+    return Compiled(model, tuple(steps), compiled.snapshots)
+
+
+def _no_rewrites(step: Step) -> Outcome:
+    return replace(step.outcome, rewrites=0)

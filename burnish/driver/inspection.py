@@ -1,0 +1,186 @@
+"""Jobs that write no artifact, inside their sandboxed child: inspect, compare, bench, run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from burnish.driver.plan import passes_for
+from burnish.driver.request import request_from
+from burnish.driver.workbench import Emit, open_model, threads
+from burnish.optimizer import report, tuner
+from burnish.optimizer.analysis import shapes
+from burnish.optimizer.analysis.costs import matrix_flops
+from burnish.optimizer.analysis.products import find_products
+from burnish.optimizer.contract import Array
+from burnish.optimizer.errors import UnsupportedModel, UsageError
+from burnish.optimizer.fidelity import fidelity
+from burnish.optimizer.measure import Entrant
+from burnish.optimizer.model import initializers, load, weight_bytes
+from burnish.optimizer.signature import Signature
+from burnish.optimizer.verify import Job
+
+BENCH_SECONDS = 15.0
+"""Time given to the comparison of each model with the first."""
+
+
+def inspect_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """What the model is: ports, operators, weights, products, work and memory of a run."""
+    request = replace(request_from(argument), check=False, measure=False)
+    with open_model(request, emit) as bench:
+        bench.accept()
+        model, loaded = bench.loaded.model, bench.loaded
+        sizes = bench.sizes()
+        flops = matrix_flops(model, shapes.infer(model, sizes))
+        products, refusals = find_products(model)
+        return {
+            "schema": report.SCHEMA,
+            # No digest: reading every weight would take most of the time.
+            "input": report.file_facts(loaded.files, model),
+            "producer": " ".join(filter(None, (model.producer_name, model.producer_version))),
+            "least_onnxruntime": report.least_runtime(model),
+            "signature": Signature.of(model).as_json(),
+            "roles": {slot.port.name: slot.role.value for slot in bench.slots},
+            "operators": _operators(model),
+            "weights": _weights(model),
+            "products": {
+                "count": len(products),
+                "parameters": sum(product.k * product.n for product in products),
+                "left": [asdict(item) for item in refusals],
+            },
+            "flops": {"shape": sizes, "total": sum(flops.values()), "by_operator": flops},
+            "memory": {"weights_bytes": weight_bytes(model)},
+            "passes": [item.name for item in passes_for(replace(request, int8=True))],
+        }
+
+
+def _operators(model: ir.Model) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+        counts[name] = counts.get(name, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _weights(model: ir.Model) -> dict[str, Any]:
+    types: dict[str, dict[str, int]] = {}
+    for value in initializers(model):
+        tensor = value.const_value
+        assert tensor is not None
+        entry = types.setdefault(tensor.dtype.name, {"tensors": 0, "elements": 0, "bytes": 0})
+        entry["tensors"] += 1
+        entry["elements"] += tensor.size
+        entry["bytes"] += tensor.nbytes
+    return {"parameters": sum(item["elements"] for item in types.values()), "types": types}
+
+
+def compare_models(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Run both models on the same feeds (stock sessions) and compare their outputs."""
+    request = request_from(argument)
+    other = load(Path(argument["other"]))
+    with open_model(request, emit) as bench:
+        mine, theirs = Signature.of(bench.loaded.model), Signature.of(other.model)
+        difference = replace(mine, metadata=()).difference(replace(theirs, metadata=()))
+        bench.accept()
+        reference = bench.run_original()
+        results = bench.executor.folder()
+        feeds = [[folder] for folder in reference.folders]
+        outcome = bench.executor.run([Job(other.path, feeds, results, optimize=True)])[0]
+        if outcome["error"] or outcome["failed"]:
+            reason = outcome["error"] or next(iter(outcome["failed"].values()))
+            raise UnsupportedModel(f"{other.path.name}: {reason}")
+        outputs = [bench.executor.read(results / str(index)) for index in range(len(feeds))]
+        common = [name for name in reference.outputs[0] if name in outputs[0]]
+        if not common:
+            raise UsageError("the models have no output in common")
+        found = fidelity(
+            [{name: item[name] for name in common} for item in reference.outputs],
+            outputs,
+            bench.distributions(),
+            made_up=request.data is None,
+        )
+        return {
+            "schema": report.SCHEMA,
+            "input": report.file_facts(bench.loaded.files, bench.loaded.model, bench.loaded.sha256),
+            "output": report.file_facts(other.files, other.model, other.sha256),
+            "signature": {"difference": difference},
+            "fidelity": report.fidelity_facts(found, reference.description, len(feeds)),
+            "warnings": bench.warnings,
+        }
+
+
+def bench_models(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Time models in stock sessions, each against the first, in alternation."""
+    request = request_from(argument)
+    with open_model(request, emit) as bench:
+        sizes, shape = bench.sizes(), bench.timing_feed()
+        feed = bench.executor.store([shape])[0]
+        paths = [bench.loaded.path, *(Path(item) for item in argument["others"])]
+        for path in paths[1:]:
+            load(path)
+        name, _ = tuner.processor()
+        rows = []
+        with bench.contest() as contest:
+            for index, path in enumerate(paths[1:] or paths):
+                emit({"stage": f"timing {path.name}"})
+                entrants = {
+                    "baseline": Entrant(paths[0].absolute(), feed),
+                    f"candidate {index}": Entrant(path.absolute(), feed),
+                }
+                timing = contest.compare(entrants, BENCH_SECONDS)[f"candidate {index}"]
+                rows.append({"path": str(path), **report.latency_facts(timing, sizes)})
+        return {
+            "schema": report.SCHEMA,
+            "input": {"path": str(paths[0])},
+            "target": {"provider": request.provider, "device": name, "threads": threads(request)},
+            "inputs": {name: list(array.shape) for name, array in shape.items()},
+            "latency": rows,
+        }
+
+
+def run_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Run a model on the user's data, or on one made-up feed; facts about each output."""
+    request = request_from(argument)
+    with open_model(request, emit) as bench:
+        feeds, description = bench.candidates()
+        if not request.data:
+            feeds = [bench.timing_feed()]
+        folders = bench.executor.store(feeds)
+        results = bench.executor.folder()
+        job = Job(bench.loaded.path, [[folder] for folder in folders], results, optimize=True)
+        outcome = bench.executor.run([job])[0]
+        if outcome["error"] or outcome["failed"]:
+            raise UnsupportedModel(outcome["error"] or next(iter(outcome["failed"].values())))
+        runs = []
+        for index, feed in enumerate(feeds):
+            outputs = bench.executor.read(results / str(index))
+            runs.append(
+                {
+                    "inputs": {name: _facts(array) for name, array in feed.items()},
+                    "outputs": {name: _facts(array) for name, array in outputs.items()},
+                }
+            )
+            if request.output:
+                np.savez(_numbered(Path(request.output), index, len(feeds)), **outputs)  # type: ignore[arg-type]
+        return {"schema": report.SCHEMA, "feeds": description, "runs": runs}
+
+
+def _numbered(path: Path, index: int, count: int) -> Path:
+    return path if count == 1 else path.with_name(f"{path.stem}.{index}{path.suffix}")
+
+
+def _facts(array: Array) -> dict[str, Any]:
+    facts: dict[str, Any] = {"dtype": str(array.dtype), "shape": list(array.shape)}
+    if array.size and array.dtype.kind in "fiub":
+        numbers = array.astype(np.float64)
+        facts |= {
+            "min": float(numbers.min()),
+            "mean": float(numbers.mean()),
+            "max": float(numbers.max()),
+            "finite": bool(np.isfinite(numbers).all()),
+        }
+    return facts

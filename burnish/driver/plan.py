@@ -1,0 +1,31 @@
+"""Which passes a request runs, in order."""
+
+from __future__ import annotations
+
+from burnish.driver.request import Request
+from burnish.optimizer.contract import Kind, Pass
+from burnish.passes import registry
+from burnish.passes.compress.int8.dynamic import DynamicInt8
+
+LEVELS = {Kind.EXACT: 1, Kind.ROUNDING: 2, Kind.LOSSY: 2}
+"""Least -O level by the kind of promise."""
+
+
+def passes_for(request: Request, keep: tuple[str, ...] = ()) -> list[Pass]:
+    """The passes of the request's level and precision.
+
+    -O0 runs none, -O1 those that promise exactness, -O2 and -O3 also those that round. Lossy
+    passes run where the request asks for them.
+
+    Args:
+        request: what the user asks for.
+        keep: outputs of products that stay in float32.
+    """
+    chosen: list[Pass] = []
+    for kind in registry():
+        if kind is DynamicInt8:
+            if request.int8:
+                chosen.append(DynamicInt8(embeddings=not request.keep_embeddings, keep=keep))
+        elif request.level >= LEVELS[kind.promise.kind]:
+            chosen.append(kind())
+    return chosen

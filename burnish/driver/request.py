@@ -1,0 +1,114 @@
+"""What goes into a compilation and what comes out: Request and Result."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from burnish.optimizer import sandbox
+from burnish.optimizer.errors import UsageError
+from burnish.optimizer.sandbox import Limits
+
+WALL_SECONDS = 4 * 3600.0
+"""Time limit of a compilation where the user sets none."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for; see DESIGN's command line for the meaning of each option.
+
+    Attributes:
+        model: path of the input.
+        output: path of the artifact; None for the default beside the input.
+        level: 0 to 3, as `-O`.
+        shape: sizes of symbolic dimensions for tuning and timing.
+        memory_limit, time_limit: bytes and seconds, for the whole tree of processes.
+    """
+
+    model: str
+    output: str | None = None
+    int8: bool = False
+    keep_embeddings: bool = False
+    level: int = 2
+    provider: str = "cpu"
+    data: str | None = None
+    tokenizer: str | None = None
+    max_drop: float = 0.01
+    speedup: float | None = None
+    shape: Mapping[str, int] = field(default_factory=dict)
+    threads: int = 0
+    seed: int = 0
+    memory_limit: int | None = None
+    time_limit: float | None = None
+    tuning: str | None = None
+    check: bool = True
+    measure: bool = True
+    dry_run: bool = False
+    force: bool = False
+
+    @property
+    def target(self) -> Path:
+        """Where the artifact goes."""
+        if self.output:
+            return Path(self.output)
+        source = Path(self.model)
+        kind = "int8" if self.int8 else "opt"
+        return source.with_name(f"{source.name.removesuffix('.onnx')}.{kind}.onnx")
+
+    @property
+    def limits(self) -> Limits:
+        """Limits of the compilation's tree of processes."""
+        memory = self.memory_limit or sandbox.default_memory()
+        return Limits(memory, self.time_limit or WALL_SECONDS)
+
+
+@dataclass
+class Result:
+    """What came of a request.
+
+    Attributes:
+        report: JSON schema 1.
+        path: the artifact; None after a dry run.
+    """
+
+    report: dict[str, Any]
+    path: Path | None
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Copy the artifact (and its data files) to `path`; returns that."""
+        if self.path is None:
+            raise UsageError("a dry run has no artifact to save")
+        target = Path(path)
+        for name in self.report["output"]["files"][1:]:
+            shutil.copy2(self.path.parent / name, target.parent / name)
+        return Path(shutil.copy2(self.path, target))
+
+
+def request_from(argument: Mapping[str, Any]) -> Request:
+    """The request that crossed the process boundary."""
+    names = {option.name for option in fields(Request)}
+    return Request(**{key: value for key, value in argument.items() if key in names})
+
+
+def validate(request: Request) -> None:
+    """Raise where options contradict each other, before any work is done."""
+    if request.int8 and request.provider != "cpu":
+        raise UsageError(
+            f"int8 for {request.provider} is refused: its kernels run integer products slower "
+            "than float16, or on the CPU",
+            hint=f"--provider {request.provider} without --int8",
+        )
+    if not Path(request.model).name:
+        raise UsageError("no model is named")
+    source, target = Path(request.model), request.target
+    # os.path: names that no file can have are absent, not an error.
+    if os.path.exists(source) and os.path.exists(target) and os.path.samefile(source, target):
+        raise UsageError("the output would overwrite the input", hint="another -o")
+    if not target.parent.is_dir():
+        raise UsageError(f"folder {target.parent} does not exist", hint="creating it")
+    if target.is_dir():
+        raise UsageError(f"the output {target} is a folder", hint="-o FILE.onnx")

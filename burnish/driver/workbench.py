@@ -1,0 +1,197 @@
+"""What every job on a model needs: the model, a scratch space, feeds that it accepts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from burnish.driver.request import Request
+from burnish.optimizer import feeds, sandbox, user_data
+from burnish.optimizer.analysis.shapes import symbols
+from burnish.optimizer.contract import Array, Feeds
+from burnish.optimizer.errors import UnsupportedModel, UsageError
+from burnish.optimizer.fidelity import is_distribution
+from burnish.optimizer.measure import Contest
+from burnish.optimizer.model import Loaded, load, weight_bytes, without_weights
+from burnish.optimizer.verify import STRUCTURE_ABOVE, Executor, Job
+from burnish.runtimes import onnxruntime as ort
+
+Emit = Callable[[dict[str, Any]], None]
+
+EXECUTE = "burnish.runtimes.onnxruntime:execute"
+STOPWATCH = "burnish.runtimes.onnxruntime:stopwatch"
+
+WHOLE_MODEL_FACTOR = 4
+"""Memory to run a model, in multiples of its weights: loaded, prepacked, and as a message."""
+
+
+@dataclass
+class Workbench:
+    """A model laid out for work.
+
+    Attributes:
+        loaded: the model and what its file was.
+        slots: its inputs with their roles; empty where values cannot be made up for them.
+        warnings: what the report should say besides.
+    """
+
+    request: Request
+    loaded: Loaded
+    executor: Executor
+    emit: Emit
+    slots: list[feeds.Slot]
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def limits(self) -> sandbox.Limits:
+        """Limits for children of this process."""
+        return self.request.limits
+
+    def accept(self) -> None:
+        """Raise UnsupportedModel where ONNX Runtime does not accept the graph."""
+        light = without_weights(self.loaded.model, above=STRUCTURE_ABOVE)
+        folder = self.executor.folder()
+        path = folder / "light.onnx"
+        path.write_bytes(light.SerializeToString())
+        report = self.executor.run([Job(path, [], folder)])[0]
+        if report["error"]:
+            raise UnsupportedModel(report["error"].removeprefix("error: "))
+
+    def fits(self) -> bool:
+        """Whether running the whole model stays within the memory limit."""
+        return weight_bytes(self.loaded.model) * WHOLE_MODEL_FACTOR < self.limits.memory
+
+    def candidates(self) -> tuple[list[Feeds], str]:
+        """Feeds to try, and what the report calls them."""
+        if self.request.data:
+            tokenizer = Path(self.request.tokenizer or self.loaded.path.parent)
+            data = Path(self.request.data)
+            return user_data.read(data, self.slots, tokenizer), f"on {data.name}"
+        trials = feeds.trials(self.slots, self.request.seed)
+        return [feed for _, feed in trials], "on made-up inputs"
+
+    def run_original(self) -> Reference:
+        """Run the input model, ONNX Runtime's optimizations off, on feeds that it accepts.
+
+        Raises:
+            UnsupportedModel: where it accepts none of them.
+        """
+        tried, description = self.candidates()
+        folders = self.executor.store(tried)
+        first, again = self.executor.folder(), self.executor.folder()
+        jobs = [
+            Job(self.loaded.path, [[folder] for folder in folders], first),
+            Job(self.loaded.path, [[folder] for folder in folders], again),
+        ]
+        reports = self.executor.run(jobs)
+        if reports[0]["error"]:
+            raise UnsupportedModel(reports[0]["error"])
+        failed = {int(index): reason for index, reason in reports[0]["failed"].items()}
+        if len(failed) == len(folders):
+            hint = "--data FILE, or --no-check --no-measure"
+            raise UnsupportedModel(f"it runs on no input that was tried: {failed[0]}", hint=hint)
+        if self.request.data and failed:
+            index = min(failed)
+            raise UsageError(f"the model does not run on feed {index} of the data: {failed[index]}")
+        usable = [index for index in range(len(folders)) if index not in failed]
+        outputs = [self.executor.read(first / str(index)) for index in usable]
+        twice = [self.executor.read(again / str(index)) for index in usable]
+        if not _same(outputs, twice):
+            self.warnings.append("the input model gives different outputs for the same input")
+        return Reference([folders[index] for index in usable], outputs, description)
+
+    def sizes(self) -> dict[str, int]:
+        """A size for every symbolic dimension, the user's first; batch and sequence always."""
+        chosen = self._chosen_sizes()
+        ports = tuple(slot.port for slot in self.slots)
+        known = chosen.assign(ports)
+        known |= {name: size for name, size in self.request.shape.items() if name in known}
+        return {"batch": chosen.batch, "sequence": chosen.sequence, **known}
+
+    def _chosen_sizes(self) -> feeds.Sizes:
+        chosen = feeds.default_sizes(self.slots)
+        generic = ("batch", "sequence", "past", "image")
+        known = symbols(tuple(slot.port for slot in self.slots))
+        for name in self.request.shape:
+            if name not in (*generic, *known):
+                named = ", ".join(dict.fromkeys((*generic, *known)))
+                raise UsageError(f"--shape: there is no dimension {name} (there are {named})")
+        given = {name: size for name, size in self.request.shape.items() if name in generic}
+        return replace(chosen, **given)
+
+    def timing_feed(self) -> Feeds:
+        """One full feed at the sizes of `sizes`."""
+        return feeds.make(
+            self.slots, self._chosen_sizes(), feeds.Masking.FULL, self.request.seed, self.sizes()
+        )
+
+    def contest(self) -> Contest:
+        """Processes for timing on the request's provider and threads."""
+        return Contest(
+            STOPWATCH, self.limits, provider=self.request.provider, threads=self.request.threads
+        )
+
+    def distributions(self) -> set[str]:
+        """Names of outputs whose last axis holds scores of classes."""
+        graph = self.loaded.model.graph
+        return {value.name or "" for value in graph.outputs if is_distribution(value)}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The original's answers.
+
+    Attributes:
+        folders: the feeds, stored.
+        outputs: by feed.
+        description: "on made-up inputs", or the data's name.
+    """
+
+    folders: list[Path]
+    outputs: list[dict[str, Array]]
+    description: str
+
+
+def _same(first: Sequence[Mapping[str, Array]], second: Sequence[Mapping[str, Array]]) -> bool:
+    return all(
+        array.tobytes() == other[name].tobytes()
+        for one, other in zip(first, second, strict=True)
+        for name, array in one.items()
+    )
+
+
+@contextlib.contextmanager
+def open_model(request: Request, emit: Emit, scratch: Path | None = None) -> Iterator[Workbench]:
+    """Load the request's model onto a workbench; `scratch` is where large files may go."""
+    loaded = load(Path(request.model))
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="burnish-") as folder:
+        limits = request.limits
+        executor = Executor(
+            Path(folder),
+            lambda argument: sandbox.call(EXECUTE, argument | {"threads": request.threads}, limits),
+            ort.read_arrays,
+            ort.write_arrays,
+        )
+        slots = _slots(loaded.model, required=request.check or request.measure)
+        yield Workbench(request, loaded, executor, emit, slots)
+
+
+def _slots(model: ir.Model, *, required: bool) -> list[feeds.Slot]:
+    try:
+        return feeds.slots(model)
+    except UnsupportedModel:
+        if required:
+            raise
+        return []
+
+
+def threads(request: Request) -> int:
+    """Threads that a session of the request uses."""
+    return request.threads or len(os.sched_getaffinity(0))

@@ -1,0 +1,1 @@
+"""The core: models, contracts, verification, measurement. It knows no pass and no device."""

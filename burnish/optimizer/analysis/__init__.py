@@ -1,0 +1,1 @@
+"""Facts about a graph. An analysis reads; only a pass writes."""

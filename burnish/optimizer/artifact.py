@@ -1,0 +1,66 @@
+"""What is written: one .onnx file, with a data file where it must be; staged, then published.
+
+A candidate is staged in a hidden folder beside its destination, where it is checked and timed as
+the user would run it. Publishing gives it its digest and its name; until then, and if anything
+fails, the destination is as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from burnish.optimizer.errors import StorageError
+from burnish.optimizer.model import save, write_message
+
+DIGEST_KEY = "burnish"
+"""Key of the digest in `metadata_props`."""
+
+
+@contextlib.contextmanager
+def staging(beside: Path) -> Iterator[Path]:
+    """A hidden folder on the same file system as `beside`, gone afterwards."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=".burnish-", dir=beside.parent))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StorageError(f"nothing can be written to {beside.parent}: {reason}") from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def stage(model: ir.Model, folder: Path, target: Path, *, external: bool) -> tuple[Path, ...]:
+    """Write the model into the staging folder under the name it will have."""
+    folder.mkdir(exist_ok=True)
+    return save(model, folder / target.name, external=external)
+
+
+def publish(files: tuple[Path, ...], target: Path, digest: Mapping[str, Any]) -> tuple[Path, ...]:
+    """Move staged files to their destination: data first, the model last.
+
+    The digest (no timings: the same input gives the same bytes) goes into the model's metadata.
+    """
+    message = onnx.load(files[0], load_external_data=False)
+    kept = [item for item in message.metadata_props if item.key != DIGEST_KEY]
+    del message.metadata_props[:]
+    message.metadata_props.extend(kept)
+    entry = message.metadata_props.add()
+    entry.key, entry.value = DIGEST_KEY, json.dumps(digest, sort_keys=True)
+    data = []
+    try:
+        for file in files[1:]:
+            data.append(file.replace(target.parent / file.name))
+        write_message(message, target, keep=data)
+    except OSError as error:
+        raise StorageError(f"writing failed: {(error.strerror or str(error)).lower()}") from None
+    return (target, *data)

@@ -1,0 +1,182 @@
+"""What a pass is: a frozen dataclass of options, a promise, and one method with an outcome.
+
+    @dataclass(frozen=True)
+    class Clean(Pass):
+        name = "clean"
+        phase = Phase.RECOVER
+        promise = EXACT
+
+        def apply(self, model, context) -> Outcome: ...
+
+A pass changes the model in place and says how often; what it left alone, and why, it returns as
+refusals. It does not verify itself: the pipeline holds it to its promise, and rolls it back.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+
+from burnish.optimizer.sandbox import Limits
+
+Array = npt.NDArray[Any]
+Feeds = Mapping[str, Array]
+"""Inputs or outputs of one run, by name."""
+
+
+class Phase(enum.Enum):
+    """The stages of the compiler, in order."""
+
+    RECOVER = "recover"
+    RESTRUCTURE = "restructure"
+    COMPRESS = "compress"
+    LOWER = "lower"
+
+
+class Kind(enum.Enum):
+    """How strong a promise is."""
+
+    EXACT = "exact"
+    ROUNDING = "rounding"
+    LOSSY = "lossy"
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a pass guarantees of every value that it changes.
+
+    Attributes:
+        kind: `exact` (the same arithmetic), `rounding` (the same function, reassociated) or
+            `lossy` (spends the user's budget).
+        rel_l2: bound on the relative L2 error, at the region that was changed.
+    """
+
+    kind: Kind
+    rel_l2: float
+
+
+EXACT = Promise(Kind.EXACT, 0.0)
+ROUNDING = Promise(Kind.ROUNDING, 2e-5)
+LOSSY = Promise(Kind.LOSSY, 1.0)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A place that a pass left alone, and why."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a pass did.
+
+    Attributes:
+        rewrites: how many places it changed; 0 means that the graph is untouched.
+        refusals: the places it left alone although they are of its kind.
+        speedup: measured gain of what it changed, where the pass chose by measuring.
+        detail: one phrase for the report ("folded 12 constants").
+    """
+
+    rewrites: int = 0
+    refusals: tuple[Refusal, ...] = ()
+    speedup: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The form that measured fastest, and its gain over the first form (time ratio)."""
+
+    winner: str
+    speedup: float
+    measured: bool
+
+
+class Chooser(Protocol):
+    """Chooses among equivalent forms of one region by measuring them.
+
+    The first form is the baseline, kept where nothing beats it. `key` identifies the region
+    (operator, sizes) in the tuning record; `rule` is the form to take where measuring is off.
+    """
+
+    def __call__(
+        self, key: str, forms: Mapping[str, Callable[[], onnx.ModelProto]], rule: str
+    ) -> Choice: ...
+
+
+class Run(Protocol):
+    """Runs a model on feeds, optimizations off, in another process; one result per feed."""
+
+    def __call__(self, model: ir.Model, feeds: Sequence[Feeds]) -> list[dict[str, Array]]: ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a pass may know of its surroundings.
+
+    Attributes:
+        provider: the provider the model is lowered for ("cpu", "cuda").
+        limits: for work that a pass hands to a child.
+        sizes: element counts by symbolic dimension, as the tuner and the timing use them.
+        choose: see `Chooser`; a rule where measuring is off.
+        processor_flags: instruction set extensions of the target's processor.
+    """
+
+    provider: str
+    limits: Limits
+    sizes: Mapping[str, int]
+    choose: Chooser
+    processor_flags: frozenset[str] = frozenset()
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+class Pass(abc.ABC):
+    """One rewrite of the graph; subclasses are frozen dataclasses whose fields are options."""
+
+    name: ClassVar[str]
+    phase: ClassVar[Phase]
+    promise: ClassVar[Promise]
+
+    @abc.abstractmethod
+    def apply(self, model: ir.Model, context: Context) -> Outcome:
+        """Rewrite `model` in place and say what was done."""
+
+    def options(self) -> dict[str, Any]:
+        """The options by name, as the report and the digest show them."""
+        return {option.name: getattr(self, option.name) for option in fields(self)}  # type: ignore[arg-type]
+
+
+def relative_l2(reference: Array, candidate: Array) -> float:
+    """‖candidate - reference‖ / ‖reference‖ over the elements that the reference defines.
+
+    Elements where the reference is NaN have no defined answer and are not compared. Infinite
+    elements must agree; a NaN that only the candidate has is an infinite error.
+    """
+    if reference.shape != candidate.shape:
+        return float("inf")
+    if reference.size == 0:
+        return 0.0
+    if reference.dtype.kind not in "fc":
+        return 0.0 if np.array_equal(reference, candidate) else float("inf")
+    exact, other = reference.astype(np.float64), candidate.astype(np.float64)
+    defined = ~np.isnan(exact)
+    exact, other = exact[defined], other[defined]
+    finite = np.isfinite(exact)
+    if np.isnan(other).any() or not np.array_equal(exact[~finite], other[~finite]):
+        return float("inf")
+    exact, other = exact[finite], other[finite]
+    if not np.isfinite(other).all():
+        return float("inf")
+    error = float(np.linalg.norm(other - exact))
+    norm = float(np.linalg.norm(exact))
+    return error / norm if norm else (0.0 if error == 0.0 else float("inf"))

@@ -1,0 +1,97 @@
+"""What can go wrong, as one tree; the exit code of the command line is a property of the kind.
+
+    BurnishError
+    ├── UsageError          2   options that contradict each other or mean nothing
+    ├── InvalidModel        3   not an ONNX model, or one that breaks the standard
+    │   └── UnsupportedModel 3  a legal model that neither we nor ONNX Runtime can run
+    ├── UnsafeInput         4   a file that reaches outside its own folder
+    ├── ResourceLimit       5   memory, processor or wall-clock limit reached
+    └── StorageError        7   reading or writing failed
+
+A threshold that is not met (exit code 1) is a result, not an error.
+"""
+
+from __future__ import annotations
+
+
+class BurnishError(Exception):
+    """A failure that is told to the user in one line.
+
+    Attributes:
+        message: what is wrong.
+        place: where in the input (a node, tensor or field), or empty.
+        hint: what to do next, or empty.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, place: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.place = place
+        self.hint = hint
+
+    def line(self, file: str) -> str:
+        """Render as `error: FILE: what is wrong (where); try ...` without control characters."""
+        text = f"error: {file}: {self.message}"
+        if self.place:
+            text += f" ({self.place})"
+        if self.hint:
+            text += f"; try {self.hint}"
+        return printable(text)
+
+
+class UsageError(BurnishError):
+    """Options that contradict each other or mean nothing."""
+
+    exit_code = 2
+
+
+class InvalidModel(BurnishError):
+    """Not an ONNX model, or one that breaks the standard."""
+
+
+class UnsupportedModel(InvalidModel):
+    """A legal model that neither Burnish nor ONNX Runtime can run."""
+
+
+class UnsafeInput(BurnishError):
+    """A file that reaches outside its own folder."""
+
+    exit_code = 4
+
+
+class ResourceLimit(BurnishError):
+    """A limit on memory, processor or wall-clock time was reached."""
+
+    exit_code = 5
+
+
+class StorageError(BurnishError):
+    """Reading or writing failed."""
+
+    exit_code = 7
+
+
+KINDS: dict[str, type[BurnishError]] = {
+    kind.__name__: kind
+    for kind in (
+        BurnishError,
+        UsageError,
+        InvalidModel,
+        UnsupportedModel,
+        UnsafeInput,
+        ResourceLimit,
+        StorageError,
+    )
+}
+"""The kinds by name, for errors that cross a process boundary."""
+
+
+def printable(text: str, limit: int = 400) -> str:
+    """Escape what a terminal would act on (control, format, surrogate) and bound the length."""
+    escaped = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+    return escaped if len(escaped) <= limit else escaped[: limit - 3] + "..."

@@ -1,0 +1,148 @@
+"""Honest timing: paired, in separate processes, in alternating blocks, with an interval.
+
+Two models are never timed in one process (the spinning threads of a live session slow its
+neighbour), nor one after the other (the machine's speed drifts): each has a process of its own,
+which is stopped by a signal while the other one runs. What counts is the ratio within a pair of
+blocks; its median and a bootstrap interval are reported, never a difference of totals.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from burnish.optimizer.sandbox import Limits, Worker
+
+BLOCK_SECONDS = 0.2
+"""Length that a block of runs of one model aims at."""
+
+LEAST_PAIRS = 7
+"""Pairs of blocks below which no interval is trusted."""
+
+HALF_WIDTH = 0.02
+"""Relative half-width of the interval at which measuring stops."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A candidate against a baseline.
+
+    Attributes:
+        baseline_ms: median time of a run of the baseline, in milliseconds.
+        candidate_ms: likewise of the candidate.
+        speedup: median over pairs of blocks of baseline time over candidate time.
+        low, high: 95 % bootstrap interval of `speedup`.
+        pairs: pairs of blocks.
+    """
+
+    baseline_ms: float
+    candidate_ms: float
+    speedup: float
+    low: float
+    high: float
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A model file and the folder of its feeds (see `runtimes.onnxruntime.write_arrays`)."""
+
+    path: Path
+    feeds: Path
+
+
+class Contest:
+    """Processes that time models in turn, one per name; each opens what it is given.
+
+    Args:
+        stopwatch: `module:function` that times runs on command, in a child.
+        limits: of each process.
+        provider, threads: of the sessions; 0 threads is ONNX Runtime's default.
+    """
+
+    def __init__(
+        self, stopwatch: str, limits: Limits, *, provider: str = "cpu", threads: int = 0
+    ) -> None:
+        self._stopwatch = stopwatch
+        self._limits = limits
+        self._settings = {"provider": provider, "threads": threads}
+        self._stack = contextlib.ExitStack()
+        self._workers: dict[str, Worker] = {}
+
+    def __enter__(self) -> Contest:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def compare(
+        self, entrants: Mapping[str, Entrant], seconds: float, block: float = BLOCK_SECONDS
+    ) -> dict[str, Timing]:
+        """Time the entrants in alternation for about `seconds`; the first is the baseline.
+
+        A block of runs of one entrant aims at `block` seconds.
+
+        Raises:
+            BurnishError: where an entrant does not load or run.
+        """
+        names = list(entrants)
+        runs = {name: self._warm_up(name, entrants[name], block) for name in names}
+        blocks: dict[str, list[float]] = {name: [] for name in names}
+        deadline = time.monotonic() + seconds
+        while True:
+            # Who goes first changes from pair to pair, so that neither inherits a warm cache.
+            for name in names if len(blocks[names[0]]) % 2 == 0 else reversed(names):
+                times = self._block(name, entrants[name], runs[name])
+                blocks[name].append(statistics.median(times))
+            timings = {name: timing(blocks[names[0]], blocks[name]) for name in names[1:]}
+            enough = len(blocks[names[0]]) >= LEAST_PAIRS
+            narrow = all(item.high - item.low <= 2 * HALF_WIDTH for item in timings.values())
+            if enough and (narrow or time.monotonic() > deadline):
+                return timings
+
+    def _warm_up(self, name: str, entrant: Entrant, block: float) -> int:
+        first = self._block(name, entrant, 1)[0]
+        second = self._block(name, entrant, max(1, min(20, int(block / 2 / max(first, 1e-6)))))
+        return max(1, int(block / max(statistics.median(second), 1e-6)))
+
+    def _block(self, name: str, entrant: Entrant, runs: int) -> list[float]:
+        if name not in self._workers:
+            worker = self._stack.enter_context(Worker(self._stopwatch, {}, self._limits))
+            self._workers[name] = worker
+        worker = self._workers[name]
+        os.kill(worker.pid, signal.SIGCONT)
+        order = {"path": str(entrant.path), "feeds": str(entrant.feeds), "runs": runs}
+        report = worker.ask(order | self._settings)
+        os.kill(worker.pid, signal.SIGSTOP)
+        return [float(value) for value in report["seconds"]]
+
+
+def timing(baseline: Sequence[float], candidate: Sequence[float]) -> Timing:
+    """The ratio of paired block medians (seconds), with its 95 % bootstrap interval."""
+    first, second = np.asarray(baseline), np.asarray(candidate)
+    ratios = first / second
+    # A fixed seed: the interval is a function of the times alone.
+    draws = np.random.default_rng(0).integers(0, len(ratios), (2000, len(ratios)))
+    low, high = np.percentile(np.median(ratios[draws], axis=1), (2.5, 97.5))
+    return Timing(
+        baseline_ms=float(np.median(first)) * 1e3,
+        candidate_ms=float(np.median(second)) * 1e3,
+        speedup=float(np.median(ratios)),
+        low=float(low),
+        high=float(high),
+        pairs=len(ratios),
+    )

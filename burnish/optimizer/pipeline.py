@@ -1,0 +1,150 @@
+"""Run passes: apply, check, keep or roll back, explain, record.
+
+    for each pass:  copy -> apply -> untouched? -> check the promise -> keep or roll back
+
+The copy shares all weights, so that rolling back is free whatever the model's size.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import onnx_ir as ir
+
+from burnish.optimizer.contract import Context, Kind, Outcome, Pass, Promise, Refusal
+from burnish.optimizer.errors import BurnishError
+from burnish.optimizer.model import count_nodes
+from burnish.optimizer.verify import Verdict, identical
+
+MOST_REASON = 300
+"""Characters of a reason; libraries put whole graphs into their messages."""
+
+
+class Check(Protocol):
+    """Compares a model before and after a pass; see `verify.Checker.check`."""
+
+    def __call__(self, before: ir.Model, after: ir.Model, promise: Promise) -> Verdict: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """What became of one pass.
+
+    Attributes:
+        status: `kept`, `rejected` (it broke its promise or failed), `unchanged` or `skipped`.
+        reason: why it was rejected or skipped.
+        error: largest relative L2 error over the values it changed; None where not checked.
+        errors: that error by value.
+        nodes: nodes of the model afterwards.
+    """
+
+    transform: Pass
+    status: str
+    outcome: Outcome
+    reason: str = ""
+    error: float | None = None
+    errors: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    nodes: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The step as the report shows it."""
+        return {
+            "name": self.transform.name,
+            "phase": self.transform.phase.value,
+            "options": self.transform.options(),
+            "status": self.status,
+            "reason": self.reason,
+            "rewrites": self.outcome.rewrites if self.status == "kept" else 0,
+            "refusals": [
+                {"node": item.node, "reason": item.reason} for item in self.outcome.refusals
+            ],
+            "promise": self.transform.promise.kind.value,
+            "error": self.error,
+            "seconds": round(self.seconds, 3),
+            "speedup": self.outcome.speedup,
+            "detail": self.outcome.detail,
+            "nodes": self.nodes,
+        }
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A model after the passes, with its history; `snapshots[i]` is the model before step i."""
+
+    model: ir.Model
+    steps: tuple[Step, ...]
+    snapshots: tuple[ir.Model, ...]
+
+
+def run(
+    model: ir.Model,
+    passes: Sequence[Pass],
+    context: Context,
+    check: Check | None,
+    progress: Callable[[str], None] = lambda name: None,
+) -> Compiled:
+    """Run the passes in order; `check` of None applies them on trust."""
+    steps: list[Step] = []
+    snapshots: list[ir.Model] = []
+    for transform in passes:
+        progress(transform.name)
+        snapshots.append(model)
+        start = time.monotonic()
+        model, step = _attempt(model, transform, context, check)
+        seconds = time.monotonic() - start
+        steps.append(replace(step, seconds=seconds, nodes=count_nodes(model)))
+    return Compiled(model, tuple(steps), tuple(snapshots))
+
+
+def _attempt(
+    model: ir.Model, transform: Pass, context: Context, check: Check | None
+) -> tuple[ir.Model, Step]:
+    """The model after the pass, or the model as it was, and what happened."""
+    candidate = model.clone()
+    try:
+        outcome: Any = transform.apply(candidate, context)
+    except BurnishError as error:
+        return model, _rejected(transform, Outcome(), error.message)
+    except (Exception, SystemExit) as error:  # a pass, or a library, must not end the run
+        reason = f"it failed: {type(error).__name__}: {error}"
+        return model, _rejected(transform, Outcome(), reason)
+    if not isinstance(outcome, Outcome):
+        return model, _rejected(transform, Outcome(), "it returned no outcome")
+    if outcome.rewrites == 0:
+        if not identical(model, candidate):
+            reason = "it reported no rewrite but changed the graph"
+            return model, _rejected(transform, outcome, reason)
+        return model, Step(transform, "unchanged", outcome)
+    if check is None:
+        return candidate, Step(transform, "kept", outcome)
+    try:
+        verdict = check(model, candidate, transform.promise)
+    except Exception as error:  # a graph so broken that it cannot even be compared
+        reason = f"its result cannot be checked: {type(error).__name__}: {error}"
+        return model, _rejected(transform, outcome, reason)
+    if verdict.problem:
+        rejected = _rejected(transform, outcome, verdict.problem)
+        return model, _with_errors(rejected, verdict)
+    return candidate, _with_errors(Step(transform, "kept", outcome), verdict)
+
+
+def _rejected(transform: Pass, outcome: Outcome, reason: str) -> Step:
+    return Step(transform, "rejected", outcome, " ".join(reason.split())[:MOST_REASON])
+
+
+def _with_errors(step: Step, verdict: Verdict) -> Step:
+    return replace(step, error=verdict.error, errors=dict(verdict.errors))
+
+
+def lossy(step: Step) -> bool:
+    """Whether the step spends the user's budget."""
+    return step.status == "kept" and step.transform.promise.kind is Kind.LOSSY
+
+
+def refusals(steps: Iterable[Step]) -> list[tuple[str, Refusal]]:
+    """All refusals with the name of the pass."""
+    return [(step.transform.name, item) for step in steps for item in step.outcome.refusals]

@@ -1,0 +1,109 @@
+"""The result as data: JSON schema 1. Renderers live in the command line."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from burnish.optimizer.fidelity import Fidelity
+from burnish.optimizer.measure import Timing
+from burnish.optimizer.model import count_nodes
+
+SCHEMA = 1
+
+BY_OPSET = {
+    12: (1, 3), 13: (1, 6), 14: (1, 8), 15: (1, 10), 16: (1, 11), 17: (1, 12), 18: (1, 14),
+    19: (1, 15), 20: (1, 17), 21: (1, 18), 22: (1, 21), 23: (1, 23), 24: (1, 24),
+}  # fmt: skip
+"""First ONNX Runtime release per operator set, from the table in its documentation."""
+
+BY_IR = {9: (1, 15), 10: (1, 18), 11: (1, 21), 12: (1, 23), 13: (1, 24)}
+"""First ONNX Runtime release per version of the file format, likewise."""
+
+
+def least_runtime(model: ir.Model) -> str:
+    """The oldest ONNX Runtime that loads the model."""
+    opset = min(model.opset_imports.get("", 0), max(BY_OPSET))
+    version = min(model.ir_version, max(BY_IR))
+    least = max(BY_OPSET.get(opset, (1, 0)), BY_IR.get(version, (1, 0)))
+    return f"{least[0]}.{least[1]}"
+
+
+def file_facts(
+    files: tuple[Path, ...], model: ir.Model, sha256: str | None = None
+) -> dict[str, Any]:
+    """What the report says of the input or the output."""
+    return {
+        "path": str(files[0]),
+        "sha256": sha256,
+        "bytes": sum(file.stat().st_size for file in files),
+        "nodes": count_nodes(model),
+        "opset": model.opset_imports.get("", 0),
+        "files": [file.name for file in files],
+    }
+
+
+def target_facts(
+    provider: str, processor: str, threads: int, versions: Mapping[str, str], model: ir.Model
+) -> dict[str, Any]:
+    """What the artifact was made for, and what it needs."""
+    return {
+        "provider": provider,
+        "device": processor,
+        "threads": threads,
+        "versions": {**versions, "python": platform.python_version()},
+        "least_onnxruntime": least_runtime(model),
+        "opset": model.opset_imports.get("", 0),
+    }
+
+
+def fidelity_facts(fidelity: Fidelity, feeds: str, count: int) -> dict[str, Any]:
+    """What the report says of the answers."""
+    return {
+        "metric": fidelity.metric,
+        "drop": fidelity.drop,
+        "outputs": {
+            name: {key: value for key, value in asdict(item).items() if value is not None}
+            for name, item in fidelity.outputs.items()
+        },
+        "groups": {},
+        "feeds": feeds,
+        "count": count,
+    }
+
+
+def latency_facts(timing: Timing, shape: Mapping[str, int]) -> dict[str, Any]:
+    """What the report says of the time."""
+    return {
+        "shape": dict(shape),
+        "baseline_ms": round(timing.baseline_ms, 3),
+        "optimized_ms": round(timing.candidate_ms, 3),
+        "speedup": round(timing.speedup, 3),
+        "ci95": [round(timing.low, 3), round(timing.high, 3)],
+        "pairs": timing.pairs,
+    }
+
+
+def digest(report: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """The part of a report that travels inside the model; it holds no timings."""
+    fidelity = report.get("fidelity") or {}
+    return {
+        "schema": SCHEMA,
+        "burnish": version,
+        "input": report["input"]["sha256"],
+        "passes": [
+            {"name": item["name"], "options": item["options"]}
+            for item in report["passes"]
+            if item["status"] == "kept"
+        ],
+        "versions": report["target"]["versions"],
+        "fidelity": {
+            name: {key: float(f"{value:.2g}") for key, value in facts.items()}
+            for name, facts in fidelity.get("outputs", {}).items()
+        },
+    }

@@ -1,0 +1,156 @@
+"""Choose among equivalent forms of a region by measuring them; remember what was measured.
+
+The record is a JSON file, by default in the user's cache folder. A choice is looked up by
+provider, processor, threads, ONNX Runtime's version and the region's key; what is found there is
+not measured again, so the same record gives the same artifact. `--tuning FILE` names another
+record, which replays one machine's choices anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from burnish.optimizer.contract import Choice
+from burnish.optimizer.errors import StorageError
+from burnish.optimizer.measure import Contest, Entrant
+from burnish.optimizer.verify import Executor
+
+SECONDS = 1.0
+"""Time given to one comparison; forms differ by more than short blocks blur."""
+
+BLOCK_SECONDS = 0.04
+"""Length of a block of runs of one form."""
+
+
+def default_record() -> Path:
+    """The record in the user's cache folder (`XDG_CACHE_HOME`, else `~/.cache`)."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base) / "burnish" / "tuning.json"
+
+
+def processor() -> tuple[str, frozenset[str]]:
+    """The processor's model name and its instruction set extensions."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine(), frozenset()
+    fields = {}
+    for line in text.split("\n\n")[0].splitlines():
+        name, _, value = line.partition(":")
+        fields[name.strip()] = value.strip()
+    flags = fields.get("flags", fields.get("Features", ""))
+    return fields.get("model name", platform.machine()), frozenset(flags.split())
+
+
+class Tuner:
+    """A `contract.Chooser` with a memory.
+
+    Args:
+        contest: times the forms; None where measuring is off, and rules decide.
+        executor: owner of the scratch space.
+        record: file of earlier choices, created where absent; None keeps nothing.
+        replay: read the record under any machine's name (`--tuning FILE`).
+        machine: what, besides the region, the times depend on.
+    """
+
+    def __init__(
+        self,
+        contest: Contest | None,
+        executor: Executor,
+        record: Path | None,
+        machine: str,
+        *,
+        replay: bool = False,
+    ) -> None:
+        self._contest = contest
+        self._executor = executor
+        self._record = record
+        self._prefix = "" if replay else f"{machine} | "
+        self._choices = _read(record) if record is not None else {}
+        self._new = False
+
+    def __call__(
+        self, key: str, forms: Mapping[str, Callable[[], onnx.ModelProto]], rule: str
+    ) -> Choice:
+        """The recorded, else the measured, else the ruled choice."""
+        known = self._choices.get(self._prefix + key)
+        if known is not None and known.winner in forms:
+            return known
+        if self._contest is None:
+            return Choice(rule, 1.0, measured=False)
+        choice = self._measure(forms)
+        self._choices[self._prefix + key] = choice
+        self._new = True
+        return choice
+
+    def _measure(self, forms: Mapping[str, Callable[[], onnx.ModelProto]]) -> Choice:
+        assert self._contest is not None
+        folder = self._executor.folder()
+        entrants = {}
+        feeds: Path | None = None
+        for name, build in forms.items():
+            message = build()
+            path = folder / f"{name}.onnx"
+            path.write_bytes(message.SerializeToString())
+            feeds = feeds or self._executor.store([_normal_feed(message)])[0]
+            entrants[name] = Entrant(path, feeds)
+            del message
+        timings = self._contest.compare(entrants, SECONDS, BLOCK_SECONDS)
+        baseline = next(iter(forms))
+        winner, best = baseline, 1.0
+        for name, timing in timings.items():
+            if timing.low > 1.0 and timing.speedup > best:
+                winner, best = name, timing.speedup
+        if winner == baseline:
+            best = max(timing.speedup for timing in timings.values())
+        for path in folder.iterdir():
+            path.unlink()
+        return Choice(winner, round(best, 3), measured=True)
+
+    def close(self) -> None:
+        """Store new choices; a record that cannot be written is not worth failing for."""
+        if not self._new or self._record is None:
+            return
+        merged = _read(self._record) | self._choices
+        content = {key: asdict(choice) for key, choice in sorted(merged.items())}
+        try:
+            self._record.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self._record.parent)
+            with os.fdopen(handle, "w") as stream:
+                json.dump(content, stream, indent=1)
+            os.replace(name, self._record)
+        except OSError:
+            return
+
+
+def _normal_feed(message: onnx.ModelProto) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(1)
+    feed = {}
+    for value in message.graph.input:
+        shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        feed[value.name] = generator.standard_normal(shape, np.float32)
+    return feed
+
+
+def _read(path: Path) -> dict[str, Choice]:
+    """The choices in a record; none where it is absent.
+
+    Raises:
+        StorageError: where it is not a record.
+    """
+    try:
+        content = json.loads(path.read_text())
+        return {key: Choice(**fields) for key, fields in content.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError):
+        raise StorageError(f"{path} is not a tuning record", hint="removing it") from None

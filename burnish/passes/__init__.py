@@ -1,0 +1,39 @@
+"""The registry: every pass, in order, by phase. This is the compiler's table of contents."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+from burnish.optimizer.contract import Pass, Phase
+from burnish.passes.compress.int8.dynamic import DynamicInt8
+from burnish.passes.lower.residual_sum import ResidualSum
+from burnish.passes.recover.clean import Clean
+from burnish.passes.recover.fold_constants import FoldConstants
+from burnish.passes.recover.inline_functions import InlineFunctions
+from burnish.passes.recover.nan_guard import NanGuard
+from burnish.passes.recover.onnxsim import Onnxsim
+from burnish.passes.recover.raise_opset import RaiseOpset
+
+REGISTRY: tuple[type[Pass], ...] = (
+    # recover: exporter debris -> standard high-level operators
+    InlineFunctions,
+    RaiseOpset,
+    Onnxsim,
+    FoldConstants,
+    NanGuard,
+    Clean,
+    # compress: a cheaper function within the user's budget
+    DynamicInt8,
+    # lower: the fastest kernels measured on the target
+    ResidualSum,
+)
+
+ENTRY_POINTS = "burnish.passes"
+"""Group under which other distributions register passes of their own."""
+
+
+def registry() -> list[type[Pass]]:
+    """Our passes and those of other distributions, in the order of phases."""
+    found = [point.load() for point in entry_points(group=ENTRY_POINTS)]
+    phases = list(Phase)
+    return sorted((*REGISTRY, *found), key=lambda item: phases.index(item.phase))

@@ -1,0 +1,1 @@
+"""A cheaper function within the user's budget."""

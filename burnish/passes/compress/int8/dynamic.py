@@ -1,0 +1,236 @@
+"""Dynamic int8: what is measured faster in int8 is computed in int8."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from burnish.optimizer.analysis.products import (
+    Product,
+    find_products,
+    groups,
+    label,
+    shape_of,
+)
+from burnish.optimizer.contract import LOSSY, Choice, Context, Outcome, Pass, Phase, Refusal
+from burnish.passes.compress.int8.rewrite import Rewriter
+
+SMALLEST_TABLE = 16 << 10
+"""Elements below which a lookup table stays as it is."""
+
+LARGEST_SAMPLE = 1 << 22
+"""Elements of the largest weight that a sample for timing gets; wider ones are cut to it."""
+
+LARGEST_WORK = 1 << 30
+"""Multiplications of a sample; longer activations are cut to it, as rows cost alike."""
+
+SMALLEST_BY_RULE = 1 << 14
+"""Elements of the smallest weight that goes to int8 where nothing is measured."""
+
+WIDE_ACCUMULATION = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
+"""Instruction sets that add products of uint8 and int8 in 32 bits, without saturation."""
+
+
+@dataclass(frozen=True)
+class DynamicInt8(Pass):
+    """Products with constant weights, and lookup tables, in int8.
+
+    Before:
+        `y = MatMul(x, w) + b`; `MatMul(x, wq)`, `MatMul(x, wk)`, `MatMul(x, wv)`; `Gather(t, i)`.
+    After:
+        `DynamicQuantizeLinear(x)` once, `MatMulInteger`, the scales, the bias; one product and a
+        `Split` for Q, K and V where that is measured faster; int8 rows and a scale each for `t`.
+    Refuses when:
+        The product is slower in int8 (measured), the weight is not a float32 matrix or holds NaN,
+        or the product is in `keep`.
+    Numerics:
+        Lossy. Weights: symmetric, 8 bits per output channel (7 where the processor saturates).
+        Activations: asymmetric uint8 per tensor, from their own range in each run.
+    """
+
+    embeddings: bool = True
+    keep: tuple[str, ...] = ()
+
+    name = "int8"
+    phase = Phase.COMPRESS
+    promise = LOSSY
+
+    def apply(self, model: ir.Model, context: Context) -> Outcome:
+        """Rewrite in place, by the choices of `context.choose`."""
+        bits = 8 if context.processor_flags & WIDE_ACCUMULATION else 7
+        products, refusals = find_products(model)
+        lookups = self._lookups(model, refusals)
+        rewriter, choices, done = Rewriter(model, bits), [], 0
+        plan = []
+        for group in groups(products):
+            usable = [item for item in group if self._usable(item, refusals)]
+            if usable:
+                choice = self._choose(usable, model, context, bits)
+                plan.append((usable, choice))
+                choices.append((choice, len(usable)))
+        in_float = {
+            member.weight.name
+            for members, choice in plan
+            if choice.winner == "fp32"
+            for member in members
+        }
+        for node in lookups:
+            assert node.inputs[0] is not None
+            if node.inputs[0].name in in_float:
+                refusals.append(
+                    Refusal(label(node), "its table is also a product's weight in fp32")
+                )
+                continue
+            rewriter.lookup(node)
+            done += 1
+        merged = 0
+        for members, choice in plan:
+            if choice.winner == "fp32":
+                reason = f"fp32 is faster ({_size(members[0])}, {1 / choice.speedup:.2f} times)"
+                refusals += [Refusal(label(member.nodes[0]), reason) for member in members]
+                continue
+            done += len(members)
+            if choice.winner == "int8-merged":
+                merged += len(members)
+                rewriter.product(members)
+            else:
+                for member in members:
+                    rewriter.product([member])
+        _drop_unused(model)
+        detail = f"{done - merged} alone, {merged} merged"
+        gains = [choice.speedup for choice, _ in choices if choice.measured]
+        speedup = float(np.exp(np.mean(np.log(gains)))) if gains else None
+        return Outcome(done, tuple(refusals), speedup, detail)
+
+    def _usable(self, product: Product, refusals: list[Refusal]) -> bool:
+        reason = ""
+        if product.output.name in self.keep:
+            reason = "kept in fp32 to stay within the budget"
+        elif product.activation.dtype not in (None, ir.DataType.FLOAT):
+            reason = "its input is not float32"
+        if reason:
+            refusals.append(Refusal(label(product.nodes[0]), reason))
+        return not reason
+
+    def _lookups(self, model: ir.Model, refusals: list[Refusal]) -> list[ir.Node]:
+        """The `Gather`s of rows from constant float32 tables that are worth quantizing."""
+        found = []
+        for node in ir.traversal.RecursiveGraphIterator(model.graph):
+            if node.op_type != "Gather" or node.domain not in ("", "ai.onnx"):
+                continue
+            source = node.inputs[0]
+            if source is None or source.const_value is None or source.producer() is not None:
+                continue
+            tensor = source.const_value
+            if tensor.dtype is not ir.DataType.FLOAT or len(shape_of(source)) != 2:
+                continue
+            if node.attributes.get_int("axis", 0) != 0 or tensor.size < SMALLEST_TABLE:
+                continue
+            if not self.embeddings:
+                refusals.append(Refusal(label(node), "embeddings are kept as asked"))
+            elif node.outputs[0].name in self.keep:
+                refusals.append(Refusal(label(node), "kept in fp32 to stay within the budget"))
+            else:
+                found.append(node)
+        return found
+
+    def _choose(
+        self, members: list[Product], model: ir.Model, context: Context, bits: int
+    ) -> Choice:
+        """The fastest form for a group; groups of the same sizes share one measurement."""
+        tokens = context.sizes.get("batch", 8) * context.sizes.get("sequence", 128)
+        shape = context.shapes.get(members[0].activation.name or "")
+        rows = math.prod(shape[:-1]) if shape else tokens
+        widths = [member.n for member in members]
+        biased = [member.bias is not None for member in members]
+        k = members[0].k
+        cut = max(1, min(sum(widths), LARGEST_SAMPLE // max(k, 1)))
+        rows = max(1, min(rows, LARGEST_WORK // (k * cut)))
+        sample = _Sample(rows, k, tuple(widths), tuple(biased), cut / sum(widths), bits)
+        forms: dict[str, Callable[[], onnx.ModelProto]] = {
+            "fp32": lambda: sample.build("fp32"),
+            "int8": lambda: sample.build("int8"),
+        }
+        apart = {id(member.weight) for member in members}
+        if len(members) > 1 and len(apart) == len(members):
+            forms["int8-merged"] = lambda: sample.build("int8-merged")
+        rule = list(forms)[-1] if k * sum(widths) >= SMALLEST_BY_RULE else "fp32"
+        return context.choose(sample.key, forms, rule)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A group of products as a small model of the same sizes, for timing."""
+
+    rows: int
+    k: int
+    widths: tuple[int, ...]
+    biased: tuple[bool, ...]
+    share: float
+    bits: int
+
+    @property
+    def key(self) -> str:
+        widths = "+".join(
+            f"{width}{'b' if bias else ''}"
+            for width, bias in zip(self.widths, self.biased, strict=True)
+        )
+        return f"linear rows={self.rows} k={self.k} n={widths} bits={self.bits}"
+
+    def build(self, form: str) -> onnx.ModelProto:
+        """The model with normal random weights (never zeros), in the given form."""
+        generator = np.random.default_rng(0)
+        activation = ir.val("x", ir.DataType.FLOAT, [self.rows, self.k])
+        graph = ir.Graph([activation], [], nodes=[], opset_imports={"": 17}, name="sample")
+        for index, (width, bias) in enumerate(zip(self.widths, self.biased, strict=True)):
+            width = max(1, int(width * self.share))
+            matrix = generator.standard_normal((self.k, width), np.float32)
+            output = self._append(graph, "MatMul", activation, f"w{index}", matrix)
+            if bias:
+                vector = generator.standard_normal(width, np.float32)
+                output = self._append(graph, "Add", output, f"b{index}", vector)
+            output.name, output.type = f"y{index}", ir.TensorType(ir.DataType.FLOAT)
+            output.shape = ir.Shape([self.rows, width])
+            graph.outputs.append(output)
+        model = ir.Model(graph, ir_version=8)
+        if form != "fp32":
+            members, _ = find_products(model)
+            rewriter = Rewriter(model, self.bits)
+            for part in [members] if form == "int8-merged" else [[member] for member in members]:
+                rewriter.product(part)
+            _drop_unused(model)
+        return ir.to_proto(model)
+
+    @staticmethod
+    def _append(
+        graph: ir.Graph, operator: str, left: ir.Value, name: str, array: np.ndarray
+    ) -> ir.Value:
+        constant = ir.Value(name=name, const_value=ir.Tensor(array, name=name))
+        constant.type, constant.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(array.shape)
+        graph.register_initializer(constant)
+        node = ir.node(operator, [left, constant])
+        graph.append(node)
+        return node.outputs[0]
+
+
+def _size(product: Product) -> str:
+    return f"{product.k} x {product.n}"
+
+
+def _drop_unused(model: ir.Model) -> None:
+    """Remove the transposes and initializers that only the old products used."""
+    for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
+        used = any(value.uses() or value.is_graph_output() for value in node.outputs)
+        if node.op_type == "Transpose" and not used:
+            assert isinstance(node.graph, ir.Graph)
+            node.graph.remove(node, safe=True)
+    for graph in (model.graph, *model.graph.subgraphs()):
+        kept = {value.name for value in (*graph.inputs, *graph.outputs)}
+        for name, value in list(graph.initializers.items()):
+            if not value.uses() and name not in kept:
+                del graph.initializers[name]

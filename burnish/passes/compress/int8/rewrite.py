@@ -1,0 +1,182 @@
+"""Products and lookups in int8, written with ONNX's own operators.
+
+    product:  DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul(scales) -> Add(bias)
+    lookup:   Gather(int8 table) -> Cast -> Mul(Gather(scales))
+
+ONNX Runtime fuses the first into one kernel at load, bias included, where the pattern is written
+exactly so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from burnish.optimizer.analysis.products import Product, shape_of
+from burnish.optimizer.model import add_initializer
+from burnish.passes.compress.int8 import weights
+
+
+@dataclass
+class Rewriter:
+    """Rewrites places of one model; what several places share is made once.
+
+    Attributes:
+        model: changed in place.
+        bits: of the products' weights; 8, or 7 (see `weights.operand`).
+    """
+
+    model: ir.Model
+    bits: int = 8
+    _inputs: dict[tuple[int, int], tuple[ir.Value, ...]] = field(default_factory=dict)
+    _operands: dict[tuple[str, ...], tuple[ir.Value, ir.Value]] = field(default_factory=dict)
+    _tables: dict[str, tuple[ir.Value, ir.Value]] = field(default_factory=dict)
+
+    def product(self, members: list[Product]) -> None:
+        """Compute one product, or several of the same activation as one, in int8.
+
+        The members are in the order of the graph: what replaces them stands before the first.
+        """
+        anchor = members[0].nodes[0]
+        # Read from the node: an earlier rewrite may have replaced the value found with the product.
+        activation = anchor.inputs[0]
+        assert activation is not None
+        value, scale, zero = self._quantized_input(activation, anchor)
+        operand, scales = self._operand(members, anchor)
+        whole = self._chain(anchor, members, (value, scale, zero), operand, scales)
+        results = [whole] if len(members) == 1 else self._split(anchor, members, whole)
+        for member, result in zip(members, results, strict=True):
+            _replace(member.nodes, member.output, result)
+
+    def lookup(self, node: ir.Node) -> None:
+        """Read the table of a `Gather` from int8 rows."""
+        source, indices = node.inputs
+        assert source is not None
+        rows, scales = self._table(source)
+        taken = _before(node, "Gather", [rows, indices], axis=0)
+        factor = _before(node, "Gather", [scales, indices], axis=0)
+        number = _before(node, "Cast", [taken], to=ir.DataType.FLOAT.value)
+        _replace((node,), node.outputs[0], _before(node, "Mul", [number, factor]))
+
+    def _quantized_input(self, activation: ir.Value, anchor: ir.Node) -> tuple[ir.Value, ...]:
+        key = (id(activation), id(anchor.graph))
+        if key not in self._inputs:
+            node = ir.node("DynamicQuantizeLinear", [activation], num_outputs=3)
+            _insert(anchor, node)
+            self._inputs[key] = tuple(node.outputs)
+        return self._inputs[key]
+
+    def _chain(
+        self,
+        anchor: ir.Node,
+        members: list[Product],
+        quantized: tuple[ir.Value, ...],
+        operand: ir.Value,
+        scales: ir.Value,
+    ) -> ir.Value:
+        value, scale, zero = quantized
+        total = _before(anchor, "MatMulInteger", [value, operand, zero])
+        number = _before(anchor, "Cast", [total], to=ir.DataType.FLOAT.value)
+        factor = _before(anchor, "Mul", [scale, scales])
+        result = _before(anchor, "Mul", [number, factor])
+        if any(member.bias is not None for member in members):
+            result = _before(anchor, "Add", [result, self._bias(members)])
+        return result
+
+    def _split(self, anchor: ir.Node, members: list[Product], whole: ir.Value) -> list[ir.Value]:
+        sizes = np.array([member.n for member in members], np.int64)
+        lengths = _constant(self.model.graph, "split_sizes", sizes)
+        node = ir.node("Split", [whole, lengths], {"axis": -1}, num_outputs=len(members))
+        _insert(anchor, node)
+        return list(node.outputs)
+
+    def _operand(self, members: list[Product], anchor: ir.Node) -> tuple[ir.Value, ir.Value]:
+        names = tuple(member.weight.name or "" for member in members)
+        key = (*names, *(f"{member.transposed}{member.alpha}" for member in members))
+        if key in self._operands:
+            return self._operands[key]
+        home = members[0].weight.graph
+        assert isinstance(home, ir.Graph)
+        if len(members) == 1 and names[0] in self._tables and members[0].transposed:
+            rows, scales = self._tables[names[0]]
+            assert scales.const_value is not None
+            # Stored once for the lookup and the product; ONNX Runtime transposes it at load.
+            operand = _before(anchor, "Transpose", [rows], perm=(1, 0))
+            flat = scales.const_value.numpy().reshape(-1) * np.float32(members[0].alpha)
+            return operand, _constant(home, f"{names[0]}_scales", flat)
+        tensors = [(_tensor(member.weight), member.transposed) for member in members]
+        made = weights.operand(tensors, self.bits)
+        alphas = np.concatenate([np.full(m.n, m.alpha, np.float32) for m in members])
+        value = add_initializer(home, f"{names[0]}_int8", made.values)
+        scales = _constant(home, f"{names[0]}_scales", made.scales * alphas)
+        self._operands[key] = (value, scales)
+        return value, scales
+
+    def _table(self, source: ir.Value) -> tuple[ir.Value, ir.Value]:
+        name = source.name or ""
+        if name not in self._tables:
+            home = source.graph
+            assert isinstance(home, ir.Graph)
+            made = weights.table(_tensor(source))
+            column = made.scales.reshape(-1, 1)
+            rows, scales = (
+                add_initializer(home, f"{name}_int8", made.values),
+                _constant(home, f"{name}_scale", column),
+            )
+            self._tables[name] = (rows, scales)
+        return self._tables[name]
+
+    def _bias(self, members: list[Product]) -> ir.Value:
+        """The biases side by side, zeros where a product has none."""
+        if len(members) == 1 and members[0].beta == 1.0:
+            bias = members[0].bias
+            assert bias is not None
+            if len(shape_of(bias)) == 1:
+                return bias
+        parts = [
+            np.zeros(member.n, np.float32)
+            if member.bias is None
+            else _tensor(member.bias).numpy().reshape(-1) * np.float32(member.beta)
+            for member in members
+        ]
+        home = members[0].weight.graph
+        assert isinstance(home, ir.Graph)
+        return _constant(home, f"{members[0].weight.name}_bias", np.concatenate(parts))
+
+
+def _constant(graph: ir.Graph, name: str, array: npt.NDArray[np.generic]) -> ir.Value:
+    return add_initializer(graph, name, ir.Tensor(np.ascontiguousarray(array)))
+
+
+def _tensor(value: ir.Value) -> ir.TensorProtocol:
+    assert value.const_value is not None
+    return value.const_value
+
+
+def _insert(anchor: ir.Node, node: ir.Node) -> None:
+    assert isinstance(anchor.graph, ir.Graph)
+    anchor.graph.insert_before(anchor, node)
+
+
+def _before(
+    anchor: ir.Node, operator: str, inputs: list[ir.Value | None], **attributes: object
+) -> ir.Value:
+    node = ir.node(operator, inputs, attributes)  # type: ignore[arg-type]
+    _insert(anchor, node)
+    return node.outputs[0]
+
+
+def _replace(nodes: tuple[ir.Node, ...], old: ir.Value, new: ir.Value) -> None:
+    """Let `new` take the name, type and uses of `old`, and drop the nodes that made `old`."""
+    graph = nodes[0].graph
+    assert isinstance(graph, ir.Graph)
+    new.type, new.shape = old.type, old.shape
+    new.doc_string = old.doc_string
+    new.metadata_props.update(old.metadata_props)
+    name = old.name
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    graph.remove(reversed(nodes), safe=True)
+    new.name = name

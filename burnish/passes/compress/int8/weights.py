@@ -1,0 +1,115 @@
+"""Symmetric int8 weights, one scale per channel, computed when they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+FloatArray = npt.NDArray[np.float32]
+
+CHUNK = 1 << 20
+"""Elements worked on at a time: small enough for the cache, large enough for numpy."""
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A matrix as int8 with a scale per channel.
+
+    Attributes:
+        values: int8; [k, n] for a product, [rows, width] for a table.
+        scales: float32 [n], or [rows] for a table; `values * scales` approximates the matrix.
+    """
+
+    values: ir.TensorProtocol
+    scales: FloatArray
+
+
+def channel_scales(matrix: FloatArray, axis: int, bits: int) -> FloatArray:
+    """Largest magnitude of each channel over the largest integer; float32 [channels].
+
+    `axis` is the channels' axis. A channel of zeros gets scale 1.
+
+    Raises:
+        ValueError: where the matrix holds NaN or infinity.
+    """
+    top = 2 ** (bits - 1) - 1
+    peaks = np.zeros(matrix.shape[axis], np.float32)
+    for rows in _chunks(matrix):
+        part = matrix[rows]
+        peak = np.maximum(part.max(axis=1 - axis), -part.min(axis=1 - axis))
+        if axis == 0:
+            peaks[rows] = peak
+        else:
+            np.maximum(peaks, peak, out=peaks)
+    if not np.isfinite(peaks).all():
+        raise ValueError("the weight holds NaN or infinity")
+    # Below the smallest normal number the quotient would overflow; such channels round to zero.
+    usable = peaks > np.finfo(np.float32).tiny * top
+    return np.where(usable, peaks / np.float32(top), np.float32(1.0)).astype(np.float32)
+
+
+def round_to_int8(matrix: FloatArray, scales: FloatArray, axis: int) -> npt.NDArray[np.int8]:
+    """The matrix over its channels' scales, rounded to nearest even; int8 of the same shape."""
+    result = np.empty(matrix.shape, np.int8)
+    inverse = np.float32(1.0) / scales
+    for rows in _chunks(matrix):
+        factor = inverse[rows, None] if axis == 0 else inverse[None, :]
+        scaled = matrix[rows] * factor
+        np.rint(scaled, out=scaled)
+        result[rows] = scaled
+    return result
+
+
+def _chunks(matrix: FloatArray) -> list[slice]:
+    step = max(1, CHUNK // max(matrix.shape[1], 1))
+    return [slice(start, start + step) for start in range(0, matrix.shape[0], step)]
+
+
+def lazy(shape: Sequence[int], compute: Callable[[], npt.NDArray[Any]]) -> ir.LazyTensor:
+    """An int8 tensor computed each time its bytes are asked for, and never kept."""
+    return ir.LazyTensor(
+        lambda: ir.Tensor(compute()),
+        dtype=ir.DataType.INT8,
+        shape=ir.Shape(shape),
+        cache=False,
+    )
+
+
+def table(tensor: ir.TensorProtocol) -> Quantized:
+    """A lookup table [rows, width], one scale per row."""
+    scales = channel_scales(tensor.numpy(), 0, bits=8)
+    values = lazy(
+        tensor.shape.numpy(),
+        lambda: round_to_int8(tensor.numpy(), scales, 0),
+    )
+    return Quantized(values, scales)
+
+
+def operand(tensors: list[tuple[ir.TensorProtocol, bool]], bits: int) -> Quantized:
+    """The right operand [k, n] of one product, or of several side by side.
+
+    Args:
+        tensors: matrices with whether each is stored as [n, k].
+        bits: 8, or 7 where the processor adds pairs of products in 16 bits.
+    """
+    scales = [
+        channel_scales(tensor.numpy(), 0 if transposed else 1, bits)
+        for tensor, transposed in tensors
+    ]
+
+    def compute() -> npt.NDArray[np.int8]:
+        parts = []
+        for (tensor, transposed), scale in zip(tensors, scales, strict=True):
+            part = round_to_int8(tensor.numpy(), scale, 0 if transposed else 1)
+            parts.append(part.T if transposed else part)
+        return np.ascontiguousarray(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))
+
+    first, transposed = tensors[0]
+    k = first.shape.numpy()[1 if transposed else 0]
+    channels = np.concatenate(scales)
+    return Quantized(lazy((k, len(channels)), compute), channels)

@@ -1,0 +1,1 @@
+"""Standard operators become the fastest kernels measured on the target."""

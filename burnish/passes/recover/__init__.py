@@ -1,0 +1,1 @@
+"""Exporter debris becomes standard high-level ONNX operators."""

@@ -1,0 +1,72 @@
+"""onnxsim on the graph without its large weights, in a child of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from burnish.optimizer import sandbox
+from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase
+from burnish.optimizer.model import adopt, count_nodes, without_weights
+from burnish.optimizer.sandbox import Limits
+
+SECONDS = 120.0
+"""Wall time after which the library is given up on."""
+
+
+@dataclass(frozen=True)
+class Onnxsim(Pass):
+    """Simplify with onnxsim.
+
+    Before:
+        Shape arithmetic, foldable constants and identities as the exporter left them.
+    After:
+        What onnxsim leaves, weights untouched: tensors above `weights_above` bytes are graph
+        inputs while the library looks at the graph, so neither size nor folding can grow it.
+    Refuses when:
+        The library raises, crashes or runs into its limits; the run goes on without it.
+    Numerics:
+        Rounding: folded constants come from the library's kernels.
+    """
+
+    weights_above: int = 1024
+
+    name = "onnxsim"
+    phase = Phase.RECOVER
+    promise = ROUNDING
+
+    def apply(self, model: ir.Model, context: Context) -> Outcome:
+        """Replace the graph of `model` by the simplified one."""
+        before = count_nodes(model)
+        light = without_weights(model, self.weights_above)
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = Path(folder) / "light.onnx", Path(folder) / "simple.onnx"
+            source.write_bytes(light.SerializeToString())
+            sandbox.call(
+                f"{__name__}:simplify",
+                {"source": str(source), "target": str(target)},
+                Limits(context.limits.memory, min(SECONDS, context.limits.wall)),
+            )
+            simple = onnx.load(target)
+        if len(simple.graph.node) >= len(light.graph.node):
+            return Outcome()
+        adopt(model, simple)
+        removed = before - count_nodes(model)
+        return Outcome(max(removed, 1), detail=f"{removed} nodes fewer")
+
+
+def simplify(argument: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """The child's side: run the library on `source`, write `target`."""
+    import onnxsim
+
+    simple, _ = onnxsim.simplify(
+        argument["source"], check_n=0, skip_shape_inference=False, tensor_size_threshold="64KB"
+    )
+    onnx.save(simple, argument["target"])
+    return {}

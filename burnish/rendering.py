@@ -1,0 +1,222 @@
+"""Reports as tables for a terminal; every text that comes from a model is escaped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from burnish.optimizer.errors import printable
+
+MOST_REFUSALS = 6
+"""Refusals of a pass that are shown without -v."""
+
+
+def safe(text: object, limit: int = 120) -> str:
+    """Text from a model or a path, without control characters and markup."""
+    return escape(printable(str(text), limit))
+
+
+def size(count: float) -> str:
+    """Bytes in a unit one can read."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count:.0f} B"
+
+
+def render_report(console: Console, report: dict[str, Any], verbose: bool) -> None:
+    """The report of the main job."""
+    before, after = report["input"], report["output"]
+    ratio = after["bytes"] / max(before["bytes"], 1)
+    arrow = "would become" if not after["written"] else "->"
+    console.print(f"[bold]{safe(before['path'])}[/bold] {arrow} [bold]{safe(after['path'])}[/bold]")
+    headline = _table(("", "left"), ("before", "right"), ("after", "right"), ("ratio", "right"))
+    headline.add_row("size", size(before["bytes"]), size(after["bytes"]), f"{ratio:.2f}")
+    if "nodes" in after:
+        nodes = after["nodes"] / max(before["nodes"], 1)
+        headline.add_row("nodes", str(before["nodes"]), str(after["nodes"]), f"{nodes:.2f}")
+    if latency := report["latency"]:
+        low, high = latency["ci95"]
+        headline.add_row(
+            "latency",
+            f"{latency['baseline_ms']:.2f} ms",
+            f"{latency['optimized_ms']:.2f} ms",
+            f"{latency['speedup']:.2f} times faster ({low:.2f} to {high:.2f})",
+        )
+    console.print(headline)
+    if latency:
+        shapes = ", ".join(f"{safe(k)} {v}" for k, v in latency["inputs"].items())
+        target = report["target"]
+        console.print(
+            f"timed on {safe(target['device'])}, {target['threads']} threads, "
+            f"{target['provider']}: {shapes}",
+            style="dim",
+        )
+    _passes(console, report["passes"], verbose)
+    _fidelity(console, report["fidelity"])
+    _end(console, report)
+
+
+def _passes(console: Console, steps: list[dict[str, Any]], verbose: bool) -> None:
+    table = _table(
+        ("pass", "left"), ("result", "left"), ("places", "right"), ("error", "right"),
+        ("seconds", "right"), ("", "left"),
+    )  # fmt: skip
+    for step in steps:
+        error = "" if step["error"] is None else f"{step['error']:.1e}"
+        note = step["reason"] or (step["detail"] if step["status"] == "kept" else "")
+        style = {"kept": "green", "rejected": "red"}.get(step["status"], "dim")
+        table.add_row(
+            step["name"], f"[{style}]{step['status']}[/{style}]", str(step["rewrites"] or ""),
+            error, f"{step['seconds']:.1f}", safe(note),
+        )  # fmt: skip
+    console.print(table)
+    for step in steps:
+        shown = step["refusals"] if verbose else step["refusals"][:MOST_REFUSALS]
+        for refusal in shown:
+            console.print(
+                f"  {step['name']} left {safe(refusal['node'])}: {safe(refusal['reason'])}"
+            )
+        if len(shown) < len(step["refusals"]):
+            rest = len(step["refusals"]) - len(shown)
+            console.print(f"  {step['name']} left {rest} more (-v shows them)", style="dim")
+
+
+def _fidelity(console: Console, fidelity: dict[str, Any] | None) -> None:
+    if fidelity is None:
+        console.print("fidelity was not checked")
+        return
+    console.print(
+        f"[bold]fidelity {safe(fidelity['feeds'])}[/bold] ({fidelity['count']} feeds): "
+        f"{fidelity['metric']} {fidelity['drop']:.4g}"
+    )
+    table = _table(
+        ("output", "left"), ("rel. L2", "right"), ("cosine", "right"), ("max abs", "right"),
+        ("top-1", "right"),
+    )  # fmt: skip
+    for name, facts in fidelity["outputs"].items():
+        top1 = f"{facts['top1']:.4f}" if "top1" in facts else ""
+        table.add_row(
+            safe(name), f"{facts['rel_l2']:.2e}", f"{facts['cosine']:.5f}",
+            f"{facts['max_abs']:.2e}", top1,
+        )  # fmt: skip
+    console.print(table)
+    if fidelity["feeds"] == "on made-up inputs":
+        console.print("real data would tell more: --data FILE", style="dim")
+
+
+def _end(console: Console, report: dict[str, Any]) -> None:
+    for warning in report["warnings"]:
+        console.print(f"[yellow]note[/yellow] {safe(warning, 300)}")
+    target = report["target"]
+    console.print(
+        f"needs ONNX Runtime {target['least_onnxruntime']} or later (operator set "
+        f"{target['opset']}); peak memory {size(report['memory']['compile_peak_rss_bytes'])}",
+        style="dim",
+    )
+
+
+def render_inspect(console: Console, facts: dict[str, Any]) -> None:
+    """What a model is."""
+    given = facts["input"]
+    console.print(
+        f"[bold]{safe(given['path'])}[/bold]: {size(given['bytes'])} in {len(given['files'])} "
+        f"file(s), {given['nodes']} nodes, operator set {given['opset']}, by "
+        f"{safe(facts['producer'])}, needs ONNX Runtime {facts['least_onnxruntime']}"
+    )
+    ports = _table(
+        ("", "left"), ("name", "left"), ("type", "left"), ("shape", "left"), ("role", "left")
+    )
+    for kind in ("inputs", "outputs"):
+        for port in facts["signature"][kind]:
+            shape = (
+                "?" if port["shape"] is None else " x ".join(str(item) for item in port["shape"])
+            )
+            role = facts["roles"].get(port["name"], "") if kind == "inputs" else ""
+            ports.add_row(kind[:-1], safe(port["name"]), safe(port["dtype"]), safe(shape), role)
+    console.print(ports)
+    weights = _table(
+        ("weights", "left"), ("tensors", "right"), ("elements", "right"), ("bytes", "right")
+    )
+    for dtype, entry in facts["weights"]["types"].items():
+        weights.add_row(
+            dtype, str(entry["tensors"]), f"{entry['elements']:,}", size(entry["bytes"])
+        )
+    console.print(weights)
+    operators = ", ".join(f"{safe(name)} {count}" for name, count in facts["operators"].items())
+    console.print(f"operators: {operators}")
+    flops, products = facts["flops"], facts["products"]
+    sizes = ", ".join(f"{safe(name)} {count}" for name, count in flops["shape"].items())
+    console.print(f"work: {flops['total'] / 1e9:.2f} GFLOP in matrix products at {sizes}")
+    console.print(
+        f"int8 would take {products['count']} products with {products['parameters']:,} parameters"
+    )
+    for refusal in products["left"][:MOST_REFUSALS]:
+        console.print(f"  not {safe(refusal['node'])}: {safe(refusal['reason'])}")
+
+
+def render_bench(console: Console, facts: dict[str, Any]) -> None:
+    """Times of models against the first."""
+    shapes = ", ".join(f"{safe(k)} {v}" for k, v in facts["inputs"].items())
+    target = facts["target"]
+    console.print(
+        f"baseline [bold]{safe(facts['input']['path'])}[/bold] on {safe(target['device'])}, "
+        f"{target['threads']} threads, {target['provider']}: {shapes}"
+    )
+    table = _table(
+        ("model", "left"), ("baseline", "right"), ("model", "right"), ("speed-up", "right"),
+        ("95 % interval", "right"), ("pairs", "right"),
+    )  # fmt: skip
+    for row in facts["latency"]:
+        low, high = row["ci95"]
+        table.add_row(
+            safe(row["path"]), f"{row['baseline_ms']:.2f} ms", f"{row['optimized_ms']:.2f} ms",
+            f"{row['speedup']:.3f}", f"{low:.3f} to {high:.3f}", str(row["pairs"]),
+        )  # fmt: skip
+    console.print(table)
+
+
+def render_compare(console: Console, facts: dict[str, Any]) -> None:
+    """Fidelity of one model to another."""
+    console.print(
+        f"[bold]{safe(facts['output']['path'])}[/bold] against {safe(facts['input']['path'])}"
+    )
+    if difference := facts["signature"]["difference"]:
+        console.print(f"[yellow]note[/yellow] {safe(difference, 300)}")
+    _fidelity(console, facts["fidelity"])
+
+
+def render_run(console: Console, facts: dict[str, Any]) -> None:
+    """What a model gave."""
+    console.print(f"[bold]{len(facts['runs'])} run(s) {safe(facts['feeds'])}[/bold]")
+    table = _table(
+        ("run", "right"), ("", "left"), ("name", "left"), ("type", "left"), ("shape", "left"),
+        ("min", "right"), ("mean", "right"), ("max", "right"),
+    )  # fmt: skip
+    for index, item in enumerate(facts["runs"]):
+        for kind in ("inputs", "outputs"):
+            for name, array in item[kind].items():
+                numbers = [
+                    f"{array[key]:.4g}" if key in array else "" for key in ("min", "mean", "max")
+                ]
+                shape = " x ".join(str(count) for count in array["shape"])
+                table.add_row(str(index), kind[:-1], safe(name), array["dtype"], shape, *numbers)
+    console.print(table)
+
+
+def render_passes(console: Console, rows: list[dict[str, Any]]) -> None:
+    """The registry."""
+    table = _table(("pass", "left"), ("phase", "left"), ("promise", "left"), ("", "left"))
+    for row in rows:
+        table.add_row(row["name"], row["phase"], row["promise"], row["summary"])
+    console.print(table)
+
+
+def _table(*columns: tuple[str, str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, justify in columns:
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    return table

@@ -1,0 +1,1 @@
+"""Runtimes: they run an artifact and know no pass."""

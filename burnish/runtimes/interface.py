@@ -1,0 +1,20 @@
+"""What a runtime is: open an artifact, run it, close it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+
+class Runtime(Protocol):
+    """A loaded artifact. `run` has the signature of `onnxruntime.InferenceSession.run`."""
+
+    def run(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, npt.NDArray[Any]]
+    ) -> list[npt.NDArray[Any]]:
+        """The outputs asked for (all where None), in order."""
+
+    def close(self) -> None:
+        """Free what the runtime holds; a second call does nothing."""

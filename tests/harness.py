@@ -1,0 +1,95 @@
+"""Running and checking models in tests, as the driver's workbench does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+
+from burnish.driver.workbench import EXECUTE
+from burnish.optimizer import feeds, sandbox
+from burnish.optimizer.contract import Choice, Context, Feeds
+from burnish.optimizer.sandbox import Limits
+from burnish.optimizer.verify import Checker, Executor
+from burnish.runtimes import onnxruntime as ort
+
+LIMITS = Limits(memory=4 << 30, wall=60.0)
+
+
+def ruled(key: str, forms: Any, rule: str) -> Choice:
+    """A chooser that measures nothing."""
+    return Choice(rule, 1.0, False)
+
+
+def last_form(key: str, forms: Any, rule: str) -> Choice:
+    """A chooser that takes the boldest form, so that small models are rewritten too."""
+    return Choice(list(forms)[-1], 1.0, False)
+
+
+def make_context(choose: Any = ruled, **settings: Any) -> Context:
+    """What a pass may know: eight rows of 128 tokens on a processor without saturation."""
+    flags = settings.pop("processor_flags", frozenset({"avx512_vnni"}))
+    sizes = settings.pop("sizes", {"batch": 8, "sequence": 128})
+    return Context("cpu", LIMITS, sizes, choose, flags, **settings)
+
+
+def make_executor(scratch: Path, *, child: bool = False) -> Executor:
+    """An executor; in a sandboxed child as in production, or (faster) in this process."""
+
+    def call(argument: dict[str, Any]) -> dict[str, Any]:
+        argument |= {"threads": 1}
+        return (
+            sandbox.call(EXECUTE, argument, LIMITS)
+            if child
+            else ort.execute(argument, lambda event: None)
+        )
+
+    return Executor(scratch, call, ort.read_arrays, ort.write_arrays)
+
+
+def made_up(model: ir.Model, seed: int = 0) -> list[Feeds]:
+    """The feeds that a compilation tries, without those that the model does not accept."""
+    return [feed for _, feed in feeds.trials(feeds.slots(model), seed) if _runs(model, feed)]
+
+
+def _runs(model: ir.Model, feed: Feeds) -> bool:
+    try:
+        run_model(model, [feed])
+    except Exception:  # the binding raises a type of its own per status code
+        return False
+    return True
+
+
+def make_checker(executor: Executor, model: ir.Model, *, seed: int = 0) -> Checker:
+    """A checker with the feeds that a compilation would use."""
+    return Checker(executor, executor.store(made_up(model, seed)))
+
+
+def run_model(
+    model: ir.Model, inputs: Sequence[Feeds], *, optimize: bool = False
+) -> list[dict[str, np.ndarray]]:
+    """Outputs by feed, straight from ONNX Runtime."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    names = [output.name for output in session.get_outputs()]
+    wanted = {item.name for item in session.get_inputs()}
+    return [
+        dict(
+            zip(
+                names,
+                session.run(names, {key: feed[key] for key in feed if key in wanted}),
+                strict=True,
+            )
+        )
+        for feed in inputs
+    ]

@@ -1,0 +1,113 @@
+"""The loss that the budget is compared with."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from samples import parse
+
+from burnish.optimizer.fidelity import fidelity, is_distribution
+
+
+def one(first: object, second: object, *, made_up: bool = False, scores: bool = True):
+    """The comparison of one output on one feed."""
+    return fidelity(
+        [{"y": np.asarray(first, np.float64)}],
+        [{"y": np.asarray(second, np.float64)}],
+        {"y"} if scores else set(),
+        made_up=made_up,
+    )
+
+
+def test_equal_answers_lose_nothing() -> None:
+    found = one([[1, 2], [4, 3]], [[1, 2], [4, 3]])
+    assert found.drop == 0.0
+    assert found.outputs["y"].top1 == 1.0
+    assert found.outputs["y"].rel_l2 == 0.0
+    assert found.outputs["y"].cosine == pytest.approx(1.0)
+
+
+def test_on_data_the_loss_is_the_share_of_changed_first_choices() -> None:
+    found = one([[1, 2], [4, 3], [0, 1], [5, 1]], [[2, 1], [4, 3], [0, 1], [5, 1]])
+    assert found.drop == 0.25
+    assert found.metric == "first choices that changed"
+
+
+def test_on_made_up_inputs_the_loss_is_the_probability_lost() -> None:
+    found = one([[0.6, 0.4], [0.9, 0.1]], [[0.4, 0.6], [0.8, 0.2]], made_up=True)
+    assert found.drop == pytest.approx(0.1)
+    assert found.metric == "probability lost by changed first choices"
+
+
+def test_scores_become_probabilities_first() -> None:
+    # A softmax over log 3 and 0 is 3/4 and 1/4.
+    found = one([[np.log(3), 0.0]], [[0.0, 1.0]], made_up=True)
+    assert found.drop == pytest.approx(0.5)
+
+
+def test_vectors_lose_by_direction() -> None:
+    found = one([[1, 0], [0, 1]], [[1, 0], [1, 0]], scores=False)
+    assert found.drop == pytest.approx(0.5)
+    assert found.metric == "1 - mean cosine"
+    assert found.outputs["y"].top1 is None
+    assert found.outputs["y"].max_abs == 1.0
+
+
+def test_scaled_vectors_keep_their_direction() -> None:
+    found = one([[1, 2]], [[2, 4]], scores=False)
+    assert found.drop == pytest.approx(0.0)
+    assert found.outputs["y"].rel_l2 == pytest.approx(1.0)
+
+
+def test_rows_that_the_original_leaves_undefined_do_not_count() -> None:
+    found = one([[1, 2], [np.nan, np.nan]], [[1, 2], [7, 7]], scores=False)
+    assert found.drop == pytest.approx(0.0)
+
+
+def test_a_new_nan_is_a_whole_loss() -> None:
+    assert one([[1, 2]], [[1, np.nan]]).drop == 1.0
+    assert one([[1, 2]], [[1, np.nan]], scores=False).drop == 1.0
+
+
+def test_another_shape_is_a_whole_loss() -> None:
+    assert one([[1, 2]], [[1, 2, 3]]).drop == 1.0
+
+
+def test_integers_are_right_or_wrong() -> None:
+    def drop(other: list[int]) -> float:
+        return fidelity(
+            [{"y": np.array([1, 2])}], [{"y": np.array(other)}], set(), made_up=False
+        ).drop
+
+    assert drop([1, 2]) == 0.0
+    assert drop([1, 3]) == 1.0
+
+
+def test_the_worst_output_counts() -> None:
+    reference = {"a": np.array([[1.0, 0.0]]), "b": np.array([[1.0, 0.0]])}
+    found = fidelity([reference], [reference | {"b": np.array([[0.0, 1.0]])}], {"b"}, made_up=False)
+    assert found.drop == 1.0
+    assert found.metric == "first choices that changed"
+    assert found.outputs["a"].cosine == 1.0
+
+
+def test_no_feeds_no_loss() -> None:
+    assert fidelity([], [], set(), made_up=True).drop == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "node", "expected"),
+    [
+        ("y", "y = Softmax (x)", True),
+        ("y", "p = LogSoftmax (x) y = Cast <to = 1> (p)", True),
+        ("y", "y = Tanh (x)", False),
+        ("class_logits", "class_logits = Tanh (x)", True),
+        ("y", "p = Softmax (x) y = MatMul (p, x)", False),
+    ],
+)
+def test_is_distribution(name: str, node: str, expected: bool) -> None:
+    model = parse(f"""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[2, 2] x) => (float[2, 2] {name}) {{ {node} }}
+    """)
+    assert is_distribution(model.graph.outputs[0]) is expected

@@ -1,0 +1,159 @@
+"""The record of choices: read, measured, replayed, refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from burnish.optimizer import tuner
+from burnish.optimizer.contract import Choice
+from burnish.optimizer.errors import StorageError
+from burnish.optimizer.measure import Entrant, Timing
+from burnish.optimizer.tuner import Tuner
+from burnish.optimizer.verify import Executor
+
+
+def form() -> onnx.ModelProto:
+    return onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        form (float[2, 3] x) => (float[2, 3] y) { y = Relu (x) }
+    """)
+
+
+FORMS = {"fp32": form, "int8": form, "int8-merged": form}
+
+
+class Contest:
+    """A contest with known results: (low, median) by form."""
+
+    def __init__(self, **results: tuple[float, float]) -> None:
+        self.results = {name.replace("_", "-"): pair for name, pair in results.items()}
+        self.calls = 0
+
+    def compare(self, entrants: Mapping[str, Entrant], *rest: Any) -> dict[str, Timing]:
+        self.calls += 1
+        assert all(entrant.path.exists() for entrant in entrants.values())
+        return {
+            name: Timing(1.0, 1.0, middle, low, 2 * middle - low, 7)
+            for name, (low, middle) in self.results.items()
+        }
+
+
+def make(executor: Executor, record: Path | None, contest: Any = None, **options: Any) -> Tuner:
+    return Tuner(contest, executor, record, options.pop("machine", "cpu A"), **options)
+
+
+def test_the_rule_decides_where_nothing_is_measured(executor: Executor) -> None:
+    assert make(executor, None)("key", FORMS, "int8") == Choice("int8", 1.0, False)
+
+
+@pytest.mark.parametrize(
+    ("contest", "winner", "speedup"),
+    [
+        (Contest(int8=(1.5, 1.6), int8_merged=(1.8, 2.0)), "int8-merged", 2.0),
+        (Contest(int8=(1.5, 1.6), int8_merged=(1.1, 1.2)), "int8", 1.6),
+        (Contest(int8=(0.99, 1.6), int8_merged=(0.5, 0.6)), "fp32", 1.6),
+        (Contest(int8=(0.7, 0.8), int8_merged=(0.5, 0.6)), "fp32", 0.8),
+    ],
+    ids=["largest", "larger", "not-sure", "slower"],
+)
+def test_a_form_wins_whose_whole_interval_is_above_one(
+    executor: Executor, contest: Contest, winner: str, speedup: float
+) -> None:
+    choice = make(executor, None, contest)("key", FORMS, "int8")
+    assert choice == Choice(winner, speedup, True)
+
+
+def test_what_was_measured_is_remembered(executor: Executor, tmp_path: Path) -> None:
+    record = tmp_path / "cache" / "tuning.json"
+    contest = Contest(int8=(1.5, 1.6))
+    first = make(executor, record, contest)
+    assert first("key", FORMS, "fp32") == first("key", FORMS, "fp32")
+    first.close()
+    assert contest.calls == 1
+    assert json.loads(record.read_text()) == {
+        "cpu A | key": {"winner": "int8", "speedup": 1.6, "measured": True}
+    }
+    assert make(executor, record)("key", FORMS, "fp32") == Choice("int8", 1.6, True)
+    other = make(executor, record, machine="cpu B")("key", FORMS, "fp32")
+    assert other == Choice("fp32", 1.0, False)
+
+
+def test_two_runs_at_once_lose_nothing(executor: Executor, tmp_path: Path) -> None:
+    record = tmp_path / "tuning.json"
+    contest = Contest(int8=(1.5, 1.6))
+    first, second = make(executor, record, contest), make(executor, record, contest)
+    first("one", FORMS, "fp32")
+    second("two", FORMS, "fp32")
+    first.close()
+    second.close()
+    assert set(json.loads(record.read_text())) == {"cpu A | one", "cpu A | two"}
+
+
+def test_a_record_of_rules_alone_is_not_written(executor: Executor, tmp_path: Path) -> None:
+    made = make(executor, tmp_path / "tuning.json")
+    made("key", FORMS, "int8")
+    made.close()
+    assert not (tmp_path / "tuning.json").exists()
+
+
+def test_replay_asks_for_no_machine(executor: Executor, tmp_path: Path) -> None:
+    record = tmp_path / "given.json"
+    record.write_text('{"key": {"winner": "int8-merged", "speedup": 3.0, "measured": true}}')
+    choice = make(executor, record, machine="any", replay=True)("key", FORMS, "fp32")
+    assert choice == Choice("int8-merged", 3.0, True)
+
+
+def test_a_form_that_is_no_more_is_measured_again(executor: Executor, tmp_path: Path) -> None:
+    record = tmp_path / "given.json"
+    record.write_text('{"key": {"winner": "int4", "speedup": 3.0, "measured": true}}')
+    choice = make(executor, record, Contest(int8=(1.5, 1.6)), replay=True)("key", FORMS, "fp32")
+    assert choice.winner == "int8"
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[1]", '{"key": 5}', '{"key": {"winner": "int8"}}', '{"key": {"who": 1}}', "\x00", "{"],
+)
+def test_a_corrupt_record_is_a_storage_error(
+    executor: Executor, tmp_path: Path, content: str
+) -> None:
+    record = tmp_path / "tuning.json"
+    record.write_text(content)
+    with pytest.raises(StorageError, match="is not a tuning record"):
+        make(executor, record)
+
+
+@pytest.mark.xfail(reason="RecursionError is no ValueError", strict=True)
+def test_deep_json_is_a_storage_error(executor: Executor, tmp_path: Path) -> None:
+    record = tmp_path / "tuning.json"
+    record.write_text("[" * 200_000)
+    with pytest.raises(StorageError):
+        make(executor, record)
+
+
+def test_a_record_that_cannot_be_written_is_no_failure(executor: Executor, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    record = tmp_path / "tuning.json"
+    made = make(executor, record, Contest(int8=(1.5, 1.6)))
+    made("key", FORMS, "fp32")
+    made._record = tmp_path / "file" / "tuning.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuner, "_read", lambda path: {})
+        made.close()
+
+
+def test_the_default_record_is_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert tuner.default_record() == Path("/somewhere/burnish/tuning.json")
+
+
+def test_processor() -> None:
+    name, flags = tuner.processor()
+    assert name
+    assert isinstance(flags, frozenset)

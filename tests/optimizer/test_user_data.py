@@ -1,0 +1,190 @@
+"""Data of the user's own: arrays, lines and texts."""
+
+from __future__ import annotations
+
+import gc
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from burnish.optimizer.errors import StorageError, UsageError
+from burnish.optimizer.feeds import Slot, slots
+from burnish.optimizer.user_data import BATCH, MOST_FEEDS, read
+
+NAMES = ("input_ids", "attention_mask", "token_type_ids")
+
+
+@pytest.fixture
+def inputs(bert: ir.Model) -> list[Slot]:
+    return slots(bert)
+
+
+def arrays(rows: int = 2, length: int = 3) -> dict[str, np.ndarray]:
+    return {name: np.ones((rows, length), np.int32) for name in NAMES}
+
+
+def tokenizer(folder: Path) -> Path:
+    """Words known by number, as `tokenizer.json`."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    vocabulary = {"[PAD]": 0, "[UNK]": 1, "the": 2, "cat": 3, "sat": 4}
+    made = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.save(str(folder / "tokenizer.json"))
+    return folder / "tokenizer.json"
+
+
+def test_an_archive_is_one_feed(inputs: list[Slot], tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **arrays(), unused=np.zeros(3))
+    (feed,) = read(tmp_path / "a.npz", inputs, tmp_path)
+    assert set(feed) == set(NAMES)
+    assert feed["input_ids"].dtype == np.int64
+    assert feed["input_ids"].tolist() == [[1, 1, 1], [1, 1, 1]]
+
+
+def test_a_folder_is_a_feed_per_archive_in_order(inputs: list[Slot], tmp_path: Path) -> None:
+    for index in reversed(range(MOST_FEEDS + 4)):
+        np.savez(tmp_path / f"{index:02}.npz", **arrays(rows=index + 1))
+    found = read(tmp_path, inputs, tmp_path)
+    assert [len(feed["input_ids"]) for feed in found] == list(range(1, MOST_FEEDS + 1))
+
+
+def test_lines_of_arrays(inputs: list[Slot], tmp_path: Path) -> None:
+    lines = [json.dumps({name: [[1, 2]] for name in NAMES}), "", json.dumps(_lists(3))]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    found = read(tmp_path / "a.jsonl", inputs, tmp_path)
+    assert [feed["input_ids"].shape for feed in found] == [(1, 2), (1, 3)]
+
+
+def _lists(length: int) -> dict[str, list[list[int]]]:
+    return {name: [[1] * length] for name in NAMES}
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".jsonl"])
+def test_texts_are_padded_to_the_longest_of_their_batch(
+    inputs: list[Slot], tmp_path: Path, suffix: str
+) -> None:
+    texts = ["the cat sat", "cat"]
+    lines = texts if suffix == ".txt" else [json.dumps({"text": text}) for text in texts]
+    (tmp_path / f"a{suffix}").write_text("\n".join(lines))
+    tokenizer(tmp_path)
+    (feed,) = read(tmp_path / f"a{suffix}", inputs, tmp_path)
+    assert feed["input_ids"].tolist() == [[2, 3, 4], [3, 0, 0]]
+    assert feed["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert feed["token_type_ids"].tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+def test_texts_come_in_batches(inputs: list[Slot], tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("the cat\n" * (BATCH + 1))
+    file = tokenizer(tmp_path)
+    found = read(tmp_path / "a.txt", inputs, file)
+    assert [len(feed["input_ids"]) for feed in found] == [BATCH, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "message"),
+    [
+        ("a.csv", b"1,2", UsageError, "is none of .npz"),
+        ("a.npz", b"", StorageError, "is not an .npz file"),
+        ("a.npz", b"plain text", StorageError, "is not an .npz file"),
+        ("a.jsonl", b"{", UsageError, "a line that is not JSON"),
+        ("a.jsonl", b"[1]", UsageError, "a line that is not an object"),
+        ("a.jsonl", b'{"input_ids": [[1]]}', UsageError, "no array for input attention_mask"),
+        pytest.param(
+            *("a.jsonl", b"[" * 200_000, UsageError, "a line that is not JSON"),
+            marks=pytest.mark.xfail(reason="RecursionError is not caught", strict=True),
+        ),
+        ("a.txt", b"\n\n", UsageError, "is empty"),
+        ("a.txt", b"\xff\xfe\x00", StorageError, "is not readable text"),
+        ("a.txt", b"the cat", UsageError, "texts need a tokenizer"),
+    ],
+    ids=[
+        "suffix", "empty", "text", "open-brace", "list", "missing", "deep", "blank",
+        "encoding", "no-tokenizer",
+    ],
+)  # fmt: skip
+def test_what_is_refused(
+    inputs: list[Slot],
+    tmp_path: Path,
+    name: str,
+    content: bytes,
+    error: type[Exception],
+    message: str,
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(error, match=message):
+        read(tmp_path / name, inputs, tmp_path)
+
+
+@pytest.mark.xfail(reason="BadZipFile is not caught, and the file stays open", strict=True)
+def test_a_broken_archive_is_refused_and_closed(inputs: list[Slot], tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 and then nothing")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            read(tmp_path / "a.npz", inputs, tmp_path)
+        except Exception as error:
+            kind = type(error)
+        gc.collect()
+    assert kind is StorageError
+    assert not caught
+
+
+def test_an_array_of_python_objects_is_refused(inputs: list[Slot], tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **arrays() | {"input_ids": np.array([{}], object)})
+    with pytest.raises(StorageError, match="plain arrays"):
+        read(tmp_path / "a.npz", inputs, tmp_path)
+
+
+@pytest.mark.xfail(reason="TypeError is not caught", strict=True)
+def test_a_single_array_is_no_archive(inputs: list[Slot], tmp_path: Path) -> None:
+    with (tmp_path / "a.npz").open("wb") as stream:
+        np.save(stream, np.ones(3))
+    with pytest.raises(StorageError):
+        read(tmp_path / "a.npz", inputs, tmp_path)
+
+
+def test_another_rank_is_refused(inputs: list[Slot], tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **arrays() | {"attention_mask": np.ones((2, 1, 3))})
+    with pytest.raises(UsageError, match="input attention_mask wants 2 axes, not 3"):
+        read(tmp_path / "a.npz", inputs, tmp_path)
+
+
+@pytest.mark.xfail(reason="ValueError is caught for lines only", strict=True)
+def test_words_for_numbers_are_refused(inputs: list[Slot], tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **arrays() | {"input_ids": np.array([["a", "b", "c"]] * 2)})
+    with pytest.raises(UsageError):
+        read(tmp_path / "a.npz", inputs, tmp_path)
+
+
+OVERFLOW = pytest.mark.xfail(reason="OverflowError is not caught", strict=True)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "[[1], [1, 2]]",
+        '"text"',
+        "{}",
+        pytest.param("[[1e400]]", marks=OVERFLOW),
+        pytest.param(f"[[{2**70}]]", marks=OVERFLOW),
+    ],
+)
+def test_lines_that_are_no_arrays_are_refused(
+    inputs: list[Slot], tmp_path: Path, value: str
+) -> None:
+    rest = ", ".join(f'"{name}": [[1]]' for name in NAMES[1:])
+    (tmp_path / "a.jsonl").write_text(f'{{"input_ids": {value}, {rest}}}')
+    with pytest.raises(UsageError):
+        read(tmp_path / "a.jsonl", inputs, tmp_path)
+
+
+def test_absent_data_and_empty_folders(inputs: list[Slot], tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="does not exist"):
+        read(tmp_path / "none.npz", inputs, tmp_path)
+    with pytest.raises(UsageError, match=r"a folder without \.npz files"):
+        read(tmp_path, inputs, tmp_path)

@@ -1,0 +1,212 @@
+"""What changed, how far it may differ, and what else a rewrite must keep."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from harness import made_up, make_checker
+from samples import parse
+
+from burnish.optimizer import verify
+from burnish.optimizer.contract import EXACT, LOSSY, ROUNDING, relative_l2
+from burnish.optimizer.verify import Checker, Executor, Region, changed_region, identical
+
+CHAIN = """
+<ir_version: 8, opset_import: ["" : 17]>
+chain (float[batch, 2] x) => (float[batch, 2] y)
+<float[2, 2] w = {1, 2, 3, 4}, float[2] b = {5, 6}>
+{
+  product = MatMul (x, w)
+  sum = Add (product, b)
+  active = Relu (sum)
+  y = Tanh (active)
+}
+"""
+
+
+def changed(old: str, new: str) -> tuple[ir.Model, ir.Model]:
+    assert old in CHAIN
+    return parse(CHAIN), parse(CHAIN.replace(old, new))
+
+
+# relative_l2
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate", "error"),
+    [
+        ([3.0, 4.0], [3.0, 4.0], 0.0),
+        ([3.0, 4.0], [3.0, 4.5], 0.1),
+        ([0.0, 0.0], [0.0, 0.0], 0.0),
+        ([0.0, 0.0], [0.0, 1e-9], np.inf),
+        ([np.nan, 4.0], [7.0, 4.0], 0.0),
+        ([3.0, 4.0], [np.nan, 4.0], np.inf),
+        ([np.inf, 4.0], [np.inf, 4.0], 0.0),
+        ([np.inf, 4.0], [-np.inf, 4.0], np.inf),
+        ([3.0, 4.0], [np.inf, 4.0], np.inf),
+        ([3.0, 4.0], [3.0, 4.0, 0.0], np.inf),
+    ],
+)
+def test_relative_l2(reference: list[float], candidate: list[float], error: float) -> None:
+    assert relative_l2(np.array(reference), np.array(candidate)) == pytest.approx(error)
+
+
+def test_relative_l2_of_integers_is_all_or_nothing() -> None:
+    assert relative_l2(np.array([1, 2]), np.array([1, 2])) == 0.0
+    assert relative_l2(np.array([1, 2]), np.array([1, 3])) == np.inf
+    assert relative_l2(np.zeros((0, 3)), np.ones((0, 3))) == 0.0
+
+
+# changed_region
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "inputs", "outputs"),
+    [
+        ("Relu (sum)", "Relu (sum)", (), ()),
+        ("Relu (sum)", "Elu (sum)", ("sum",), ("active",)),
+        ("Tanh (active)", "Tanh (sum)", ("sum",), ("y",)),
+        ("{5, 6}", "{5, 7}", ("product",), ("sum",)),
+        ("{1, 2, 3, 4}", "{1, 2, 3, 5}", ("x",), ("product",)),
+        ("Relu (sum)", "Elu <alpha = 2.0> (sum)", ("sum",), ("active",)),
+    ],
+)
+def test_changed_region(
+    old: str, new: str, inputs: tuple[str, ...], outputs: tuple[str, ...]
+) -> None:
+    assert changed_region(*changed(old, new)) == Region(inputs, outputs)
+
+
+def test_changed_region_of_a_fusion_has_no_inner_values() -> None:
+    before, after = changed(
+        "product = MatMul (x, w)\n  sum = Add (product, b)", "sum = Gemm (x, w, b)"
+    )
+    assert changed_region(before, after) == Region(("x",), ("sum",))
+
+
+def test_changed_region_sees_what_branches_take_from_outside() -> None:
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]>
+        branch (bool c, float[2] x) => (float[2] y) <float[2] w = {1, 2}> {
+            h = Relu (x)
+            y = If (c) <
+                then_branch = t () => (float[2] a) { a = Mul (h, w) },
+                else_branch = e () => (float[2] b) { b = Neg (h) }
+            >
+        }
+    """
+    region = changed_region(parse(text), parse(text.replace("{1, 2}", "{1, 3}")))
+    assert region.outputs == ("y",)
+    assert set(region.inputs) == {"c", "h"}
+    region = changed_region(parse(text), parse(text.replace("Neg (h)", "Abs (h)")))
+    assert region.outputs == ("y",)
+
+
+# identical
+
+
+def test_identical() -> None:
+    model = parse(CHAIN)
+    assert identical(model, parse(CHAIN))
+    assert identical(model, model.clone())
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("{5, 6}", "{5, 7}"),
+        ("Relu (sum)", "Elu (sum)"),
+        ("float[batch, 2] x", "float[n, 2] x"),
+        ("{5, 6}>", "{5, 6}, float[1] unused = {1}>"),
+        ("float[2] b = {5, 6}", "double[2] b = {5, 6}"),
+    ],
+)
+def test_not_identical(old: str, new: str) -> None:
+    assert not identical(*changed(old, new))
+
+
+# cut
+
+
+def test_cut_takes_what_is_needed() -> None:
+    part = verify.cut(parse(CHAIN), ["product"], ["active"])
+    assert [value.name for value in part.graph.inputs] == ["product"]
+    assert [value.name for value in part.graph.outputs] == ["active"]
+    assert [node.op_type for node in part.graph] == ["Add", "Relu"]
+    assert list(part.graph.initializers) == ["b"]
+
+
+# Checker
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("Relu (sum)", "Relu (sum)", ""),
+        ("Relu (sum)", "Elu (sum)", "promised exact (relative error at most 0), but active"),
+        ("Relu (sum)", "Neg (sum)", "promised exact (relative error at most 0), but active"),
+        ("Relu (sum)", "Flatten <axis = 0> (sum)", "active differs by inf"),
+        ("Relu (sum)", "Gelu (sum)", "the result is not legal"),
+        ("batch, 2] y", "batch, 3] y", "output y changed from FLOAT('batch', 2)"),
+        ("[batch, 2] x", "[4, 2] x", "input x changed from FLOAT('batch', 2) to FLOAT(4, 2)"),
+    ],
+)
+def test_check(old: str, new: str, problem: str, executor: Executor) -> None:
+    before, after = changed(old, new)
+    verdict = make_checker(executor, before).check(before, after, EXACT)
+    assert verdict.problem.startswith(problem) or problem in verdict.problem
+    assert bool(verdict.problem) == bool(problem)
+
+
+def test_check_measures_each_value_that_changed(executor: Executor) -> None:
+    before, after = changed("Tanh (active)", "Sin (active)")
+    checker = make_checker(executor, before)
+    verdict = checker.check(before, after, LOSSY)
+    assert set(verdict.errors) == {"y"}
+    assert verdict.error == verdict.errors["y"] > 0.5
+    assert checker.check(before, after, ROUNDING).problem.startswith("promised rounding")
+
+
+def test_constants_keep_their_values_under_their_names(executor: Executor) -> None:
+    """Unless the pass is lossy: feeds read only some of a table's rows."""
+    before, after = changed("{5, 6}", "{5.001, 6}")
+    checker = make_checker(executor, before)
+    problem = "constant b has other values under the same name"
+    assert checker.check(before, after, EXACT).problem == problem
+    assert checker.check(before, after, ROUNDING).problem == problem
+    verdict = checker.check(before, after, LOSSY)
+    assert verdict.problem == ""
+    assert 0 < verdict.errors["sum"] < 0.01
+
+
+@pytest.mark.xfail(
+    reason="the later model is handed a folder that the failed run never wrote", strict=True
+)
+def test_check_needs_a_feed_that_runs(executor: Executor) -> None:
+    before, after = changed("Relu (sum)", "Elu (sum)")
+    wrong = executor.store([{"x": np.zeros((2, 3), np.float32)}])
+    verdict = Checker(executor, wrong).check(before, after, EXACT)
+    assert verdict.problem == "none of the feeds ran through the changed region"
+
+
+def test_check_without_feeds_is_a_check_of_legality(executor: Executor) -> None:
+    before, after = changed("Relu (sum)", "Elu (sum)")
+    assert Checker(executor, []).check(before, after, EXACT).problem == ""
+    before, after = changed("Relu (sum)", "Gelu (sum)")
+    assert "not legal" in Checker(executor, []).check(before, after, EXACT).problem
+
+
+def test_check_leaves_nothing_behind(executor: Executor) -> None:
+    before, after = changed("{5, 6}", "{5, 7}")
+    checker = make_checker(executor, before)
+    kept = set(executor.scratch.iterdir())
+    checker.check(before, after, EXACT)
+    assert set(executor.scratch.iterdir()) == kept
+
+
+def test_the_sandboxed_executor_agrees(sandboxed: Executor) -> None:
+    before, after = changed("Relu (sum)", "Elu (sum)")
+    verdict = make_checker(sandboxed, before).check(before, after, EXACT)
+    assert "but active differs" in verdict.problem
+    assert len(made_up(before)) >= 5

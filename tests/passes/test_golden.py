@@ -1,0 +1,64 @@
+"""Before and after each pass, as ONNX text: `pytest --update-golden` writes the after files anew.
+
+A case is a pair of files in the folder of the pass: CASE.before.onnxtxt, CASE.after.onnxtxt.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import pytest
+from harness import last_form, made_up, make_context, run_model
+
+from burnish.optimizer.contract import Pass, relative_l2
+from burnish.passes import REGISTRY
+
+HERE = Path(__file__).parent
+CASES = sorted(HERE.glob("*/*.before.onnxtxt"))
+PASSES: dict[str, type[Pass]] = {kind.name: kind for kind in REGISTRY}
+
+
+def _load(path: Path) -> ir.Model:
+    return ir.from_proto(onnx.parser.parse_model(path.read_text()))
+
+
+def _text(model: ir.Model) -> str:
+    """The model as text, with weights but without the names and types of what is inside."""
+    message = ir.to_proto(model)
+    del message.graph.value_info[:]
+    for node in message.graph.node:
+        node.ClearField("name")
+    text = onnx.printer.to_text(message)
+    return "\n".join(line.rstrip() for line in text.strip().splitlines()) + "\n"
+
+
+@pytest.mark.parametrize("before", CASES, ids=lambda path: f"{path.parent.name}-{path.stem[:-7]}")
+def test_golden(before: Path, update_golden: bool) -> None:
+    model = _load(before)
+    original = model.clone()
+    outcome = PASSES[before.parent.name]().apply(model, make_context(last_form))
+
+    assert outcome.rewrites > 0
+    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+    after = before.with_name(before.name.replace(".before.", ".after."))
+    if update_golden:
+        after.write_text(_text(model))
+    assert _text(model) == after.read_text()
+
+    bound = PASSES[before.parent.name].promise.rel_l2
+    feeds = made_up(original)
+    pairs = zip(run_model(original, feeds), run_model(model, feeds), strict=True)
+    for mine, theirs in pairs:
+        for name, array in mine.items():
+            assert relative_l2(array, theirs[name]) <= min(bound, 0.05)
+
+
+@pytest.mark.parametrize("name", sorted(PASSES))
+def test_every_pass_has_a_case(name: str) -> None:
+    assert any(path.parent.name == name for path in CASES)
+
+
+def test_every_case_has_a_pass() -> None:
+    assert {path.parent.name for path in CASES} <= set(PASSES)

@@ -1,0 +1,101 @@
+"""The five laws of every registered pass, on random graphs.
+
+1. The result is legal. 2. The signature is unchanged. 3. The outputs stay within the promise.
+4. A second run rewrites nothing. 5. No rewrites means that nothing at all changed.
+"""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+import pytest
+from graphs import PLACES, build, models
+from harness import last_form, made_up, make_context, run_model
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from burnish.optimizer.contract import Kind, Pass, relative_l2
+from burnish.optimizer.signature import Signature
+from burnish.optimizer.verify import identical
+from burnish.passes import REGISTRY
+from burnish.passes.recover.inline_functions import InlineFunctions
+from burnish.passes.recover.raise_opset import RaiseOpset
+
+CONTEXT = make_context(last_form)
+
+WHOLE = {Kind.EXACT: 0.0, Kind.ROUNDING: 2e-4, Kind.LOSSY: 0.25}
+"""Bounds on a whole graph's outputs, through which a region's error may grow."""
+
+SLOW = {"onnxsim", "raise-opset"}
+"""Passes that start a process for each run."""
+
+
+def hold(kind: type[Pass], message: onnx.ModelProto) -> int:
+    """Check the laws on the model as the passes before leave it; the number of rewrites."""
+    before = ir.from_proto(message)
+    for earlier in (InlineFunctions, RaiseOpset):
+        if REGISTRY.index(kind) > REGISTRY.index(earlier):
+            earlier().apply(before, CONTEXT)
+    after = before.clone()
+    outcome = kind().apply(after, CONTEXT)
+    assert not Signature.of(before).difference(Signature.of(after))
+    if outcome.rewrites == 0:
+        assert identical(before, after)
+        assert text(before) == text(after)
+        return 0
+    onnx.checker.check_model(ir.to_proto(after), full_check=True)
+    feeds = made_up(before)
+    for mine, theirs in zip(run_model(before, feeds), run_model(after, feeds), strict=True):
+        for name, array in mine.items():
+            assert relative_l2(array, theirs[name]) <= WHOLE[kind.promise.kind], name
+    once = after.clone()
+    again = kind().apply(after, CONTEXT)
+    assert again.rewrites == 0, again.detail
+    assert identical(once, after)
+    return outcome.rewrites
+
+
+def text(model: ir.Model) -> str:
+    """The model as text, without what inference found out about values inside."""
+    message = ir.to_proto(model)
+    del message.graph.value_info[:]
+    return onnx.printer.to_text(message)
+
+
+@pytest.mark.parametrize("kind", REGISTRY, ids=lambda kind: kind.name)
+def test_laws_hold_on_random_graphs(kind: type[Pass]) -> None:
+    @settings(
+        max_examples=4 if kind.name in SLOW else 10,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(message=models())
+    def check(message: onnx.ModelProto) -> None:
+        hold(kind, message)
+
+    check()
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+@pytest.mark.parametrize("kind", REGISTRY, ids=lambda kind: kind.name)
+def test_laws_hold_on_a_graph_of_everything(kind: type[Pass], opset: int) -> None:
+    rewrites = hold(kind, build(0, opset, list(range(len(PLACES)))))
+    inapplicable = {
+        "raise-opset": opset >= 13,
+        "residual-sum": opset < 17,  # LayerNormalization came with operator set 17
+        "nan-guard": opset < 13,  # the softmax is written with its axis counted from the front
+        "onnxsim": True,  # it makes more nodes here than it removes
+    }
+    assert (rewrites == 0) == inapplicable.get(kind.name, False)
+
+
+def test_strategies_make_models_that_run() -> None:
+    @settings(max_examples=15, deadline=None, derandomize=True, database=None)
+    @given(message=models(), seed=st.integers(0, 99))
+    def check(message: onnx.ModelProto, seed: int) -> None:
+        model = ir.from_proto(message)
+        assert len(run_model(model, made_up(model, seed))) >= 5
+
+    check()
