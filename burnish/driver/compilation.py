@@ -18,7 +18,7 @@ from burnish.driver.workbench import Emit, Reference, Workbench, open_model, thr
 from burnish.optimizer import artifact, pipeline, report, tuner
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.costs import matrix_flops
-from burnish.optimizer.contract import Context, Outcome, Pass
+from burnish.optimizer.contract import Context, Kind, Outcome, Pass
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.fidelity import Fidelity, fidelity
 from burnish.optimizer.measure import Entrant, Timing
@@ -268,6 +268,7 @@ class _Compilation:
         model = candidate.compiled.model
         if Signature.of(self.original).difference(Signature.of(model)):
             raise BurnishError("internal error: the signature changed")
+        self.bench.warnings += _without_effect(candidate.compiled)
         target = request.target
         name, _ = tuner.processor()
         result: dict[str, Any] = {
@@ -315,6 +316,15 @@ class _Compilation:
         feed = self.bench.timing_feed()
         facts = report.latency_facts(candidate.timing, self.bench.sizes())
         return facts | {"inputs": {name: list(array.shape) for name, array in feed.items()}}
+
+
+def _without_effect(compiled: Compiled) -> list[str]:
+    """The lossy passes, which the user asked for, that are not in the result."""
+    return [
+        f"{step.transform.name} has no effect: {step.reason}"
+        for step in compiled.steps
+        if step.transform.promise.kind is Kind.LOSSY and step.status != "kept"
+    ]
 
 
 def _without_lossy(compiled: Compiled, reason: str) -> Compiled:

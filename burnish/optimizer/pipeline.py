@@ -8,6 +8,7 @@ The copy shares all weights, so that rolling back is free whatever the model's s
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -35,7 +36,7 @@ class Step:
 
     Attributes:
         status: `kept`, `rejected` (it broke its promise or failed), `unchanged` or `skipped`.
-        reason: why it was rejected or skipped.
+        reason: why it was rejected or skipped, or left everything as it was.
         error: largest relative L2 error over the values it changed; None where not checked.
         errors: that error by value.
         nodes: nodes of the model afterwards.
@@ -118,7 +119,7 @@ def _attempt(
         if not identical(model, candidate):
             reason = "it reported no rewrite but changed the graph"
             return model, _rejected(transform, outcome, reason)
-        return model, Step(transform, "unchanged", outcome)
+        return model, Step(transform, "unchanged", outcome, _why_unchanged(transform, outcome))
     if check is None:
         return candidate, Step(transform, "kept", outcome)
     try:
@@ -130,6 +131,18 @@ def _attempt(
         rejected = _rejected(transform, outcome, verdict.problem)
         return model, _with_errors(rejected, verdict)
     return candidate, _with_errors(Step(transform, "kept", outcome), verdict)
+
+
+def _why_unchanged(transform: Pass, outcome: Outcome) -> str:
+    """The commonest reason why a pass left its places alone.
+
+    A lossy pass was asked for by name: it owes a word where it found no place at all.
+    """
+    if not outcome.refusals:
+        return outcome.detail if transform.promise.kind is Kind.LOSSY else ""
+    reasons = Counter(refusal.reason for refusal in outcome.refusals)
+    reason, count = reasons.most_common(1)[0]
+    return f"{len(outcome.refusals)} places left alone, {count} of them since {reason}"
 
 
 def _rejected(transform: Pass, outcome: Outcome, reason: str) -> Step:

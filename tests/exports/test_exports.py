@@ -57,12 +57,27 @@ def test_int8(exported: tuple[Case, Path]) -> None:
     step = next(item for item in report["passes"] if item["name"] == "int8")
     assert step["status"] == "kept", step["reason"]
     assert step["rewrites"] > 0
-    session = onnxruntime.InferenceSession(output, providers=["CPUExecutionProvider"])
+    assert all(np.isfinite(result).all() for result in run(output, rows_taken(path)))
+
+
+def rows_taken(path: Path) -> int:
+    """Three, unless the export itself holds ONNX Runtime to the one row it was traced with."""
+    try:
+        run(path, 3)
+    except onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument:
+        return 1
+    return 3
+
+
+def run(path: Path, rows: int) -> list:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     feed = {
-        item.name: np.ones([2, 3, 32, 32] if "pixel" in item.name else [3, 9], _type(item.type))
+        item.name: np.ones(
+            [rows, 3, 32, 32] if "pixel" in item.name else [rows, 9], _type(item.type)
+        )
         for item in session.get_inputs()
     }
-    assert np.isfinite(session.run(None, feed)[0]).all()
+    return session.run(None, feed)
 
 
 def _type(name: str) -> type:

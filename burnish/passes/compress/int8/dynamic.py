@@ -32,6 +32,8 @@ LARGEST_WORK = 1 << 30
 SMALLEST_BY_RULE = 1 << 14
 """Elements of the smallest weight that goes to int8 where nothing is measured."""
 
+NOTHING_FOUND = "it has no product with a constant weight and no lookup table"
+
 WIDE_ACCUMULATION = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
 """Instruction sets that add products of uint8 and int8 in 32 bits, without saturation."""
 
@@ -91,7 +93,7 @@ class DynamicInt8(Pass):
         merged = 0
         for members, choice in plan:
             if choice.winner == "fp32":
-                reason = f"fp32 is faster ({_size(members[0])}, {1 / choice.speedup:.2f} times)"
+                reason = _why_in_float(members, choice)
                 refusals += [Refusal(label(member.nodes[0]), reason) for member in members]
                 continue
             done += len(members)
@@ -102,7 +104,7 @@ class DynamicInt8(Pass):
                 for member in members:
                     rewriter.product([member])
         _drop_unused(model)
-        detail = f"{done - merged} alone, {merged} merged"
+        detail = f"{done - merged} alone, {merged} merged" if done else NOTHING_FOUND
         gains = [choice.speedup for choice, _ in choices if choice.measured]
         speedup = float(np.exp(np.mean(np.log(gains)))) if gains else None
         return Outcome(done, tuple(refusals), speedup, detail)
@@ -218,8 +220,11 @@ class _Sample:
         return node.outputs[0]
 
 
-def _size(product: Product) -> str:
-    return f"{product.k} x {product.n}"
+def _why_in_float(members: list[Product], choice: Choice) -> str:
+    size = f"{members[0].k} x {members[0].n}"
+    if not choice.measured:
+        return f"too small to gain from int8 by rule ({size}, not measured)"
+    return f"fp32 is faster ({size}, {1 / choice.speedup:.2f} times)"
 
 
 def _drop_unused(model: ir.Model) -> None:
