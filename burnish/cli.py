@@ -6,20 +6,32 @@ progress and errors to standard error; exit codes are those of `optimizer.errors
 
 from __future__ import annotations
 
-import contextlib
-import json
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from burnish import __version__, driver
-from burnish.driver import Progress, Request
-from burnish.optimizer.errors import BurnishError, StorageError, UsageError, printable
+from burnish.driver import Request
+from burnish.optimizer.errors import UsageError, printable
+from burnish.options import (
+    Data,
+    Debug,
+    Json,
+    Memory,
+    Model,
+    Provider,
+    Quiet,
+    Seconds,
+    Seed,
+    Shape,
+    Threads,
+    Tokenizer,
+    bytes_of,
+    provider_of,
+    shape_of,
+)
 from burnish.passes import registry
 from burnish.rendering import (
     render_bench,
@@ -29,6 +41,7 @@ from burnish.rendering import (
     render_report,
     render_run,
 )
+from burnish.terminal import errors, errors_as_lines, progress_shown, show
 
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 """Click's UsageError; Typer carries a copy of Click of its own and exports only subclasses."""
@@ -54,34 +67,6 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
-
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="An .onnx file.")]
-Data = Annotated[
-    str | None,
-    typer.Option("--data", metavar="PATH", help=".npz, a folder of .npz, .jsonl or .txt."),
-]
-Tokenizer = Annotated[
-    str | None,
-    typer.Option(metavar="FILE", help="tokenizer.json for texts; default: beside the model."),
-]
-Shape = Annotated[
-    str | None,
-    typer.Option(metavar="NAME=SIZE,...", help="Sizes to tune and time at: batch=8,sequence=128."),
-]
-Provider = Annotated[str, typer.Option(help="cpu, cuda or tensorrt.")]
-Threads = Annotated[int, typer.Option(min=0, help="0: as many as ONNX Runtime takes.")]
-Json = Annotated[
-    str | None,
-    typer.Option("--json", metavar="FILE", help="Write the report as data; - for stdout."),
-]
-Memory = Annotated[
-    str | None, typer.Option(metavar="SIZE", help="For all processes together: 1.5GB, 800MB.")
-]
-Seconds = Annotated[float | None, typer.Option(min=0.1, help="Wall-clock limit in seconds.")]
-Seed = Annotated[int, typer.Option(help="Of made-up inputs.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
 
 def _version(value: bool) -> None:
@@ -147,17 +132,17 @@ def main_job(
     debug: Debug = False,
 ) -> None:
     """Optimize a model (the main job; its name may be left out)."""
-    with _errors(model, debug):
+    with errors_as_lines(model, debug):
         request = Request(
             model=model, output=output, int8=int8, keep_embeddings=keep_embeddings, level=level,
-            provider=_provider(provider), data=data, tokenizer=tokenizer, max_drop=max_drop,
-            speedup=speedup, shape=_shape(shape), threads=threads, seed=seed,
-            memory_limit=_bytes(memory_limit), time_limit=time_limit, tuning=tuning,
+            provider=provider_of(provider), data=data, tokenizer=tokenizer, max_drop=max_drop,
+            speedup=speedup, shape=shape_of(shape), threads=threads, seed=seed,
+            memory_limit=bytes_of(memory_limit), time_limit=time_limit, tuning=tuning,
             check=not no_check, measure=not no_measure, dry_run=dry_run,
         )  # fmt: skip
-        with _progress(quiet) as progress:
+        with progress_shown(quiet) as progress:
             report = driver.optimize(request, progress).report
-        _show(report, json_file, quiet, lambda console: render_report(console, report, verbose))
+        show(report, json_file, quiet, lambda console: render_report(console, report, verbose))
         latency = report["latency"]
         if speedup is not None and (latency is None or latency["speedup"] < speedup):
             reached = "no time was measured" if latency is None else f"{latency['speedup']:.2f}"
@@ -176,12 +161,12 @@ def inspect(
     debug: Debug = False,
 ) -> None:
     """Say what a model is: ports, operators, weights, work, and what would be done."""
-    with _errors(model, debug):
+    with errors_as_lines(model, debug):
         request = Request(
-            model, shape=_shape(shape), memory_limit=_bytes(memory_limit), time_limit=time_limit
+            model, shape=shape_of(shape), memory_limit=bytes_of(memory_limit), time_limit=time_limit
         )
         facts = driver.inspect(request)
-        _show(facts, json_file, quiet, lambda console: render_inspect(console, facts))
+        show(facts, json_file, quiet, lambda console: render_inspect(console, facts))
 
 
 @app.command()
@@ -202,13 +187,13 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Run a model on data, or on made-up inputs."""
-    with _errors(model, debug):
+    with errors_as_lines(model, debug):
         request = Request(
-            model, output=output, data=data, tokenizer=tokenizer, shape=_shape(shape),
-            threads=threads, seed=seed, memory_limit=_bytes(memory_limit), time_limit=time_limit,
+            model, output=output, data=data, tokenizer=tokenizer, shape=shape_of(shape),
+            threads=threads, seed=seed, memory_limit=bytes_of(memory_limit), time_limit=time_limit,
         )  # fmt: skip
         facts = driver.run(request)
-        _show(facts, json_file, quiet, lambda console: render_run(console, facts))
+        show(facts, json_file, quiet, lambda console: render_run(console, facts))
 
 
 @app.command()
@@ -227,14 +212,14 @@ def bench(
     debug: Debug = False,
 ) -> None:
     """Time models against the first: paired, in separate processes, stock ONNX Runtime."""
-    with _errors(models[0], debug):
+    with errors_as_lines(models[0], debug):
         request = Request(
-            models[0], shape=_shape(shape), provider=_provider(provider), threads=threads,
-            seed=seed, memory_limit=_bytes(memory_limit), time_limit=time_limit,
+            models[0], shape=shape_of(shape), provider=provider_of(provider), threads=threads,
+            seed=seed, memory_limit=bytes_of(memory_limit), time_limit=time_limit,
         )  # fmt: skip
-        with _progress(quiet) as progress:
+        with progress_shown(quiet) as progress:
             facts = driver.bench(request, models[1:], progress)
-        _show(facts, json_file, quiet, lambda console: render_bench(console, facts))
+        show(facts, json_file, quiet, lambda console: render_bench(console, facts))
 
 
 @app.command()
@@ -254,13 +239,13 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Compare the outputs of two models on the same inputs."""
-    with _errors(model, debug):
+    with errors_as_lines(model, debug):
         request = Request(
             model, data=data, tokenizer=tokenizer, seed=seed,
-            memory_limit=_bytes(memory_limit), time_limit=time_limit,
+            memory_limit=bytes_of(memory_limit), time_limit=time_limit,
         )  # fmt: skip
         facts = driver.compare(request, other)
-        _show(facts, json_file, quiet, lambda console: render_compare(console, facts))
+        show(facts, json_file, quiet, lambda console: render_compare(console, facts))
         drop = facts["fidelity"]["drop"]
         if max_drop is not None and drop > max_drop:
             errors.print(printable(f"error: {other}: the loss {drop:.3g} is above {max_drop:g}"))
@@ -279,7 +264,7 @@ def passes(json_file: Json = None) -> None:
         }
         for item in registry()
     ]
-    _show({"passes": rows}, json_file, False, lambda console: render_passes(console, rows))
+    show({"passes": rows}, json_file, False, lambda console: render_passes(console, rows))
 
 
 def main() -> None:
@@ -293,91 +278,3 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         errors.print("error: interrupted")
         sys.exit(130)
-
-
-@contextlib.contextmanager
-def _errors(file: str, debug: bool) -> Iterator[None]:
-    """Turn an error into its one line and exit code."""
-    try:
-        yield
-    except BurnishError as error:
-        if debug:
-            errors.print_exception(show_locals=False)
-            for note in getattr(error, "__notes__", ()):
-                errors.print(note, markup=False)
-        errors.print(error.line(file), markup=False)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.exit(0)
-    except (OSError, UnicodeError) as error:
-        failure = StorageError(getattr(error, "strerror", None) or "its name cannot be used")
-        errors.print(failure.line(file), markup=False)
-        sys.exit(failure.exit_code)
-
-
-@contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator[Progress]:
-    """A moving line on a terminal, a plain line per stage elsewhere, nothing if quiet."""
-    if quiet:
-        yield lambda event: None
-    elif errors.is_terminal:
-        with errors.status("starting") as status:
-            yield lambda event: status.update(printable(str(event.get("stage", ""))))
-    else:
-        yield lambda event: errors.print(printable(str(event.get("stage", ""))), markup=False)
-
-
-def _show(
-    facts: dict[str, Any],
-    json_file: str | None,
-    quiet: bool,
-    render: Callable[[Console], None],
-) -> None:
-    if json_file == "-":
-        print(json.dumps(facts, indent=2))
-        return
-    if json_file:
-        try:
-            Path(json_file).write_text(json.dumps(facts, indent=2) + "\n")
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            errors.print(printable(f"error: {json_file}: {reason}"), markup=False)
-            raise typer.Exit(7) from None
-    if not quiet:
-        width = None if sys.stdout.isatty() else 100
-        render(Console(width=width, highlight=False, soft_wrap=False))
-
-
-def _provider(name: str) -> str:
-    if name not in ("cpu", "cuda", "tensorrt"):
-        raise UsageError(f"provider {name} is not known", hint="cpu, cuda or tensorrt")
-    return name
-
-
-def _shape(text: str | None) -> dict[str, int]:
-    sizes = {}
-    for part in (text or "").split(","):
-        name, _, size = part.partition("=")
-        if not part:
-            continue
-        if not size.isdecimal() or int(size) < 1:
-            raise UsageError(
-                f"--shape {part} is not NAME=SIZE", hint="--shape batch=8,sequence=128"
-            )
-        sizes[name.strip()] = int(size)
-    return sizes
-
-
-def _bytes(text: str | None) -> int | None:
-    if text is None:
-        return None
-    units = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "b": 1.0}
-    lower = text.strip().lower()
-    unit = next((name for name in units if lower.endswith(name)), "")
-    try:
-        size = float(lower.removesuffix(unit)) * units.get(unit, 1.0)
-    except ValueError:
-        size = 0.0
-    if not 1e6 <= size < 1e18:
-        raise UsageError(f"--memory-limit {text} is not a size", hint="--memory-limit 1.5GB")
-    return int(size)

@@ -11,7 +11,7 @@ from harness import make_context, make_executor
 from samples import encoder
 
 from burnish.optimizer.contract import Context
-from burnish.optimizer.verify import Executor
+from burnish.optimizer.executor import Executor
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -13,8 +13,9 @@ import onnxruntime
 from burnish.driver.workbench import EXECUTE
 from burnish.optimizer import feeds, sandbox
 from burnish.optimizer.contract import Choice, Context, Feeds
+from burnish.optimizer.executor import Executor
 from burnish.optimizer.sandbox import Limits
-from burnish.optimizer.verify import Checker, Executor
+from burnish.optimizer.verify import Checker
 from burnish.runtimes import onnxruntime as ort
 
 LIMITS = Limits(memory=4 << 30, wall=60.0)

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from burnish.optimizer.contract import Kind, Pass, relative_l2
+from burnish.optimizer.regions import identical
 from burnish.optimizer.signature import Signature
-from burnish.optimizer.verify import identical
 from burnish.passes import REGISTRY
 from burnish.passes.recover.inline_functions import InlineFunctions
 from burnish.passes.recover.raise_opset import RaiseOpset

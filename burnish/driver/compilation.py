@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,19 @@ from burnish.driver.request import Request, request_from
 from burnish.driver.workbench import Emit, Reference, Workbench, open_model, threads
 from burnish.optimizer import artifact, pipeline, report, tuner
 from burnish.optimizer.analysis import shapes
-from burnish.optimizer.analysis.costs import matrix_flops
-from burnish.optimizer.contract import Context, Kind, Outcome, Pass
+from burnish.optimizer.contract import Context, Pass
 from burnish.optimizer.errors import BurnishError
+from burnish.optimizer.executor import Job
 from burnish.optimizer.fidelity import Fidelity, fidelity
 from burnish.optimizer.measure import Entrant, Timing
 from burnish.optimizer.model import digest_file, weight_bytes
-from burnish.optimizer.pipeline import Compiled, Step
+from burnish.optimizer.pipeline import Compiled
 from burnish.optimizer.signature import Signature
-from burnish.optimizer.verify import Checker, Job
+from burnish.optimizer.verify import Checker
 from burnish.runtimes import onnxruntime as ort
 
 TIMING_SECONDS = 10.0
 """Time given to the comparison of the artifact with the input."""
-
-TIMING_FLOPS = 4e11
-"""Work of one run past which the whole model is not timed (about 2 s on two cores)."""
-
-TIMING_BYTES = 2_000_000_000
-"""Weights past which the whole model is not timed: loading it would take most of the run."""
 
 
 @dataclass
@@ -90,7 +84,7 @@ class _Compilation:
                 contest if request.measure else None,
                 bench.executor,
                 record if request.measure or request.tuning else None,
-                self._machine(),
+                self.bench.machine(),
                 replay=request.tuning is not None,
             )
             compiled = self._compile(passes_for(request), chooser)
@@ -98,11 +92,6 @@ class _Compilation:
             candidate = self._within_budget(compiled, chooser)
         candidate = self._not_slower(candidate)
         return self._finish(candidate)
-
-    def _machine(self) -> str:
-        name, _ = tuner.processor()
-        version = ort.versions().get("onnxruntime-gpu") or ort.versions().get("onnxruntime")
-        return f"{name}, {threads(self.request)} threads, {self.request.provider}, {version}"
 
     def _context(self, chooser: tuner.Tuner) -> Context:
         sizes = self.bench.sizes()
@@ -185,7 +174,7 @@ class _Compilation:
                     )
                     return candidate
         reason = f"it loses {spent:.3g} where the budget is {self.request.max_drop:g}"
-        return self._judge(self._stage(_without_lossy(compiled, reason)))
+        return self._judge(self._stage(pipeline.without_lossy(compiled, reason)))
 
     def _gentler(
         self, compiled: Compiled, index: int, spent: float, chooser: tuner.Tuner
@@ -227,7 +216,7 @@ class _Compilation:
 
     def _not_slower(self, candidate: Candidate) -> Candidate:
         """Time the artifact in stock sessions; where it loses, go back to what does not."""
-        reason = self._why_not_timed()
+        reason = self.bench.why_not_timed()
         if reason or not self.request.measure:
             if reason and self.request.measure:
                 self.bench.warnings.append(f"the whole model was not timed: {reason}")
@@ -237,21 +226,11 @@ class _Compilation:
             if candidate.timing.high >= 1.0:
                 return candidate
             reason = f"the model is slower with it ({candidate.timing.speedup:.2f} times)"
-            milder = _without_lossy(candidate.compiled, reason)
+            milder = pipeline.without_lossy(candidate.compiled, reason)
             if milder.model is candidate.compiled.model:
-                milder = _unchanged(candidate.compiled, self.original, reason)
+                milder = pipeline.undone(candidate.compiled, reason)
             candidate = self._judge(self._stage(milder))
         return candidate
-
-    def _why_not_timed(self) -> str:
-        size = weight_bytes(self.original)
-        if size > TIMING_BYTES or not self.bench.fits():
-            return f"it has {size / 1e9:.1f} GB of weights; `optimize bench` does it"
-        sizes = self.bench.sizes()
-        flops = sum(matrix_flops(self.original, shapes.infer(self.original, sizes)).values())
-        if flops > TIMING_FLOPS:
-            return f"one run is {flops / 1e9:.0f} GFLOP; `optimize bench` does it"
-        return ""
 
     def _time(self, candidate: Candidate) -> Timing:
         self.bench.emit({"stage": "timing"})
@@ -268,7 +247,7 @@ class _Compilation:
         model = candidate.compiled.model
         if Signature.of(self.original).difference(Signature.of(model)):
             raise BurnishError("internal error: the signature changed")
-        self.bench.warnings += _without_effect(candidate.compiled)
+        self.bench.warnings += pipeline.without_effect(candidate.compiled)
         target = request.target
         name, _ = tuner.processor()
         result: dict[str, Any] = {
@@ -316,39 +295,3 @@ class _Compilation:
         feed = self.bench.timing_feed()
         facts = report.latency_facts(candidate.timing, self.bench.sizes())
         return facts | {"inputs": {name: list(array.shape) for name, array in feed.items()}}
-
-
-def _without_effect(compiled: Compiled) -> list[str]:
-    """The lossy passes, which the user asked for, that are not in the result."""
-    return [
-        f"{step.transform.name} has no effect: {step.reason}"
-        for step in compiled.steps
-        if step.transform.promise.kind is Kind.LOSSY and step.status != "kept"
-    ]
-
-
-def _without_lossy(compiled: Compiled, reason: str) -> Compiled:
-    """The compilation as it was before its first lossy step."""
-    for index, step in enumerate(compiled.steps):
-        if pipeline.lossy(step):
-            return _undo(compiled, index, compiled.snapshots[index], reason)
-    return compiled
-
-
-def _unchanged(compiled: Compiled, original: ir.Model, reason: str) -> Compiled:
-    """The compilation with every step taken back."""
-    return _undo(compiled, 0, original, reason)
-
-
-def _undo(compiled: Compiled, index: int, model: ir.Model, reason: str) -> Compiled:
-    steps = [
-        replace(step, status="rejected", reason=reason, outcome=_no_rewrites(step))
-        if position >= index and step.status == "kept"
-        else step
-        for position, step in enumerate(compiled.steps)
-    ]
-    return Compiled(model, tuple(steps), compiled.snapshots)
-
-
-def _no_rewrites(step: Step) -> Outcome:
-    return replace(step.outcome, rewrites=0)

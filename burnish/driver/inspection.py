@@ -18,11 +18,11 @@ from burnish.optimizer.analysis.costs import matrix_flops
 from burnish.optimizer.analysis.products import find_products
 from burnish.optimizer.contract import Array
 from burnish.optimizer.errors import UnsupportedModel, UsageError
+from burnish.optimizer.executor import Job
 from burnish.optimizer.fidelity import fidelity
 from burnish.optimizer.measure import Entrant
 from burnish.optimizer.model import initializers, load, weight_bytes
 from burnish.optimizer.signature import Signature
-from burnish.optimizer.verify import Job
 
 BENCH_SECONDS = 15.0
 """Time given to the comparison of each model with the first."""

@@ -6,6 +6,7 @@ from burnish.driver.request import Request
 from burnish.optimizer.contract import Kind, Pass
 from burnish.passes import registry
 from burnish.passes.compress.int8.dynamic import DynamicInt8
+from burnish.passes.recover.raise_opset import RaiseOpset
 
 LEVELS = {Kind.EXACT: 1, Kind.ROUNDING: 2, Kind.LOSSY: 2}
 """Least -O level by the kind of promise."""
@@ -15,7 +16,8 @@ def passes_for(request: Request, keep: tuple[str, ...] = ()) -> list[Pass]:
     """The passes of the request's level and precision.
 
     -O0 runs none, -O1 those that promise exactness, -O2 and -O3 also those that round. Lossy
-    passes run where the request asks for them.
+    passes run where the request asks for them, and with them the one that raises operator sets,
+    since int8 is written in operators of the newer ones.
 
     Args:
         request: what the user asks for.
@@ -26,6 +28,6 @@ def passes_for(request: Request, keep: tuple[str, ...] = ()) -> list[Pass]:
         if kind is DynamicInt8:
             if request.int8:
                 chosen.append(DynamicInt8(embeddings=not request.keep_embeddings, keep=keep))
-        elif request.level >= LEVELS[kind.promise.kind]:
+        elif request.level >= LEVELS[kind.promise.kind] or (kind is RaiseOpset and request.int8):
             chosen.append(kind())
     return chosen

@@ -13,20 +13,28 @@ from typing import Any
 import onnx_ir as ir
 
 from burnish.driver.request import Request
-from burnish.optimizer import feeds, sandbox, user_data
-from burnish.optimizer.analysis.shapes import symbols
+from burnish.optimizer import feeds, sandbox, tuner, user_data
+from burnish.optimizer.analysis import shapes
+from burnish.optimizer.analysis.costs import matrix_flops
 from burnish.optimizer.contract import Array, Feeds
 from burnish.optimizer.errors import UnsupportedModel, UsageError
+from burnish.optimizer.executor import Executor, Job
 from burnish.optimizer.fidelity import is_distribution
 from burnish.optimizer.measure import Contest
 from burnish.optimizer.model import Loaded, load, weight_bytes, without_weights
-from burnish.optimizer.verify import STRUCTURE_ABOVE, Executor, Job
+from burnish.optimizer.verify import STRUCTURE_ABOVE
 from burnish.runtimes import onnxruntime as ort
 
 Emit = Callable[[dict[str, Any]], None]
 
 EXECUTE = "burnish.runtimes.onnxruntime:execute"
 STOPWATCH = "burnish.runtimes.onnxruntime:stopwatch"
+
+TIMING_FLOPS = 4e11
+"""Work of one run past which the whole model is not timed (about 2 s on two cores)."""
+
+TIMING_BYTES = 2_000_000_000
+"""Weights past which the whole model is not timed: loading it would take most of the run."""
 
 WHOLE_MODEL_FACTOR = 4
 """Memory to run a model, in multiples of its weights: loaded, prepacked, and as a message."""
@@ -118,7 +126,7 @@ class Workbench:
     def _chosen_sizes(self) -> feeds.Sizes:
         chosen = feeds.default_sizes(self.slots)
         generic = ("batch", "sequence", "past", "image")
-        known = symbols(tuple(slot.port for slot in self.slots))
+        known = shapes.symbols(tuple(slot.port for slot in self.slots))
         for name in self.request.shape:
             if name not in (*generic, *known):
                 named = ", ".join(dict.fromkeys((*generic, *known)))
@@ -131,6 +139,25 @@ class Workbench:
         return feeds.make(
             self.slots, self._chosen_sizes(), feeds.Masking.FULL, self.request.seed, self.sizes()
         )
+
+    def why_not_timed(self) -> str:
+        """Why the whole model is too costly to be timed here; empty where it is not."""
+        size = weight_bytes(self.loaded.model)
+        if size > TIMING_BYTES or not self.fits():
+            return f"it has {size / 1e9:.1f} GB of weights; `optimize bench` does it"
+        sizes = self.sizes()
+        flops = sum(
+            matrix_flops(self.loaded.model, shapes.infer(self.loaded.model, sizes)).values()
+        )
+        if flops > TIMING_FLOPS:
+            return f"one run is {flops / 1e9:.0f} GFLOP; `optimize bench` does it"
+        return ""
+
+    def machine(self) -> str:
+        """What, besides the model, times depend on."""
+        name, _ = tuner.processor()
+        version = ort.versions().get("onnxruntime-gpu") or ort.versions().get("onnxruntime")
+        return f"{name}, {threads(self.request)} threads, {self.request.provider}, {version}"
 
     def contest(self) -> Contest:
         """Processes for timing on the request's provider and threads."""

@@ -19,7 +19,7 @@ import onnx
 import onnx_ir as ir
 
 from burnish.optimizer.errors import StorageError
-from burnish.optimizer.model import save, write_message
+from burnish.optimizer.saving import save, write_message
 
 DIGEST_KEY = "burnish"
 """Key of the digest in `metadata_props`."""

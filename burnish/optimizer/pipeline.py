@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import onnx_ir as ir
 
-from burnish.optimizer.contract import Context, Kind, Outcome, Pass, Promise, Refusal
+from burnish.optimizer.contract import Context, Kind, Outcome, Pass, Promise
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.model import count_nodes
-from burnish.optimizer.verify import Verdict, identical
+from burnish.optimizer.regions import identical
+from burnish.optimizer.verify import Verdict
 
 MOST_REASON = 300
 """Characters of a reason; libraries put whole graphs into their messages."""
@@ -158,6 +159,33 @@ def lossy(step: Step) -> bool:
     return step.status == "kept" and step.transform.promise.kind is Kind.LOSSY
 
 
-def refusals(steps: Iterable[Step]) -> list[tuple[str, Refusal]]:
-    """All refusals with the name of the pass."""
-    return [(step.transform.name, item) for step in steps for item in step.outcome.refusals]
+def without_effect(compiled: Compiled) -> list[str]:
+    """The lossy passes, which the user asked for, that are not in the result."""
+    return [
+        f"{step.transform.name} has no effect: {step.reason}"
+        for step in compiled.steps
+        if step.transform.promise.kind is Kind.LOSSY and step.status != "kept"
+    ]
+
+
+def without_lossy(compiled: Compiled, reason: str) -> Compiled:
+    """The compilation as it was before its first lossy step."""
+    for index, step in enumerate(compiled.steps):
+        if lossy(step):
+            return _undo(compiled, index, reason)
+    return compiled
+
+
+def undone(compiled: Compiled, reason: str) -> Compiled:
+    """The compilation with every step taken back."""
+    return _undo(compiled, 0, reason)
+
+
+def _undo(compiled: Compiled, index: int, reason: str) -> Compiled:
+    steps = [
+        replace(step, status="rejected", reason=reason, outcome=replace(step.outcome, rewrites=0))
+        if position >= index and step.status == "kept"
+        else step
+        for position, step in enumerate(compiled.steps)
+    ]
+    return Compiled(compiled.snapshots[index], tuple(steps), compiled.snapshots)

@@ -1,7 +1,7 @@
 """Untrusted native work in a spawned child with limits on memory, processor and wall time.
 
 Everything that parses a model file, or hands one to native code, runs in a child of `call`. The
-child is a fresh interpreter (`python -m burnish.optimizer.sandbox`), so a crash, a hang or an
+child is a fresh interpreter (`python -m burnish.optimizer.sandbox_child`), so a crash, a hang or an
 allocation without end costs the parent one error line. What comes back is JSON (arrays travel as
 `.npy` files without pickles), so a child that was taken over can lie but not execute anything.
 
@@ -12,18 +12,14 @@ weights and break CUDA), and a watchdog adds RssAnon and RssShmem over the tree 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import importlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -117,7 +113,7 @@ class Worker:
         }
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", "burnish.optimizer.sandbox"],
+                [sys.executable, "-m", "burnish.optimizer.sandbox_child"],
                 stdin=subprocess.PIPE,
                 stdout=self._log,
                 stderr=self._log,
@@ -286,65 +282,3 @@ def _revive(error: dict[str, str]) -> BurnishError:
     if "trace" in error:
         revived.add_note(error["trace"])
     return revived
-
-
-def _main() -> None:
-    """The child's side: read the order, take the limits, work, answer in one JSON line."""
-    order = json.loads(sys.stdin.buffer.readline())
-    channel = os.fdopen(order["channel"], "w")
-    memory, wall, processor = order["limits"]
-    _take_limits(memory, processor or wall * (os.cpu_count() or 1), order["parent"])
-
-    def say(message: dict[str, Any]) -> None:
-        channel.write(json.dumps(message) + "\n")
-        channel.flush()
-
-    try:
-        module, function = order["target"].split(":")
-        work = getattr(importlib.import_module(module), function)
-        say({"result": work(order["argument"], lambda event: say({"event": event}))})
-    except BurnishError as error:
-        say({"error": _letter(type(error).__name__, error.message, error.place, error.hint)})
-    except MemoryError:
-        hint = "--memory-limit"
-        say({"error": _letter("ResourceLimit", "the memory limit was reached", "", hint)})
-    except RecursionError:
-        say({"error": _letter("InvalidModel", "the graph is nested too deeply", "", "")})
-    except Exception as error:
-        traceback.print_exc()
-        message = f"internal error: {type(error).__name__}: {error}"
-        hint = "--debug for the traceback, and report it"
-        say(
-            {
-                "error": _letter("BurnishError", message, "", hint)
-                | {"trace": traceback.format_exc()}
-            }
-        )
-    # A child that leaves through the interpreter's shutdown can hang in native thread pools.
-    channel.close()
-    sys.stdout.flush()
-    os._exit(0)
-
-
-def _letter(kind: str, message: str, place: str, hint: str) -> dict[str, str]:
-    return {"kind": kind, "message": message, "place": place, "hint": hint}
-
-
-def _take_limits(memory: int, processor: float, parent: int) -> None:
-    with contextlib.suppress(OSError, AttributeError):
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-    with contextlib.suppress(ValueError, OSError):
-        # SIGXCPU says which limit it was; at the hard limit comes SIGKILL.
-        seconds = int(processor) + 1
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-if __name__ == "__main__":
-    _main()

@@ -21,8 +21,8 @@ import onnx
 
 from burnish.optimizer.contract import Choice
 from burnish.optimizer.errors import StorageError
+from burnish.optimizer.executor import Executor
 from burnish.optimizer.measure import Contest, Entrant
-from burnish.optimizer.verify import Executor
 
 SECONDS = 1.0
 """Time given to one comparison; forms differ by more than short blocks blur."""
@@ -152,5 +152,5 @@ def _read(path: Path) -> dict[str, Choice]:
         return {key: Choice(**fields) for key, fields in content.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         raise StorageError(f"{path} is not a tuning record", hint="removing it") from None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import onnx_ir as ir
@@ -51,20 +52,27 @@ def read(path: Path, slots: Sequence[Slot], beside: Path) -> list[Feeds]:
 
 def _npz(path: Path, slots: Sequence[Slot]) -> Feeds:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: where the archive is broken, `np.load` leaves a file of its own open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, BadZipFile, TypeError, AttributeError):
         raise StorageError(f"data {path} is not an .npz file of plain arrays") from None
     return _fit(arrays, slots, path)
 
 
-def _fit(arrays: dict[str, Array], slots: Sequence[Slot], path: Path) -> dict[str, Array]:
+def _fit(arrays: Mapping[str, Any], slots: Sequence[Slot], path: Path) -> dict[str, Array]:
     """The arrays as the inputs want them."""
     feed = {}
     for slot in slots:
         if slot.port.name not in arrays:
             raise UsageError(f"data {path} has no array for input {slot.port.name}")
-        array = np.asarray(arrays[slot.port.name], ir.DataType[slot.port.dtype].numpy())
+        try:
+            array = np.asarray(arrays[slot.port.name], ir.DataType[slot.port.dtype].numpy())
+        except (ValueError, TypeError, OverflowError):
+            raise UsageError(
+                f"data {path} holds values that are no array of {slot.port.dtype} for input "
+                f"{slot.port.name}"
+            ) from None
         if slot.port.shape is not None and array.ndim != len(slot.port.shape):
             raise UsageError(
                 f"data {path}: input {slot.port.name} wants {len(slot.port.shape)} axes, "
@@ -86,16 +94,13 @@ def _lines(path: Path, slots: Sequence[Slot], beside: Path) -> list[Feeds]:
         return tokenize(lines, slots, beside)
     try:
         rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UsageError(f"data {path} holds a line that is not JSON") from None
     if all(isinstance(row, dict) and isinstance(row.get("text"), str) for row in rows):
         return tokenize([row["text"] for row in rows], slots, beside)
     if not all(isinstance(row, dict) for row in rows):
         raise UsageError(f"data {path} holds a line that is not an object")
-    try:
-        return [_fit(row, slots, path) for row in rows[:MOST_FEEDS]]
-    except (ValueError, TypeError):
-        raise UsageError(f"data {path} holds values that are no array") from None
+    return [_fit(row, slots, path) for row in rows[:MOST_FEEDS]]
 
 
 def tokenize(texts: Sequence[str], slots: Sequence[Slot], beside: Path) -> list[Feeds]:

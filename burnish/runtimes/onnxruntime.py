@@ -155,6 +155,9 @@ def execute(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         inputs = {item.name for item in session.get_inputs()}
         names = [output.name for output in session.get_outputs()]
         for index, folders in enumerate(job["feeds"]):
+            if not all(Path(folder).is_dir() for folder in folders):
+                report["failed"][str(index)] = "the run that makes its feed failed"
+                continue
             arrays: dict[str, Array] = {}
             for folder in folders:
                 arrays |= read_arrays(Path(folder))

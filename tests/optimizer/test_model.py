@@ -12,9 +12,10 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from burnish.optimizer import model as module
+from burnish.optimizer import saving
 from burnish.optimizer.errors import InvalidModel, StorageError
-from burnish.optimizer.model import SMALL, add_initializer, initializers, load, save
+from burnish.optimizer.model import SMALL, add_initializer, initializers, load
+from burnish.optimizer.saving import save
 
 LARGE = (64, 32)
 
@@ -157,7 +158,7 @@ def test_large_weights_are_aligned_and_small_ones_inside(source: Path, out: Path
     assert size > SMALL
     assert set(places) == {"w1", "w2"}
     assert all(
-        offset % module.ALIGNMENT == 0 and length == size for offset, length in places.values()
+        offset % saving.ALIGNMENT == 0 and length == size for offset, length in places.values()
     )
 
 
@@ -197,7 +198,7 @@ def test_external_input_stays_external_in_another_folder(source: Path, out: Path
 def test_weights_past_the_bound_go_to_a_data_file(
     source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "EXTERNAL_ABOVE", 10_000)
+    monkeypatch.setattr(saving, "EXTERNAL_ABOVE", 10_000)
     files = save(load(source).model, out / "m.onnx", external=False)
     assert len(files) == 2
 

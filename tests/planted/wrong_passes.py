@@ -47,11 +47,9 @@ class Planted(Pass):
 
     Attributes:
         sample: the model that it spoils.
-        unseen: why the check cannot see it, where it is known not to.
     """
 
     sample: ClassVar[Callable[[], onnx.ModelProto]] = encoder
-    unseen: ClassVar[str] = ""
     name: ClassVar[str] = "planted"
     phase: ClassVar[Phase] = Phase.RECOVER
     promise: ClassVar[Promise] = EXACT
@@ -784,7 +782,6 @@ class RowsPastThoseTried(Planted):
     """A table of positions cut after the rows of short inputs."""
 
     sample = _long
-    unseen = "no feed is longer than 24"
 
     def spoil(self, model):
         table = constant(model, "places_cut", weight(model, "places")[:24])
@@ -812,7 +809,6 @@ class OneRowOfMany(Planted):
 @planted
 class OneRowOfManyUnderANewName(Planted):
     sample = _large_vocabulary
-    unseen = "ids are a sample, and a new table is compared through what is read from it"
 
     def spoil(self, model):
         array = weight(model, "words")

@@ -40,7 +40,9 @@ def _flops(node: ir.Node, shapes: Shapes) -> float:
         transposed = node.op_type == "Gemm" and node.attributes.get_int("transA", 0) == 1
         inner = left[0] if transposed else left[-1]
         if output is None and (right := _shape(node.inputs[1], shapes)):
-            output = (*left[:-1], right[-1])
+            across = node.op_type == "Gemm" and node.attributes.get_int("transB", 0) == 1
+            rows = left[-1:] if transposed else left[:-1]
+            output = (*rows, right[0] if across else right[-1])
         return 2.0 * math.prod(output) * inner if output else 0.0
     if node.op_type in ("Conv", "ConvInteger"):
         kernel, output = _shape(node.inputs[1], shapes), _shape(node.outputs[0], shapes)

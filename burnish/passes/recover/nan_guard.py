@@ -67,7 +67,8 @@ def _match(test: ir.Node) -> _Guard | str:
     softmax = probabilities.producer() if probabilities is not None else None
     if probabilities is None or softmax is None or softmax.op_type != "Softmax":
         return "the guarded value is no softmax"
-    if softmax.attributes.get_int("axis", -1) != -1:
+    rank = len(probabilities.shape) if probabilities.shape is not None else 0
+    if softmax.attributes.get_int("axis", -1) not in (-1, rank - 1):
         return "the softmax is not over the last axis"
     selects = [use.node for use in test.outputs[0].uses()]
     if len(selects) != 1 or selects[0].op_type != "Where":

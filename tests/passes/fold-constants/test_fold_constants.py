@@ -7,8 +7,8 @@ from harness import make_checker, make_context
 from samples import parse
 
 from burnish.optimizer import pipeline
+from burnish.optimizer.executor import Executor
 from burnish.optimizer.model import weight_bytes
-from burnish.optimizer.verify import Executor
 from burnish.passes.recover.fold_constants import FoldConstants
 
 

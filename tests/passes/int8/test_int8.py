@@ -14,8 +14,9 @@ from samples import Builder, parse
 
 from burnish.optimizer import pipeline
 from burnish.optimizer.contract import Choice, Outcome, relative_l2
-from burnish.optimizer.verify import Executor, identical
-from burnish.passes.compress.int8.dynamic import DynamicInt8
+from burnish.optimizer.executor import Executor
+from burnish.optimizer.regions import identical
+from burnish.passes.compress.int8.dynamic import NOTHING_FOUND, DynamicInt8
 from burnish.passes.recover.inline_functions import InlineFunctions
 
 BOLD = make_context(last_form)
@@ -78,7 +79,7 @@ def test_products_of_computed_values_are_no_products() -> None:
         <ir_version: 8, opset_import: ["" : 17]>
         squares (float[2, 2] x) => (float[2, 2] y) { y = MatMul (x, x) }
     """)
-    assert apply(model)[1] == Outcome(detail="0 alone, 0 merged")
+    assert apply(model)[1] == Outcome(detail=NOTHING_FOUND)
 
 
 def test_keeps_what_it_is_told_to_keep() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from harness import make_context, run_model
 from samples import parse
@@ -77,3 +78,10 @@ def test_layers_share_one_mask() -> None:
     model = parse(text.rstrip().removesuffix("}") + second)
     assert NanGuard().apply(model, make_context()).rewrites == 2
     assert [node.op_type for node in model.graph].count("ReduceMax") == 1
+
+
+def test_the_last_axis_may_be_counted_from_the_first() -> None:
+    model = parse(ATTENTION.replace("axis = -1", "axis = 3"))
+    softmax = next(node for node in model.graph if node.op_type == "Softmax")
+    softmax.outputs[0].shape = ir.Shape(["b", 2, "s", "t"])
+    assert NanGuard().apply(model, make_context()).rewrites == 1

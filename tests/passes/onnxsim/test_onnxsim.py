@@ -10,7 +10,8 @@ from harness import make_checker, make_context
 
 from burnish.optimizer import pipeline
 from burnish.optimizer.errors import BurnishError, InvalidModel, ResourceLimit
-from burnish.optimizer.verify import Executor, identical
+from burnish.optimizer.executor import Executor
+from burnish.optimizer.regions import identical
 from burnish.passes.recover import onnxsim
 from burnish.passes.recover.onnxsim import Onnxsim
 

@@ -1,0 +1,78 @@
+"""The child's side of `sandbox`: one order in, limits taken, one answer out."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+import traceback
+from typing import Any
+
+from burnish.optimizer.errors import BurnishError
+
+
+def main() -> None:
+    """Read the order, take the limits, work, answer in one JSON line."""
+    order = json.loads(sys.stdin.buffer.readline())
+    channel = os.fdopen(order["channel"], "w")
+    memory, wall, processor = order["limits"]
+    _take_limits(memory, processor or wall * (os.cpu_count() or 1), order["parent"])
+
+    def say(message: dict[str, Any]) -> None:
+        channel.write(json.dumps(message) + "\n")
+        channel.flush()
+
+    try:
+        module, function = order["target"].split(":")
+        work = getattr(importlib.import_module(module), function)
+        say({"result": work(order["argument"], lambda event: say({"event": event}))})
+    except BurnishError as error:
+        say({"error": _letter(type(error).__name__, error.message, error.place, error.hint)})
+    except MemoryError:
+        hint = "--memory-limit"
+        say({"error": _letter("ResourceLimit", "the memory limit was reached", "", hint)})
+    except RecursionError:
+        say({"error": _letter("InvalidModel", "the graph is nested too deeply", "", "")})
+    except Exception as error:
+        traceback.print_exc()
+        message = f"internal error: {type(error).__name__}: {error}"
+        hint = "--debug for the traceback, and report it"
+        say(
+            {
+                "error": _letter("BurnishError", message, "", hint)
+                | {"trace": traceback.format_exc()}
+            }
+        )
+    # A child that leaves through the interpreter's shutdown can hang in native thread pools.
+    channel.close()
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _letter(kind: str, message: str, place: str, hint: str) -> dict[str, str]:
+    return {"kind": kind, "message": message, "place": place, "hint": hint}
+
+
+def _take_limits(memory: int, processor: float, parent: int) -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    with contextlib.suppress(ValueError, OSError):
+        # SIGXCPU says which limit it was; at the hard limit comes SIGKILL.
+        seconds = int(processor) + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+if __name__ == "__main__":
+    main()

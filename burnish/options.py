@@ -1,0 +1,74 @@
+"""Options that several commands share, and the values that their texts stand for."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from burnish.optimizer.errors import UsageError
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="An .onnx file.")]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", metavar="PATH", help=".npz, a folder of .npz, .jsonl or .txt."),
+]
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="tokenizer.json for texts; default: beside the model."),
+]
+Shape = Annotated[
+    str | None,
+    typer.Option(metavar="NAME=SIZE,...", help="Sizes to tune and time at: batch=8,sequence=128."),
+]
+Provider = Annotated[str, typer.Option(help="cpu, cuda or tensorrt.")]
+Threads = Annotated[int, typer.Option(min=0, help="0: as many as ONNX Runtime takes.")]
+Json = Annotated[
+    str | None,
+    typer.Option("--json", metavar="FILE", help="Write the report as data; - for stdout."),
+]
+Memory = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="For all processes together: 1.5GB, 800MB.")
+]
+Seconds = Annotated[float | None, typer.Option(min=0.1, help="Wall-clock limit in seconds.")]
+Seed = Annotated[int, typer.Option(help="Of made-up inputs.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+
+
+def provider_of(name: str) -> str:
+    """The value of `--provider`."""
+    if name not in ("cpu", "cuda", "tensorrt"):
+        raise UsageError(f"provider {name} is not known", hint="cpu, cuda or tensorrt")
+    return name
+
+
+def shape_of(text: str | None) -> dict[str, int]:
+    """The value of `--shape`: sizes by name."""
+    sizes = {}
+    for part in (text or "").split(","):
+        name, _, size = part.partition("=")
+        if not part:
+            continue
+        if not size.isdecimal() or int(size) < 1:
+            raise UsageError(
+                f"--shape {part} is not NAME=SIZE", hint="--shape batch=8,sequence=128"
+            )
+        sizes[name.strip()] = int(size)
+    return sizes
+
+
+def bytes_of(text: str | None) -> int | None:
+    """The value of `--memory-limit` in bytes."""
+    if text is None:
+        return None
+    units = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "b": 1.0}
+    lower = text.strip().lower()
+    unit = next((name for name in units if lower.endswith(name)), "")
+    try:
+        size = float(lower.removesuffix(unit)) * units.get(unit, 1.0)
+    except ValueError:
+        size = 0.0
+    if not 1e6 <= size < 1e18:
+        raise UsageError(f"--memory-limit {text} is not a size", hint="--memory-limit 1.5GB")
+    return int(size)

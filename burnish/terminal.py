@@ -1,0 +1,72 @@
+"""What every command does at the terminal: errors as one line, progress, the report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from burnish.driver import Progress
+from burnish.optimizer.errors import BurnishError, StorageError, printable
+
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def errors_as_lines(file: str, debug: bool) -> Iterator[None]:
+    """Turn an error into its one line and exit code."""
+    try:
+        yield
+    except BurnishError as error:
+        if debug:
+            errors.print_exception(show_locals=False)
+            for note in getattr(error, "__notes__", ()):
+                errors.print(note, markup=False)
+        errors.print(error.line(file), markup=False)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(0)
+    except (OSError, UnicodeError) as error:
+        failure = StorageError(getattr(error, "strerror", None) or "its name cannot be used")
+        errors.print(failure.line(file), markup=False)
+        sys.exit(failure.exit_code)
+
+
+@contextlib.contextmanager
+def progress_shown(quiet: bool) -> Iterator[Progress]:
+    """A moving line on a terminal, a plain line per stage elsewhere, nothing if quiet."""
+    if quiet:
+        yield lambda event: None
+    elif errors.is_terminal:
+        with errors.status("starting") as status:
+            yield lambda event: status.update(printable(str(event.get("stage", ""))))
+    else:
+        yield lambda event: errors.print(printable(str(event.get("stage", ""))), markup=False)
+
+
+def show(
+    facts: dict[str, Any],
+    json_file: str | None,
+    quiet: bool,
+    render: Callable[[Console], None],
+) -> None:
+    """Give a command's facts as data to a file or standard output, or rendered."""
+    if json_file == "-":
+        print(json.dumps(facts, indent=2))
+        return
+    if json_file:
+        try:
+            Path(json_file).write_text(json.dumps(facts, indent=2) + "\n")
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            errors.print(printable(f"error: {json_file}: {reason}"), markup=False)
+            raise typer.Exit(7) from None
+    if not quiet:
+        width = None if sys.stdout.isatty() else 100
+        render(Console(width=width, highlight=False, soft_wrap=False))

@@ -1,0 +1,166 @@
+"""The commands as a user gives them: what they print, write and answer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from samples import encoder
+
+from burnish import cli
+
+TIMED = ("--shape", "batch=2,sequence=8")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.onnx"
+    onnx.save(encoder(width=128, vocabulary=512), path)
+    return path
+
+
+def command(*arguments: object) -> int:
+    """The exit code of `optimize` with these arguments."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
+        patch.setattr(sys, "argv", ["optimize", *map(str, arguments)])
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+def report_of(model: Path, *options: object) -> dict:
+    report = model.with_name("report.json")
+    assert command(model, "--quiet", "--json", report, *options) == 0
+    return json.loads(report.read_text())
+
+
+def step(report: dict, name: str) -> dict:
+    return next(item for item in report["passes"] if item["name"] == name)
+
+
+def test_the_same_input_gives_the_same_bytes(model: Path) -> None:
+    outputs = [model.with_name(f"{name}.onnx") for name in ("first", "second")]
+    for output in outputs:
+        report_of(model, "--int8", "--no-measure", "-o", output)
+    first, second = (output.read_bytes() for output in outputs)
+    assert first == second
+
+
+def test_a_dry_run_reports_and_writes_nothing(model: Path) -> None:
+    before = sorted(model.parent.iterdir())
+    report = report_of(model, "--int8", "--no-measure", "--dry-run")
+    assert step(report, "int8")["rewrites"] > 0
+    assert report["output"]["written"] is False
+    assert sorted(model.parent.iterdir()) == sorted([*before, model.with_name("report.json")])
+
+
+def test_schema_1(model: Path) -> None:
+    report = report_of(model, "--int8", *TIMED)
+    assert report["schema"] == 1
+    assert set(report) == {
+        "schema", "input", "target", "signature", "passes", "recovered", "fidelity", "latency",
+        "memory", "warnings", "output",
+    }  # fmt: skip
+    low, high = report["latency"]["ci95"]
+    assert 0 < low <= report["latency"]["speedup"] <= high
+    assert report["memory"]["compile_peak_rss_bytes"] > 0
+    assert {"rel_l2", "cosine", "max_abs"} <= set(report["fidelity"]["outputs"]["logits"])
+    digest = {
+        item.key: item.value
+        for item in onnx.load(model.with_name("model.int8.onnx")).metadata_props
+    }
+    assert any("burnish" in key for key in digest)
+
+
+def test_verbose_shows_every_refusal(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = (model, "--int8", "--no-measure", "--dry-run")
+    assert command(*arguments) == 0
+    short = capsys.readouterr().out
+    assert command(*arguments, "-v") == 0
+    full = capsys.readouterr().out
+    assert "-v shows them" not in full
+    assert full.count("int8 left") >= short.count("int8 left")
+
+
+def test_a_speedup_that_is_not_met_is_exit_1(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(model, "--quiet", *TIMED, "--speedup", "1000") == 1
+    assert "--speedup 1000 is not met" in capsys.readouterr().err
+
+
+def test_a_tuning_record_is_replayed(model: Path) -> None:
+    record = model.with_name("record.json")
+    first = report_of(model, "--int8", "--tuning", record, *TIMED)
+    choices = json.loads(record.read_text())
+    assert choices
+    assert not any(" | " in key for key in choices), "a record holds for any machine"
+    for key, choice in choices.items():
+        if key.startswith("linear"):
+            choice["winner"] = "fp32"
+    record.write_text(json.dumps(choices))
+    second = report_of(model, "--int8", "--tuning", record, *TIMED)
+    # What is left is the lookup of words, which no measurement decides.
+    assert step(second, "int8")["rewrites"] == 1 <= step(first, "int8")["rewrites"]
+    assert json.loads(record.read_text()) == choices
+
+
+def test_int8_on_cuda_is_refused(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(model, "--int8", "--provider", "cuda") == 2
+    assert "int8" in capsys.readouterr().err
+    assert not model.with_name("model.int8.onnx").exists()
+
+
+@pytest.mark.skipif(
+    Path("/dev/nvidia0").exists(), reason="this is about machines where CUDA cannot start"
+)
+def test_cuda_that_cannot_start_is_one_line(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(model, "--quiet", "--provider", "cuda") == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert len(error.splitlines()) == 1
+    assert "cuda" in error
+    assert "--provider cpu" in error
+    assert not model.with_name("model.opt.onnx").exists()
+
+
+def small(path: Path, opset: int, width: int) -> Path:
+    """One product of `width` columns, in the operator set given."""
+    weight = np.random.default_rng(0).standard_normal((64, width)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", width])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    message = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    message.ir_version = 6
+    onnx.save(message, path)
+    return path
+
+
+@pytest.mark.parametrize("level", ["-O0", "-O1", "-O2"])
+def test_int8_of_an_old_operator_set(tmp_path: Path, level: str) -> None:
+    path = small(tmp_path / "model.onnx", 9, 512)
+    report = report_of(path, "--int8", "--no-measure", level)
+    assert step(report, "raise-opset")["status"] == "kept"
+    assert step(report, "int8")["status"] == "kept"
+    session = onnxruntime.InferenceSession(path.with_name("model.int8.onnx"))
+    assert session.run(None, {"x": np.ones((3, 64), np.float32)})[0].shape == (3, 512)
+
+
+def test_int8_without_effect_says_why(tmp_path: Path) -> None:
+    path = small(tmp_path / "model.onnx", 17, 8)
+    report = report_of(path, "--int8", "--no-measure")
+    assert step(report, "int8")["status"] == "unchanged"
+    (warning,) = report["warnings"]
+    assert warning.startswith("int8 has no effect: ")
+    assert "too small to gain" in warning
