@@ -17,7 +17,7 @@ from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.costs import matrix_flops
 from burnish.optimizer.analysis.products import find_products
 from burnish.optimizer.contract import Array
-from burnish.optimizer.errors import UnsupportedModel, UsageError
+from burnish.optimizer.errors import UnsupportedModel, UsageError, about
 from burnish.optimizer.executor import Job
 from burnish.optimizer.fidelity import fidelity
 from burnish.optimizer.measure import Entrant
@@ -81,7 +81,8 @@ def _weights(model: ir.Model) -> dict[str, Any]:
 def compare_models(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Run both models on the same feeds (stock sessions) and compare their outputs."""
     request = request_from(argument)
-    other = load(Path(argument["other"]))
+    with about(Path(argument["other"])):
+        other = load(Path(argument["other"]))
     with open_model(request, emit) as bench:
         mine, theirs = Signature.of(bench.loaded.model), Signature.of(other.model)
         difference = replace(mine, metadata=()).difference(replace(theirs, metadata=()))
@@ -92,7 +93,8 @@ def compare_models(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         outcome = bench.executor.run([Job(other.path, feeds, results, optimize=True)])[0]
         if outcome["error"] or outcome["failed"]:
             reason = outcome["error"] or next(iter(outcome["failed"].values()))
-            raise UnsupportedModel(f"{other.path.name}: {reason}")
+            with about(other.path):
+                raise UnsupportedModel(reason)
         outputs = [bench.executor.read(results / str(index)) for index in range(len(feeds))]
         common = [name for name in reference.outputs[0] if name in outputs[0]]
         if not common:
@@ -120,18 +122,18 @@ def bench_models(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         sizes, shape = bench.sizes(), bench.timing_feed()
         feed = bench.executor.store([shape])[0]
         paths = [bench.loaded.path, *(Path(item) for item in argument["others"])]
-        for path in paths[1:]:
-            load(path)
+        entrants = [Entrant(path.absolute(), feed) for path in paths]
         name, _ = tuner.processor()
         rows = []
         with bench.contest() as contest:
-            for index, path in enumerate(paths[1:] or paths):
+            for index, path in enumerate(paths):
+                with about(path):
+                    load(path)
+                    contest.admit(str(index), entrants[index])
+            for index, path in list(enumerate(paths))[1:] or [(0, paths[0])]:
                 emit({"stage": f"timing {path.name}"})
-                entrants = {
-                    "baseline": Entrant(paths[0].absolute(), feed),
-                    f"candidate {index}": Entrant(path.absolute(), feed),
-                }
-                timing = contest.compare(entrants, BENCH_SECONDS)[f"candidate {index}"]
+                pair = {"0": entrants[0], str(index) if index else "again": entrants[index]}
+                timing = list(contest.compare(pair, BENCH_SECONDS).values())[-1]
                 rows.append({"path": str(path), **report.latency_facts(timing, sizes)})
         return {
             "schema": report.SCHEMA,

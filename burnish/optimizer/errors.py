@@ -13,6 +13,10 @@ A threshold that is not met (exit code 1) is a result, not an error.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
 
 class BurnishError(Exception):
     """A failure that is told to the user in one line.
@@ -21,6 +25,7 @@ class BurnishError(Exception):
         message: what is wrong.
         place: where in the input (a node, tensor or field), or empty.
         hint: what to do next, or empty.
+        file: which file it is about, where that is not the model of the command; or empty.
     """
 
     exit_code = 3
@@ -30,10 +35,11 @@ class BurnishError(Exception):
         self.message = message
         self.place = place
         self.hint = hint
+        self.file = ""
 
     def line(self, file: str) -> str:
         """Render as `error: FILE: what is wrong (where); try ...` without control characters."""
-        text = f"error: {file}: {self.message}"
+        text = f"error: {self.file or file}: {self.message}"
         if self.place:
             text += f" ({self.place})"
         if self.hint:
@@ -71,6 +77,16 @@ class StorageError(BurnishError):
     """Reading or writing failed."""
 
     exit_code = 7
+
+
+@contextlib.contextmanager
+def about(path: Path) -> Iterator[None]:
+    """Errors inside are about the file at `path`."""
+    try:
+        yield
+    except BurnishError as error:
+        error.file = str(path)
+        raise
 
 
 KINDS: dict[str, type[BurnishError]] = {

@@ -89,6 +89,10 @@ class Contest:
     ) -> None:
         self._stack.close()
 
+    def admit(self, name: str, entrant: Entrant) -> None:
+        """Run the entrant once; raises BurnishError where it does not load or run."""
+        self._block(name, entrant, 1)
+
     def compare(
         self, entrants: Mapping[str, Entrant], seconds: float, block: float = BLOCK_SECONDS
     ) -> dict[str, Timing]:

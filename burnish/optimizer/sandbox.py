@@ -279,6 +279,7 @@ def _write_line(process: subprocess.Popen[bytes], order: dict[str, Any]) -> None
 def _revive(error: dict[str, str]) -> BurnishError:
     kind = KINDS.get(error["kind"], InvalidModel)
     revived = kind(error["message"], place=error["place"], hint=error["hint"])
+    revived.file = error["file"]
     if "trace" in error:
         revived.add_note(error["trace"])
     return revived

@@ -13,7 +13,7 @@ import sys
 import traceback
 from typing import Any
 
-from burnish.optimizer.errors import BurnishError
+from burnish.optimizer.errors import BurnishError, InvalidModel, ResourceLimit
 
 
 def main() -> None:
@@ -32,30 +32,26 @@ def main() -> None:
         work = getattr(importlib.import_module(module), function)
         say({"result": work(order["argument"], lambda event: say({"event": event}))})
     except BurnishError as error:
-        say({"error": _letter(type(error).__name__, error.message, error.place, error.hint)})
+        say({"error": _letter(error)})
     except MemoryError:
-        hint = "--memory-limit"
-        say({"error": _letter("ResourceLimit", "the memory limit was reached", "", hint)})
+        limit = ResourceLimit("the memory limit was reached", hint="--memory-limit")
+        say({"error": _letter(limit)})
     except RecursionError:
-        say({"error": _letter("InvalidModel", "the graph is nested too deeply", "", "")})
+        say({"error": _letter(InvalidModel("the graph is nested too deeply"))})
     except Exception as error:
         traceback.print_exc()
         message = f"internal error: {type(error).__name__}: {error}"
-        hint = "--debug for the traceback, and report it"
-        say(
-            {
-                "error": _letter("BurnishError", message, "", hint)
-                | {"trace": traceback.format_exc()}
-            }
-        )
+        internal = BurnishError(message, hint="--debug for the traceback, and report it")
+        say({"error": _letter(internal) | {"trace": traceback.format_exc()}})
     # A child that leaves through the interpreter's shutdown can hang in native thread pools.
     channel.close()
     sys.stdout.flush()
     os._exit(0)
 
 
-def _letter(kind: str, message: str, place: str, hint: str) -> dict[str, str]:
-    return {"kind": kind, "message": message, "place": place, "hint": hint}
+def _letter(error: BurnishError) -> dict[str, str]:
+    fields = ("message", "place", "hint", "file")
+    return {"kind": type(error).__name__} | {name: getattr(error, name) for name in fields}
 
 
 def _take_limits(memory: int, processor: float, parent: int) -> None:
