@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,44 @@ SMALL = {
 }
 
 
+Inputs = dict[str, tuple[torch.Tensor, dict[int, str]]]
+"""Sample values and dynamic axes by input."""
+
+ROWS = {0: "batch", 1: "sequence"}
+
+
+def text(length: int = 12) -> Inputs:
+    """Two rows of ids, nothing masked."""
+    ids = torch.randint(3, 299, (2, length))
+    return {"input_ids": (ids, ROWS), "attention_mask": (torch.ones_like(ids), ROWS)}
+
+
+def image() -> Inputs:
+    """Two images of 32 x 32."""
+    return {"pixel_values": (torch.randn(2, 3, 32, 32), {0: "batch"})}
+
+
+def cached() -> Inputs:
+    """Three tokens after five in the caches of two layers with two heads."""
+    past = {
+        f"past_key_values.{layer}.{part}": (torch.randn(2, 2, 5, 16), {0: "batch", 2: "past"})
+        for layer in range(2)
+        for part in ("key", "value")
+    }
+    mask = torch.ones(2, 8, dtype=torch.int64), {0: "batch", 1: "total"}
+    return {"input_ids": text(3)["input_ids"], "attention_mask": mask, **past}
+
+
+def decoded() -> Inputs:
+    """Three tokens beside seven of an encoder."""
+    axes = {0: "batch", 1: "encoder"}
+    return {
+        "input_ids": text(3)["input_ids"],
+        "encoder_hidden_states": (torch.randn(2, 7, 64), axes),
+        "encoder_attention_mask": (torch.ones(2, 7, dtype=torch.int64), axes),
+    }
+
+
 @dataclass(frozen=True)
 class Case:
     """One architecture through one exporter."""
@@ -27,16 +65,16 @@ class Case:
     build: Callable[[], torch.nn.Module]
     exporter: str
     opset: int
-    inputs: tuple[str, ...] = ("input_ids", "attention_mask")
+    inputs: Callable[[], Inputs] = text
 
     def __str__(self) -> str:
         return f"{self.name}-{self.exporter}-{self.opset}"
 
 
 class Outputs(torch.nn.Module):
-    """A model with positional inputs and a tuple of tensors for outputs."""
+    """A model with positional inputs and its first output."""
 
-    def __init__(self, model: torch.nn.Module, names: tuple[str, ...]) -> None:
+    def __init__(self, model: torch.nn.Module, names: Sequence[str]) -> None:
         super().__init__()
         self.model = model
         self.names = names
@@ -45,6 +83,39 @@ class Outputs(torch.nn.Module):
         extra = {"use_cache": False} if hasattr(self.model.config, "use_cache") else {}
         result = self.model(**dict(zip(self.names, values, strict=True)), **extra)
         return result[0]
+
+
+class Cached(torch.nn.Module):
+    """A decoder that takes its caches and gives them back, grown."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor, *past: torch.Tensor) -> Any:
+        cache = hf.DynamicCache(config=self.model.config)
+        for layer in range(len(past) // 2):
+            cache.update(past[2 * layer], past[2 * layer + 1], layer)
+        result = self.model(
+            input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True
+        )
+        layers = result.past_key_values.layers
+        return (result.logits, *(part for item in layers for part in (item.keys, item.values)))
+
+
+class Decoder(torch.nn.Module):
+    """The decoder of a sequence-to-sequence model, fed with what its encoder gave."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: torch.Tensor, hidden: torch.Tensor, mask: torch.Tensor) -> Any:
+        result = self.model.decoder(
+            input_ids=ids, encoder_hidden_states=hidden, encoder_attention_mask=mask,
+            use_cache=False,
+        )  # fmt: skip
+        return self.model.lm_head(result[0])
 
 
 def bert(attention: str = "sdpa") -> torch.nn.Module:
@@ -103,6 +174,15 @@ def modernbert() -> torch.nn.Module:
     return hf.ModernBertModel(config)
 
 
+def llama_cached() -> torch.nn.Module:
+    return Cached(llama())
+
+
+def t5_decoder() -> torch.nn.Module:
+    config = hf.T5Config(d_model=64, d_kv=16, d_ff=256, num_layers=2, num_heads=4, vocab_size=300)
+    return Decoder(hf.T5ForConditionalGeneration(config))
+
+
 CASES = (
     Case("bert-eager", lambda: bert("eager"), "torchscript", 17),
     Case("bert-eager", lambda: bert("eager"), "dynamo", 18),
@@ -115,34 +195,51 @@ CASES = (
     Case("albert", albert, "torchscript", 17),
     Case("t5-encoder", t5_encoder, "torchscript", 17),
     Case("modernbert", modernbert, "dynamo", 20),
-    Case("vit", vit, "dynamo", 20, ("pixel_values",)),
-    Case("swin", swin, "torchscript", 17, ("pixel_values",)),
+    Case("vit", vit, "dynamo", 20, image),
+    Case("swin", swin, "torchscript", 17, image),
+    Case("llama-cached", llama_cached, "torchscript", 17, cached),
+    Case("llama-cached", llama_cached, "dynamo", 20, cached),
+    Case("t5-decoder", t5_decoder, "torchscript", 17, decoded),
 )
 
 
 def export(case: Case, path: Path) -> None:
     """Write the case's model to `path`."""
     torch.manual_seed(0)
-    module = Outputs(case.build().eval(), case.inputs)
-    image = case.inputs == ("pixel_values",)
-    ids = torch.randint(3, 299, (2, 12))
-    values: tuple[Any, ...] = (torch.randn(2, 3, 32, 32),) if image else (ids, torch.ones_like(ids))
-    axes = {0: "batch"} if image else {0: "batch", 1: "sequence"}
+    inputs = case.inputs()
+    module = case.build().eval()
+    if not isinstance(module, Cached | Decoder):
+        module = Outputs(module, tuple(inputs))
+    values = tuple(value for value, _ in inputs.values())
+    axes = {name: dims for name, (_, dims) in inputs.items()}
+    with torch.no_grad():
+        result = module(*values)
+    outputs = ["output"]
+    if not isinstance(result, torch.Tensor):
+        outputs += [f"present.{index}" for index in range(len(result) - 1)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if case.exporter == "torchscript":
             torch.onnx.export(
                 module, values, path, dynamo=False, opset_version=case.opset,
-                input_names=list(case.inputs), output_names=["output"],
-                dynamic_axes={name: axes for name in case.inputs},
+                input_names=list(inputs), output_names=outputs, dynamic_axes=axes,
             )  # fmt: skip
         else:
-            dims = {
-                axis: torch.export.Dim(name, **({"max": 64} if axis else {}))
-                for axis, name in axes.items()
-            }
+            shapes = tuple(
+                {axis: _dim(name) for axis, name in dims.items()} for dims in axes.values()
+            )
+            if isinstance(module, Cached):
+                shapes = (*shapes[:2], shapes[2:])
+            else:
+                shapes = (shapes,)
             torch.onnx.export(
                 module, values, path, dynamo=True, opset_version=case.opset,
-                input_names=list(case.inputs), output_names=["output"],
-                dynamic_shapes=((dims,) * len(case.inputs),), external_data=False, verbose=False,
+                input_names=list(inputs), output_names=outputs, dynamic_shapes=shapes,
+                external_data=False, verbose=False,
             )  # fmt: skip
+
+
+def _dim(name: str) -> Any:
+    if name == "total":  # past and sequence together, as the exporter finds out
+        return torch.export.Dim.AUTO
+    return torch.export.Dim(name, **({} if name == "batch" else {"max": 64}))

@@ -49,7 +49,7 @@ def test_simplified(exported: tuple[Case, Path]) -> None:
 
 
 def test_int8(exported: tuple[Case, Path]) -> None:
-    _, path = exported
+    case, path = exported
     # Random weights amplify rounding more than trained ones: the budget is not what is tested.
     report = optimize(path, "--int8", "--max-drop", "0.2")
     output = path.with_name("model.int8.onnx")
@@ -57,28 +57,26 @@ def test_int8(exported: tuple[Case, Path]) -> None:
     step = next(item for item in report["passes"] if item["name"] == "int8")
     assert step["status"] == "kept", step["reason"]
     assert step["rewrites"] > 0
-    assert all(np.isfinite(result).all() for result in run(output, rows_taken(path)))
+    assert all(np.isfinite(result).all() for result in run(output, case, rows_taken(path, case)))
 
 
-def rows_taken(path: Path) -> int:
+def rows_taken(path: Path, case: Case) -> int:
     """Three, unless the export itself holds ONNX Runtime to the one row it was traced with."""
     try:
-        run(path, 3)
+        run(path, case, 3)
     except onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument:
         return 1
     return 3
 
 
-def run(path: Path, rows: int) -> list:
+def run(path: Path, case: Case, rows: int) -> list:
+    """Outputs for sequences that are shorter by one than those exported with."""
+    feed = {}
+    for name, (value, axes) in case.inputs().items():
+        array = np.concatenate([value.numpy()] * 2)[:rows]
+        for axis, symbol in axes.items():
+            if symbol in ("sequence", "total"):
+                array = array.take(range(array.shape[axis] - 1), axis)
+        feed[name] = array
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    feed = {
-        item.name: np.ones(
-            [rows, 3, 32, 32] if "pixel" in item.name else [rows, 9], _type(item.type)
-        )
-        for item in session.get_inputs()
-    }
     return session.run(None, feed)
-
-
-def _type(name: str) -> type:
-    return np.int64 if "int64" in name else np.float32
