@@ -225,13 +225,11 @@ def export(case: Case, path: Path) -> None:
                 input_names=list(inputs), output_names=outputs, dynamic_axes=axes,
             )  # fmt: skip
         else:
-            shapes = tuple(
-                {axis: _dim(name) for axis, name in dims.items()} for dims in axes.values()
+            dims = tuple(
+                {axis: _dim(name) for axis, name in item.items()} for item in axes.values()
             )
-            if isinstance(module, Cached):
-                shapes = (*shapes[:2], shapes[2:])
-            else:
-                shapes = (shapes,)
+            # Variadic parameters are one tuple in the exporter's eyes.
+            shapes = (*dims[:2], dims[2:]) if isinstance(module, Cached) else (dims,)
             torch.onnx.export(
                 module, values, path, dynamo=True, opset_version=case.opset,
                 input_names=list(inputs), output_names=outputs, dynamic_shapes=shapes,
