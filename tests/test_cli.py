@@ -164,3 +164,49 @@ def test_int8_without_effect_says_why(tmp_path: Path) -> None:
     (warning,) = report["warnings"]
     assert warning.startswith("int8 has no effect: ")
     assert "too small to gain" in warning
+
+
+def test_a_place_that_int8_breaks_stays_in_float(tmp_path: Path) -> None:
+    """One channel is so large that 8 bits of a shared scale leave nothing of the others."""
+    random = np.random.default_rng(0)
+    spike = np.ones(64, np.float32)
+    spike[0] = 1e4
+    quiet = random.standard_normal((64, 512)).astype(np.float32)
+    quiet[0] = 0
+    weights = {
+        "spike": spike,
+        "w": random.standard_normal((64, 512)).astype(np.float32),
+        "quiet": quiet,
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["sound"]),
+            helper.make_node("Mul", ["x", "spike"], ["spiked"]),
+            helper.make_node("MatMul", ["spiked", "quiet"], ["broken"]),
+        ],
+        "spiked",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 64])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 512])
+            for name in ("sound", "broken")
+        ],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    path = tmp_path / "model.onnx"
+    message = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(message, path)
+    report = report_of(path, "--int8", "--no-measure")
+    assert (step(report, "int8")["status"], step(report, "int8")["rewrites"]) == ("kept", 1)
+    (warning,) = report["warnings"]
+    assert "1 places stay in float32" in warning
+    assert "broken" in warning
+    assert report["fidelity"]["outputs"]["broken"]["rel_l2"] < 1e-5
+    assert 1e-4 < report["fidelity"]["outputs"]["sound"]["rel_l2"] < 0.05
+
+
+def test_a_budget_that_int8_cannot_meet(model: Path) -> None:
+    report = report_of(model, "--int8", "--no-measure", "--max-drop", "1e-12")
+    assert step(report, "int8")["status"] == "rejected"
+    assert "where the budget is 1e-12" in step(report, "int8")["reason"]
+    assert any(warning.startswith("int8 has no effect") for warning in report["warnings"])
+    assert all(facts["rel_l2"] < 1e-5 for facts in report["fidelity"]["outputs"].values())

@@ -1,4 +1,7 @@
-"""Which places stay in float where int8 everywhere exceeds the user's budget.
+"""Which places stay in float where int8 everywhere loses too much.
+
+A place that by itself loses more than the promise of a lossy pass stays in float; then the whole
+model's loss is held to the user's budget.
 
 Places are of a kind where they have the same sizes. What a kind costs is measured by leaving it in
 float, and so is each place of the kind that costs most. This is a coarse search: it takes one run
@@ -8,12 +11,17 @@ per kind and a few more, not one per place.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from burnish.driver.plan import passes_for
+from burnish.driver.workbench import Candidate, Workbench
+from burnish.optimizer import pipeline
 from burnish.optimizer.analysis.products import find_products
+from burnish.optimizer.contract import Kind
+from burnish.optimizer.pipeline import Compiled
 
 MOST_ALONE = 8
 """Places that are tried one by one."""
@@ -96,3 +104,87 @@ def ladder(
             count *= 2
         kept = (*kept, *members)
         yield tuple(sorted(kept))
+
+
+class Search:
+    """Finds the mildest retreat from int8 that loses no more than it may.
+
+    Args:
+        bench: the model, and the request with its budget.
+        compile_: runs passes on a model, checked unless `trusted`.
+        judge: stages what was compiled and compares it with the original.
+    """
+
+    def __init__(
+        self,
+        bench: Workbench,
+        compile_: Callable[..., Compiled],
+        judge: Callable[[Compiled], Candidate],
+    ) -> None:
+        self._bench = bench
+        self._compile = compile_
+        self._judge = judge
+        self._broken: tuple[str, ...] = ()
+
+    def within_budget(self, compiled: Compiled) -> Candidate:
+        """The first of ever gentler compilations whose loss stays within the budget."""
+        compiled = self._without_broken(compiled)
+        budget = self._bench.request.max_drop
+        candidate = self._judge(compiled)
+        if candidate.fidelity is None or candidate.fidelity.drop <= budget:
+            return candidate
+        spent = candidate.fidelity.drop
+        index = next((i for i, step in enumerate(compiled.steps) if pipeline.lossy(step)), None)
+        if index is not None:
+            for keep in self._gentler(compiled, index, spent):
+                candidate = self._judge(self._again(compiled, index, keep))
+                assert candidate.fidelity is not None
+                if candidate.fidelity.drop <= budget:
+                    self._bench.warnings.append(
+                        f"int8 everywhere loses {spent:.3g} where the budget is {budget:g}: "
+                        f"{len(keep)} places stay in float32"
+                    )
+                    return candidate
+        reason = f"it loses {spent:.3g} where the budget is {budget:g}"
+        return self._judge(pipeline.without_lossy(compiled, reason))
+
+    def _without_broken(self, compiled: Compiled) -> Compiled:
+        """The compilation with the places in float that broke the promise of a lossy pass."""
+        for index, step in enumerate(compiled.steps):
+            promise = step.transform.promise
+            broken = tuple(sorted(n for n, error in step.errors.items() if error > promise.rel_l2))
+            if promise.kind is Kind.LOSSY and step.status == "rejected" and broken:
+                self._broken = broken
+                self._bench.warnings.append(
+                    f"{len(broken)} places stay in float32, since each loses more than "
+                    f"{promise.rel_l2:g} of its norm in int8 ({broken[0]} the first)"
+                )
+                return self._again(compiled, index, ())
+        return compiled
+
+    def _gentler(self, compiled: Compiled, index: int, spent: float) -> Iterator[tuple[str, ...]]:
+        """Ever larger sets of places to leave in float; see `ladder`."""
+        found = places(compiled.snapshots[index], compiled.steps[index].errors)
+
+        def gain(label: str, keep: tuple[str, ...]) -> float:
+            self._bench.emit({"stage": f"what {label} costs"})
+            judged = self._judge(self._again(compiled, index, keep, trusted=True)).fidelity
+            return spent - judged.drop if judged else 0.0
+
+        by_kind = {kind: gain(kind, names) for kind, names in kinds(found).items()}
+        order = rank(found, by_kind)
+        first = [place for place in found if order and place.kind == order[0]]
+        by_place = {place.name: gain(place.name, (place.name,)) for place in first[:MOST_ALONE]}
+        return ladder(found, order, by_place)
+
+    def _again(
+        self, compiled: Compiled, index: int, keep: tuple[str, ...], *, trusted: bool = False
+    ) -> Compiled:
+        """The compilation with its passes from `index` on run anew, `keep` left in float32."""
+        later = passes_for(self._bench.request, (*self._broken, *keep))[index:]
+        tail = self._compile(later, compiled.snapshots[index], trusted=trusted)
+        return Compiled(
+            tail.model,
+            compiled.steps[:index] + tail.steps,
+            compiled.snapshots[:index] + tail.snapshots,
+        )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ from burnish import __version__
 from burnish.driver import budget
 from burnish.driver.plan import passes_for
 from burnish.driver.request import Request, request_from
-from burnish.driver.workbench import Emit, Reference, Workbench, open_model, threads
+from burnish.driver.workbench import Candidate, Emit, Reference, Workbench, open_model, threads
 from burnish.optimizer import artifact, pipeline, report, tuner
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.contract import Context, Pass
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.executor import Job
-from burnish.optimizer.fidelity import Fidelity, fidelity
+from burnish.optimizer.fidelity import fidelity
 from burnish.optimizer.measure import Entrant, Timing
 from burnish.optimizer.model import digest_file, weight_bytes
 from burnish.optimizer.pipeline import Compiled
@@ -30,22 +30,6 @@ from burnish.runtimes import onnxruntime as ort
 
 TIMING_SECONDS = 10.0
 """Time given to the comparison of the artifact with the input."""
-
-
-@dataclass
-class Candidate:
-    """A compiled model on its way out.
-
-    Attributes:
-        files: where it is staged.
-        fidelity: against the original; None where not checked.
-        timing: against the original; None where not measured.
-    """
-
-    compiled: Compiled
-    files: tuple[Path, ...]
-    fidelity: Fidelity | None = None
-    timing: Timing | None = None
 
 
 def compile_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
@@ -87,9 +71,11 @@ class _Compilation:
                 self.bench.machine(),
                 replay=request.tuning is not None,
             )
-            compiled = self._compile(passes_for(request), chooser)
+            compile_ = functools.partial(self._compile, chooser)
+            compiled = compile_(passes_for(request), self.original)
             chooser.close()
-            candidate = self._within_budget(compiled, chooser)
+            search = budget.Search(bench, compile_, lambda item: self._judge(self._stage(item)))
+            candidate = search.within_budget(compiled)
         candidate = self._not_slower(candidate)
         return self._finish(candidate)
 
@@ -106,9 +92,9 @@ class _Compilation:
 
     def _compile(
         self,
-        passes: Sequence[Pass],
         chooser: tuner.Tuner,
-        start: ir.Model | None = None,
+        passes: Sequence[Pass],
+        start: ir.Model,
         *,
         trusted: bool = False,
     ) -> Compiled:
@@ -119,8 +105,7 @@ class _Compilation:
         def progress(name: str) -> None:
             self.bench.emit({"stage": name})
 
-        model = self.original if start is None else start
-        return pipeline.run(model, passes, self._context(chooser), check, progress)
+        return pipeline.run(start, passes, self._context(chooser), check, progress)
 
     def _stage(self, compiled: Compiled) -> Candidate:
         self.bench.emit({"stage": "writing"})
@@ -155,64 +140,6 @@ class _Compilation:
             made_up=self.request.data is None,
         )
         return candidate
-
-    def _within_budget(self, compiled: Compiled, chooser: tuner.Tuner) -> Candidate:
-        """The first of ever gentler compilations whose loss stays within the budget."""
-        candidate = self._judge(self._stage(compiled))
-        if candidate.fidelity is None or candidate.fidelity.drop <= self.request.max_drop:
-            return candidate
-        spent = candidate.fidelity.drop
-        index = next((i for i, step in enumerate(compiled.steps) if pipeline.lossy(step)), None)
-        if index is not None:
-            for keep in self._gentler(compiled, index, spent, chooser):
-                candidate = self._judge(self._stage(self._again(compiled, index, keep, chooser)))
-                assert candidate.fidelity is not None
-                if candidate.fidelity.drop <= self.request.max_drop:
-                    self.bench.warnings.append(
-                        f"int8 everywhere loses {spent:.3g} where the budget is "
-                        f"{self.request.max_drop:g}: {len(keep)} places stay in float32"
-                    )
-                    return candidate
-        reason = f"it loses {spent:.3g} where the budget is {self.request.max_drop:g}"
-        return self._judge(self._stage(pipeline.without_lossy(compiled, reason)))
-
-    def _gentler(
-        self, compiled: Compiled, index: int, spent: float, chooser: tuner.Tuner
-    ) -> Iterator[tuple[str, ...]]:
-        """Ever larger sets of places to leave in float; see `budget.ladder`."""
-        places = budget.places(compiled.snapshots[index], compiled.steps[index].errors)
-
-        def gain(label: str, keep: tuple[str, ...]) -> float:
-            self.bench.emit({"stage": f"what {label} costs"})
-            trial = self._again(compiled, index, keep, chooser, trusted=True)
-            judged = self._judge(self._stage(trial)).fidelity
-            return spent - judged.drop if judged else 0.0
-
-        by_kind = {kind: gain(kind, names) for kind, names in budget.kinds(places).items()}
-        order = budget.rank(places, by_kind)
-        first = [place for place in places if order and place.kind == order[0]]
-        by_place = {
-            place.name: gain(place.name, (place.name,)) for place in first[: budget.MOST_ALONE]
-        }
-        return budget.ladder(places, order, by_place)
-
-    def _again(
-        self,
-        compiled: Compiled,
-        index: int,
-        keep: tuple[str, ...],
-        chooser: tuner.Tuner,
-        *,
-        trusted: bool = False,
-    ) -> Compiled:
-        """The compilation with its passes from `index` on run anew, `keep` left in float32."""
-        later = passes_for(self.request, keep)[index:]
-        tail = self._compile(later, chooser, compiled.snapshots[index], trusted=trusted)
-        return Compiled(
-            tail.model,
-            compiled.steps[:index] + tail.steps,
-            compiled.snapshots[:index] + tail.snapshots,
-        )
 
     def _not_slower(self, candidate: Candidate) -> Candidate:
         """Time the artifact in stock sessions; where it loses, go back to what does not."""

@@ -19,9 +19,10 @@ from burnish.optimizer.analysis.costs import matrix_flops
 from burnish.optimizer.contract import Array, Feeds
 from burnish.optimizer.errors import UnsupportedModel, UsageError
 from burnish.optimizer.executor import Executor, Job
-from burnish.optimizer.fidelity import is_distribution
-from burnish.optimizer.measure import Contest
+from burnish.optimizer.fidelity import Fidelity, is_distribution
+from burnish.optimizer.measure import Contest, Timing
 from burnish.optimizer.model import Loaded, load, weight_bytes, without_weights
+from burnish.optimizer.pipeline import Compiled
 from burnish.optimizer.verify import STRUCTURE_ABOVE
 from burnish.runtimes import onnxruntime as ort
 
@@ -184,6 +185,22 @@ class Reference:
     folders: list[Path]
     outputs: list[dict[str, Array]]
     description: str
+
+
+@dataclass
+class Candidate:
+    """A compiled model on its way out.
+
+    Attributes:
+        files: where it is staged.
+        fidelity: against the original; None where not checked.
+        timing: against the original; None where not measured.
+    """
+
+    compiled: Compiled
+    files: tuple[Path, ...]
+    fidelity: Fidelity | None = None
+    timing: Timing | None = None
 
 
 def _same(first: Sequence[Mapping[str, Array]], second: Sequence[Mapping[str, Array]]) -> bool:

@@ -65,7 +65,7 @@ class Promise:
 
 EXACT = Promise(Kind.EXACT, 0.0)
 ROUNDING = Promise(Kind.ROUNDING, 2e-5)
-LOSSY = Promise(Kind.LOSSY, 1.0)
+LOSSY = Promise(Kind.LOSSY, 0.25)
 
 
 @dataclass(frozen=True)

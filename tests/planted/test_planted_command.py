@@ -68,10 +68,8 @@ def test_the_command_goes_on_without_them(
             assert relative_l2(array, theirs[name]) < (0.1 if options else 1e-4)
 
 
-def test_what_is_lossy_beyond_the_budget_goes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A lossy pass may change a region by much; the whole model's answer is what counts."""
+def test_int8_that_breaks_every_place_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scales of another channel: no place keeps the promise of a lossy pass."""
     from burnish.driver import compilation
     from burnish.driver.request import Request
     from burnish.passes.compress.int8 import weights
@@ -86,7 +84,7 @@ def test_what_is_lossy_beyond_the_budget_goes(
         vars(request) | {"staging": str(tmp_path)}, lambda event: None
     )
     step = next(step for step in report["passes"] if step["name"] == "int8")
-    assert step["status"] == "rejected"
+    assert step["status"] != "kept"
     assert step["reason"]
     before, after = ir.load(source), ir.load(target)
     feeds = made_up(before, seed=71)

@@ -49,7 +49,8 @@ class DynamicInt8(Pass):
         `Split` for Q, K and V where that is measured faster; int8 rows and a scale each for `t`.
     Refuses when:
         The product is slower in int8 (measured), the weight is not a float32 matrix or holds NaN,
-        or the product is in `keep`.
+        or the product is in `keep`: what by itself loses a quarter of its norm, or what the whole
+        model's budget cannot afford.
     Numerics:
         Lossy. Weights: symmetric, 8 bits per output channel (7 where the processor saturates).
         Activations: asymmetric uint8 per tensor, from their own range in each run.
