@@ -66,8 +66,12 @@ def test_schema_1(model: Path) -> None:
         "schema", "input", "target", "signature", "passes", "recovered", "fidelity", "latency",
         "memory", "warnings", "output",
     }  # fmt: skip
-    low, high = report["latency"]["ci95"]
-    assert 0 < low <= report["latency"]["speedup"] <= high
+    kept = [item["name"] for item in report["passes"] if item["status"] == "kept"]
+    # On a busy machine so small a model may time as slower, and is then left as it was.
+    assert (report["latency"] is None) == (not kept)
+    if kept:
+        low, high = report["latency"]["ci95"]
+        assert 0 < low <= report["latency"]["speedup"] <= high
     assert report["memory"]["compile_peak_rss_bytes"] > 0
     assert {"rel_l2", "cosine", "max_abs"} <= set(report["fidelity"]["outputs"]["logits"])
     digest = {
@@ -96,18 +100,22 @@ def test_a_speedup_that_is_not_met_is_exit_1(
 
 def test_a_tuning_record_is_replayed(model: Path) -> None:
     record = model.with_name("record.json")
-    first = report_of(model, "--int8", "--tuning", record, *TIMED)
+    report_of(model, "--int8", "--tuning", record, *TIMED)
     choices = json.loads(record.read_text())
-    assert choices
+    linear = [choice for key, choice in choices.items() if key.startswith("linear")]
+    assert linear
     assert not any(" | " in key for key in choices), "a record holds for any machine"
-    for key, choice in choices.items():
-        if key.startswith("linear"):
-            choice["winner"] = "fp32"
-    record.write_text(json.dumps(choices))
-    second = report_of(model, "--int8", "--tuning", record, *TIMED)
-    # What is left is the lookup of words, which no measurement decides.
-    assert step(second, "int8")["rewrites"] == 1 <= step(first, "int8")["rewrites"]
-    assert json.loads(record.read_text()) == choices
+    rewrites = {}
+    for winner in ("fp32", "int8"):
+        for choice in linear:
+            choice["winner"] = winner
+        record.write_text(json.dumps(choices))
+        # Not measured, so that what decides is the record alone.
+        replayed = report_of(model, "--int8", "--no-measure", "--tuning", record, *TIMED)
+        rewrites[winner] = step(replayed, "int8")["rewrites"]
+        assert json.loads(record.read_text()) == choices
+    # The lookup of words is in int8 in any case: no measurement decides about it.
+    assert rewrites["fp32"] == 1 < rewrites["int8"]
 
 
 def test_int8_on_cuda_is_refused(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,11 +96,9 @@ class Cached(torch.nn.Module):
         cache = hf.DynamicCache(config=self.model.config)
         for layer in range(len(past) // 2):
             cache.update(past[2 * layer], past[2 * layer + 1], layer)
-        result = self.model(
-            input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True
-        )
-        layers = result.past_key_values.layers
-        return (result.logits, *(part for item in layers for part in (item.keys, item.values)))
+        # By position: the cache's keyword changes between versions of Transformers.
+        logits, grown = self.model(ids, mask, None, cache, use_cache=True)[:2]
+        return (logits, *(part for item in grown.layers for part in (item.keys, item.values)))
 
 
 class Decoder(torch.nn.Module):
