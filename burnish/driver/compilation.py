@@ -17,6 +17,7 @@ from burnish.driver.request import Request, request_from
 from burnish.driver.workbench import Candidate, Emit, Reference, Workbench, open_model, threads
 from burnish.optimizer import artifact, pipeline, report, tuner
 from burnish.optimizer.analysis import shapes
+from burnish.optimizer.calibration import Calibration
 from burnish.optimizer.contract import Context, Pass
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.executor import Job
@@ -49,6 +50,7 @@ class _Compilation:
         self.folder = folder
         self.original = bench.loaded.model
         self.reference: Reference | None = None
+        self.observe: Calibration | None = None
         self._staged = 0
 
     def run(self) -> dict[str, Any]:
@@ -57,6 +59,7 @@ class _Compilation:
         bench.accept()
         if request.check and bench.fits():
             self.reference = bench.run_original()
+            self.observe = Calibration(bench.executor, self.reference.folders)
         elif request.check:
             bench.warnings.append(
                 "the model is too large for the memory limit to be run: passes are checked for "
@@ -88,6 +91,7 @@ class _Compilation:
             choose=chooser,
             processor_flags=tuner.processor()[1],
             shapes=shapes.infer(self.original, sizes),
+            observe=self.observe,
         )
 
     def _compile(

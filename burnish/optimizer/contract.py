@@ -114,10 +114,13 @@ class Chooser(Protocol):
     ) -> Choice: ...
 
 
-class Run(Protocol):
-    """Runs a model on feeds, optimizations off, in another process; one result per feed."""
+class Observer(Protocol):
+    """Ranges of values of the main graph over the feeds, by name.
 
-    def __call__(self, model: ir.Model, feeds: Sequence[Feeds]) -> list[dict[str, Array]]: ...
+    A range is [2, channels]: the least and the largest value of each channel of the last axis.
+    """
+
+    def __call__(self, model: ir.Model, names: Sequence[str]) -> dict[str, Array]: ...
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,8 @@ class Context:
         sizes: element counts by symbolic dimension, as the tuner and the timing use them.
         choose: see `Chooser`; a rule where measuring is off.
         processor_flags: instruction set extensions of the target's processor.
+        shapes: of values by name at `sizes`, as far as inference can tell.
+        observe: see `Observer`; None where the model is not run.
     """
 
     provider: str
@@ -138,6 +143,7 @@ class Context:
     choose: Chooser
     processor_flags: frozenset[str] = frozenset()
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    observe: Observer | None = None
 
 
 class Pass(abc.ABC):

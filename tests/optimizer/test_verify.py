@@ -208,3 +208,33 @@ def test_the_sandboxed_executor_agrees(sandboxed: Executor) -> None:
     verdict = make_checker(sandboxed, before).check(before, after, EXACT)
     assert "but active differs" in verdict.problem
     assert len(made_up(before)) >= 5
+
+
+# lossy passes
+
+
+@pytest.mark.parametrize(
+    ("scales", "kept"),
+    [
+        ((1.0, 1.0), True),
+        ((1.0, 0.03), True),  # a third of so small a feed is lost, and little of both together
+        ((1.0, 0.001), False),  # one feed loses more than it has
+        ((0.03, 0.03), False),
+    ],
+)
+def test_a_lossy_promise_is_about_all_feeds_together(
+    executor: Executor, scales: tuple[float, ...], kept: bool
+) -> None:
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]>
+        shift (float[batch, 2] x) => (float[batch, 2] y)
+        <float[2] b = {0, 0}> { y = Add (x, b) }
+    """
+    before, after = (
+        parse(text),
+        parse(text.replace("b = {0, 0}> { y = Add (x, b)", "c = {0.01, 0.01}> { y = Add (x, c)")),
+    )
+    feeds = executor.store([{"x": np.full((3, 2), scale, np.float32)} for scale in scales])
+    verdict = Checker(executor, feeds).check(before, after, LOSSY)
+    assert (verdict.problem == "") == kept
+    assert Checker(executor, feeds).check(before, after, ROUNDING).problem

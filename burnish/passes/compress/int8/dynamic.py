@@ -18,7 +18,9 @@ from burnish.optimizer.analysis.products import (
     shape_of,
 )
 from burnish.optimizer.contract import LOSSY, Choice, Context, Outcome, Pass, Phase, Refusal
+from burnish.passes.compress.int8 import smoothing
 from burnish.passes.compress.int8.rewrite import Rewriter
+from burnish.passes.compress.int8.smoothing import FloatArray
 
 SMALLEST_TABLE = 16 << 10
 """Elements below which a lookup table stays as it is."""
@@ -38,6 +40,10 @@ WIDE_ACCUMULATION = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
 """Instruction sets that add products of uint8 and int8 in 32 bits, without saturation."""
 
 
+Plan = list[tuple[list[Product], Choice]]
+"""Groups of products that share an activation, with the form chosen for each."""
+
+
 @dataclass(frozen=True)
 class DynamicInt8(Pass):
     """Products with constant weights, and lookup tables, in int8.
@@ -47,6 +53,8 @@ class DynamicInt8(Pass):
     After:
         `DynamicQuantizeLinear(x)` once, `MatMulInteger`, the scales, the bias; one product and a
         `Split` for Q, K and V where that is measured faster; int8 rows and a scale each for `t`.
+        Where single channels of a normalized `x` stand out, they are divided by a factor that goes
+        into the rows of `w` (SmoothQuant): in the scale of the normalization, else by a `Mul`.
     Refuses when:
         The product is slower in int8 (measured), the weight is not a float32 matrix or holds NaN,
         or the product is in `keep`: what by itself loses a quarter of its norm, or what the whole
@@ -68,47 +76,60 @@ class DynamicInt8(Pass):
         bits = 8 if context.processor_flags & WIDE_ACCUMULATION else 7
         products, refusals = find_products(model)
         lookups = self._lookups(model, refusals)
-        rewriter, choices, done = Rewriter(model, bits), [], 0
         plan = []
         for group in groups(products):
             usable = [item for item in group if self._usable(item, refusals)]
             if usable:
-                choice = self._choose(usable, model, context, bits)
-                plan.append((usable, choice))
-                choices.append((choice, len(usable)))
-        in_float = {
-            member.weight.name
-            for members, choice in plan
-            if choice.winner == "fp32"
-            for member in members
-        }
-        for node in lookups:
-            assert node.inputs[0] is not None
-            if node.inputs[0].name in in_float:
-                refusals.append(
-                    Refusal(label(node), "its table is also a product's weight in fp32")
-                )
-                continue
-            rewriter.lookup(node)
-            done += 1
-        merged = 0
+                plan.append((usable, self._choose(usable, model, context, bits)))
+        rewriter = Rewriter(model, bits)
+        done = _rewrite_lookups(lookups, plan, rewriter, refusals)
+        counts = self._rewrite_products(plan, rewriter, model, context, refusals)
+        done += counts["alone"] + counts["merged"]
+        _drop_unused(model)
+        said = [f"{count} {what}" for what, count in counts.items() if count or what != "smoothed"]
+        gains = [choice.speedup for _, choice in plan if choice.measured]
+        speedup = float(np.exp(np.mean(np.log(gains)))) if gains else None
+        return Outcome(done, tuple(refusals), speedup, ", ".join(said) if done else NOTHING_FOUND)
+
+    def _rewrite_products(
+        self,
+        plan: Plan,
+        rewriter: Rewriter,
+        model: ir.Model,
+        context: Context,
+        refusals: list[Refusal],
+    ) -> dict[str, int]:
+        """Rewrite the groups that int8 makes faster; how many products, by manner."""
+        counts = {"alone": 0, "merged": 0, "smoothed": 0}
+        taken = [(members, choice) for members, choice in plan if choice.winner != "fp32"]
         for members, choice in plan:
             if choice.winner == "fp32":
                 reason = _why_in_float(members, choice)
                 refusals += [Refusal(label(member.nodes[0]), reason) for member in members]
-                continue
-            done += len(members)
-            if choice.winner == "int8-merged":
-                merged += len(members)
-                rewriter.product(members)
-            else:
-                for member in members:
-                    rewriter.product([member])
-        _drop_unused(model)
-        detail = f"{done - merged} alone, {merged} merged" if done else NOTHING_FOUND
-        gains = [choice.speedup for choice, _ in choices if choice.measured]
-        speedup = float(np.exp(np.mean(np.log(gains)))) if gains else None
-        return Outcome(done, tuple(refusals), speedup, detail)
+        divisors = self._divisors([members for members, _ in taken], model, context)
+        for (members, choice), divisor in zip(taken, divisors, strict=True):
+            if divisor is not None:
+                smoothing.divide(members, divisor)
+                counts["smoothed"] += len(members)
+            merged = choice.winner == "int8-merged"
+            counts["merged" if merged else "alone"] += len(members)
+            for part in [members] if merged else [[member] for member in members]:
+                rewriter.product(part, divisor)
+        return counts
+
+    def _divisors(
+        self, groups: list[list[Product]], model: ir.Model, context: Context
+    ) -> list[FloatArray | None]:
+        """For each group what its activation is divided by; None where nothing is known or won."""
+        wanted = [smoothing.smoothable(members, model) for members in groups]
+        names = [m[0].activation.name or "" for m, want in zip(groups, wanted, strict=True) if want]
+        ranges = context.observe(model, names) if context.observe and names else {}
+        return [
+            smoothing.divisor(ranges[members[0].activation.name or ""], members)
+            if want and members[0].activation.name in ranges
+            else None
+            for members, want in zip(groups, wanted, strict=True)
+        ]
 
     def _usable(self, product: Product, refusals: list[Refusal]) -> bool:
         reason = ""
@@ -219,6 +240,27 @@ class _Sample:
         node = ir.node(operator, [left, constant])
         graph.append(node)
         return node.outputs[0]
+
+
+def _rewrite_lookups(
+    nodes: list[ir.Node], plan: Plan, rewriter: Rewriter, refusals: list[Refusal]
+) -> int:
+    """Rewrite the lookups but those whose table a product needs in float; how many."""
+    in_float = {
+        member.weight.name
+        for members, choice in plan
+        if choice.winner == "fp32"
+        for member in members
+    }
+    done = 0
+    for node in nodes:
+        assert node.inputs[0] is not None
+        if node.inputs[0].name in in_float:
+            refusals.append(Refusal(label(node), "its table is also a product's weight in fp32"))
+        else:
+            rewriter.lookup(node)
+            done += 1
+    return done
 
 
 def _why_in_float(members: list[Product], choice: Choice) -> str:

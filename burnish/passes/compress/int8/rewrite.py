@@ -35,17 +35,20 @@ class Rewriter:
     _operands: dict[tuple[str, ...], tuple[ir.Value, ir.Value]] = field(default_factory=dict)
     _tables: dict[str, tuple[ir.Value, ir.Value]] = field(default_factory=dict)
 
-    def product(self, members: list[Product]) -> None:
+    def product(
+        self, members: list[Product], factors: npt.NDArray[np.float32] | None = None
+    ) -> None:
         """Compute one product, or several of the same activation as one, in int8.
 
         The members are in the order of the graph: what replaces them stands before the first.
+        `factors` [k] are those of the weights' rows; see `smoothing`.
         """
         anchor = members[0].nodes[0]
         # Read from the node: an earlier rewrite may have replaced the value found with the product.
         activation = anchor.inputs[0]
         assert activation is not None
         value, scale, zero = self._quantized_input(activation, anchor)
-        operand, scales = self._operand(members, anchor)
+        operand, scales = self._operand(members, anchor, factors)
         whole = self._chain(anchor, members, (value, scale, zero), operand, scales)
         results = [whole] if len(members) == 1 else self._split(anchor, members, whole)
         for member, result in zip(members, results, strict=True):
@@ -93,7 +96,12 @@ class Rewriter:
         _insert(anchor, node)
         return list(node.outputs)
 
-    def _operand(self, members: list[Product], anchor: ir.Node) -> tuple[ir.Value, ir.Value]:
+    def _operand(
+        self,
+        members: list[Product],
+        anchor: ir.Node,
+        factors: npt.NDArray[np.float32] | None,
+    ) -> tuple[ir.Value, ir.Value]:
         names = tuple(member.weight.name or "" for member in members)
         key = (*names, *(f"{member.transposed}{member.alpha}" for member in members))
         if key in self._operands:
@@ -108,7 +116,7 @@ class Rewriter:
             flat = scales.const_value.numpy().reshape(-1) * np.float32(members[0].alpha)
             return operand, _constant(home, f"{names[0]}_scales", flat)
         tensors = [(_tensor(member.weight), member.transposed) for member in members]
-        made = weights.operand(tensors, self.bits)
+        made = weights.operand(tensors, self.bits, factors)
         alphas = np.concatenate([np.full(m.n, m.alpha, np.float32) for m in members])
         value = add_initializer(home, f"{names[0]}_int8", made.values)
         scales = _constant(home, f"{names[0]}_scales", made.scales * alphas)

@@ -90,22 +90,32 @@ def table(tensor: ir.TensorProtocol) -> Quantized:
     return Quantized(values, scales)
 
 
-def operand(tensors: list[tuple[ir.TensorProtocol, bool]], bits: int) -> Quantized:
+def operand(
+    tensors: list[tuple[ir.TensorProtocol, bool]], bits: int, factors: FloatArray | None = None
+) -> Quantized:
     """The right operand [k, n] of one product, or of several side by side.
 
     Args:
         tensors: matrices with whether each is stored as [n, k].
         bits: 8, or 7 where the processor adds pairs of products in 16 bits.
+        factors: of the rows, [k], where the activation is divided by them.
     """
+
+    def matrix(tensor: ir.TensorProtocol, transposed: bool) -> FloatArray:
+        array: FloatArray = tensor.numpy()
+        if factors is None:
+            return array
+        return array * (factors[None, :] if transposed else factors[:, None])
+
     scales = [
-        channel_scales(tensor.numpy(), 0 if transposed else 1, bits)
+        channel_scales(matrix(tensor, transposed), 0 if transposed else 1, bits)
         for tensor, transposed in tensors
     ]
 
     def compute() -> npt.NDArray[np.int8]:
         parts = []
         for (tensor, transposed), scale in zip(tensors, scales, strict=True):
-            part = round_to_int8(tensor.numpy(), scale, 0 if transposed else 1)
+            part = round_to_int8(matrix(tensor, transposed), scale, 0 if transposed else 1)
             parts.append(part.T if transposed else part)
         return np.ascontiguousarray(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))
 
