@@ -30,6 +30,7 @@ from burnish.options import (
     Tokenizer,
     bytes_of,
     provider_of,
+    release_of,
     shape_of,
 )
 from burnish.passes import registry
@@ -113,6 +114,16 @@ def main_job(
     ] = None,
     shape: Shape = None,
     threads: Threads = 0,
+    opset: Annotated[
+        int | None, typer.Option(metavar="N", help="Raise the operator set to N.")
+    ] = None,
+    min_ort: Annotated[
+        str | None,
+        typer.Option(metavar="1.N", help="Exit with 1 where it needs a later ONNX Runtime."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Int8 also where it is slower, for its size.")
+    ] = False,
     seed: Seed = 0,
     memory_limit: Memory = None,
     time_limit: Seconds = None,
@@ -136,17 +147,16 @@ def main_job(
         request = Request(
             model=model, output=output, int8=int8, keep_embeddings=keep_embeddings, level=level,
             provider=provider_of(provider), data=data, tokenizer=tokenizer, max_drop=max_drop,
-            speedup=speedup, shape=shape_of(shape), threads=threads, seed=seed,
+            speedup=speedup, shape=shape_of(shape), threads=threads, opset=opset,
+            min_ort=release_of(min_ort), force=force, seed=seed,
             memory_limit=bytes_of(memory_limit), time_limit=time_limit, tuning=tuning,
             check=not no_check, measure=not no_measure, dry_run=dry_run,
         )  # fmt: skip
         with progress_shown(quiet) as progress:
             report = driver.optimize(request, progress).report
         show(report, json_file, quiet, lambda console: render_report(console, report, verbose))
-        latency = report["latency"]
-        if speedup is not None and (latency is None or latency["speedup"] < speedup):
-            reached = "no time was measured" if latency is None else f"{latency['speedup']:.2f}"
-            errors.print(printable(f"error: {model}: --speedup {speedup:g} is not met: {reached}"))
+        if missed := driver.missed(request, report):
+            errors.print(printable(f"error: {model}: {missed}"), markup=False)
             raise typer.Exit(1)
 
 

@@ -58,6 +58,13 @@ def shape_of(text: str | None) -> dict[str, int]:
     return sizes
 
 
+def release_of(text: str | None) -> str | None:
+    """The value of `--min-ort`: two numbers, and more that do not matter."""
+    if text is None or all(part.isdecimal() for part in [*text.split("."), ""][:2]):
+        return text
+    raise UsageError(f"--min-ort {text} is not a release", hint="--min-ort 1.17")
+
+
 def bytes_of(text: str | None) -> int | None:
     """The value of `--memory-limit` in bytes."""
     if text is None:

@@ -40,14 +40,25 @@ def errors_as_lines(file: str, debug: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def progress_shown(quiet: bool) -> Iterator[Progress]:
-    """A moving line on a terminal, a plain line per stage elsewhere, nothing if quiet."""
+    """A moving line on a terminal, a plain line per stage elsewhere, nothing if quiet.
+
+    The search for a budget goes through the same stages many times: they are said once.
+    """
+    said: set[str] = set()
+
+    def say(event: dict[str, object]) -> None:
+        stage = printable(str(event.get("stage", "")))
+        if stage not in said:
+            said.add(stage)
+            errors.print(stage, markup=False)
+
     if quiet:
         yield lambda event: None
     elif errors.is_terminal:
         with errors.status("starting") as status:
             yield lambda event: status.update(printable(str(event.get("stage", ""))))
     else:
-        yield lambda event: errors.print(printable(str(event.get("stage", ""))), markup=False)
+        yield say
 
 
 def show(

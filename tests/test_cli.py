@@ -98,6 +98,40 @@ def test_a_speedup_that_is_not_met_is_exit_1(
     assert "--speedup 1000 is not met" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("--opset", 21), 0, ""),
+        (("--opset", 13), 1, "--opset 13 is not met: it has 17, which can only be raised"),
+        (("--opset", 12), 2, "operator set 12 cannot be written"),
+        (("--min-ort", "1.12.1"), 0, ""),
+        (("--min-ort", "1.11"), 1, "--min-ort 1.11 is not met: it needs ONNX Runtime 1.12"),
+        (("--opset", 21, "--min-ort", "1.17"), 1, "it needs ONNX Runtime 1.18"),
+        (("--min-ort", "new"), 2, "--min-ort new is not a release"),
+    ],
+)
+def test_what_the_artifact_may_need(
+    model: Path, capsys: pytest.CaptureFixture[str], options: tuple, code: int, said: str
+) -> None:
+    assert command(model, "--quiet", "--no-measure", *options) == code
+    assert said in capsys.readouterr().err
+    output = model.with_name("model.opt.onnx")
+    assert output.exists() == (code != 2)
+    if code == 0:
+        opset = onnx.load(output).opset_import[0].version
+        assert opset == (21 if "--opset" in options else 17)
+
+
+def test_force_takes_what_is_too_small_to_gain(model: Path) -> None:
+    places = [
+        step(report_of(model, "--int8", "--no-measure", *options), "int8")
+        for options in ((), ("--force",))
+    ]
+    assert places[1]["rewrites"] > places[0]["rewrites"]
+    assert any("too small" in item["reason"] for item in places[0]["refusals"])
+    assert not any("too small" in item["reason"] for item in places[1]["refusals"])
+
+
 def test_a_tuning_record_is_replayed(model: Path) -> None:
     record = model.with_name("record.json")
     report_of(model, "--int8", "--tuning", record, *TIMED)

@@ -14,7 +14,17 @@ from typing import Any
 from burnish.driver.request import Request, Result, validate
 from burnish.optimizer import artifact, sandbox
 
-__all__ = ["Progress", "Request", "Result", "bench", "compare", "inspect", "optimize", "run"]
+__all__ = [
+    "Progress",
+    "Request",
+    "Result",
+    "bench",
+    "compare",
+    "inspect",
+    "missed",
+    "optimize",
+    "run",
+]
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -33,6 +43,27 @@ def optimize(request: Request, progress: Progress | None = None) -> Result:
             "burnish.driver.compilation:compile_model", argument, request, progress
         )
     return Result(report, None if request.dry_run else Path(report["output"]["path"]))
+
+
+def missed(request: Request, report: dict[str, Any]) -> str:
+    """The first of the request's conditions that the result does not meet; empty where none."""
+    latency, needed = report["latency"], report["target"]["least_onnxruntime"]
+    if request.speedup is not None:
+        reached = "no time was measured" if latency is None else f"{latency['speedup']:.2f}"
+        if latency is None or latency["speedup"] < request.speedup:
+            return f"--speedup {request.speedup:g} is not met: {reached}"
+    if request.opset is not None and report["target"]["opset"] != request.opset:
+        return (
+            f"--opset {request.opset} is not met: it has {report['target']['opset']}, which can "
+            "only be raised"
+        )
+    if request.min_ort is not None and _release(needed) > _release(request.min_ort):
+        return f"--min-ort {request.min_ort} is not met: it needs ONNX Runtime {needed}"
+    return ""
+
+
+def _release(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2])
 
 
 def inspect(request: Request) -> dict[str, Any]:

@@ -156,6 +156,12 @@ class _Compilation:
             candidate.timing = self._time(candidate)
             if candidate.timing.high >= 1.0:
                 return candidate
+            if self.request.force:
+                self.bench.warnings.append(
+                    f"the model is slower than before ({candidate.timing.speedup:.2f} times), and "
+                    "kept by --force"
+                )
+                return candidate
             reason = f"the model is slower with it ({candidate.timing.speedup:.2f} times)"
             milder = pipeline.without_lossy(candidate.compiled, reason)
             if milder.model is candidate.compiled.model:

@@ -27,7 +27,10 @@ def passes_for(request: Request, keep: tuple[str, ...] = ()) -> list[Pass]:
     for kind in registry():
         if kind is DynamicInt8:
             if request.int8:
-                chosen.append(DynamicInt8(embeddings=not request.keep_embeddings, keep=keep))
+                embeddings = not request.keep_embeddings
+                chosen.append(DynamicInt8(embeddings=embeddings, force=request.force, keep=keep))
+        elif kind is RaiseOpset and request.opset is not None:
+            chosen.append(RaiseOpset(request.opset))
         elif request.level >= LEVELS[kind.promise.kind] or (kind is RaiseOpset and request.int8):
             chosen.append(kind())
     return chosen

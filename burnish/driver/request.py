@@ -9,9 +9,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from burnish.optimizer import sandbox
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.sandbox import Limits
+from burnish.passes.recover.raise_opset import RaiseOpset
 
 WALL_SECONDS = 4 * 3600.0
 """Time limit of a compilation where the user sets none."""
@@ -26,6 +29,9 @@ class Request:
         output: path of the artifact; None for the default beside the input.
         level: 0 to 3, as `-O`.
         shape: sizes of symbolic dimensions for tuning and timing.
+        opset: the artifact's operator set is raised to this.
+        min_ort: release of ONNX Runtime that the artifact must run on ("1.17").
+        force: int8 also where it is slower, for its size.
         memory_limit, time_limit: bytes and seconds, for the whole tree of processes.
     """
 
@@ -48,6 +54,8 @@ class Request:
     check: bool = True
     measure: bool = True
     dry_run: bool = False
+    opset: int | None = None
+    min_ort: str | None = None
     force: bool = False
 
     @property
@@ -101,6 +109,11 @@ def validate(request: Request) -> None:
             f"int8 for {request.provider} is refused: its kernels run integer products slower "
             "than float16, or on the CPU",
             hint=f"--provider {request.provider} without --int8",
+        )
+    newest = onnx.defs.onnx_opset_version()
+    if request.opset is not None and not RaiseOpset.target <= request.opset <= newest:
+        raise UsageError(
+            f"operator set {request.opset} cannot be written: {RaiseOpset.target} to {newest} can"
         )
     if not Path(request.model).name:
         raise UsageError("no model is named")

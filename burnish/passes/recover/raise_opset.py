@@ -52,6 +52,8 @@ class RaiseOpset(Pass):
             )
             adopt(model, onnx.load(result))
         model.opset_imports[""] = self.target
+        opsets = [onnx.helper.make_opsetid("", self.target)]
+        model.ir_version = max(model.ir_version, onnx.helper.find_min_ir_version_for(opsets, True))
         return Outcome(1, detail=f"operator set raised from {opset} to {self.target}")
 
 

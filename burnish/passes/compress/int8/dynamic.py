@@ -56,15 +56,16 @@ class DynamicInt8(Pass):
         Where single channels of a normalized `x` stand out, they are divided by a factor that goes
         into the rows of `w` (SmoothQuant): in the scale of the normalization, else by a `Mul`.
     Refuses when:
-        The product is slower in int8 (measured), the weight is not a float32 matrix or holds NaN,
-        or the product is in `keep`: what by itself loses a quarter of its norm, or what the whole
-        model's budget cannot afford.
+        The product is slower in int8 (measured; not with `force`), the weight is not a float32
+        matrix or holds NaN, or the product is in `keep`: what by itself loses a quarter of its
+        norm, or what the whole model's budget cannot afford.
     Numerics:
         Lossy. Weights: symmetric, 8 bits per output channel (7 where the processor saturates).
         Activations: asymmetric uint8 per tensor, from their own range in each run.
     """
 
     embeddings: bool = True
+    force: bool = False
     keep: tuple[str, ...] = ()
 
     name = "int8"
@@ -183,8 +184,13 @@ class DynamicInt8(Pass):
         apart = {id(member.weight) for member in members}
         if len(members) > 1 and len(apart) == len(members):
             forms["int8-merged"] = lambda: sample.build("int8-merged")
-        rule = list(forms)[-1] if k * sum(widths) >= SMALLEST_BY_RULE else "fp32"
-        return context.choose(sample.key, forms, rule)
+        if self.force:
+            del forms["fp32"]
+        large = self.force or k * sum(widths) >= SMALLEST_BY_RULE
+        rule = list(forms)[-1] if large else "fp32"
+        if len(forms) == 1:
+            return Choice(rule, 1.0, measured=False)
+        return context.choose(f"{sample.key}{' forced' if self.force else ''}", forms, rule)
 
 
 @dataclass(frozen=True)
