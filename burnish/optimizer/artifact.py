@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ import onnx
 import onnx_ir as ir
 
 from burnish.optimizer.errors import StorageError
-from burnish.optimizer.saving import save, write_message
+from burnish.optimizer.saving import files_of, remove, save
 
 DIGEST_KEY = "burnish"
 """Key of the digest in `metadata_props`."""
@@ -42,25 +43,33 @@ def staging(beside: Path) -> Iterator[Path]:
 def stage(model: ir.Model, folder: Path, target: Path, *, external: bool) -> tuple[Path, ...]:
     """Write the model into the staging folder under the name it will have."""
     folder.mkdir(exist_ok=True)
-    return save(model, folder / target.name, external=external)
+    light = model.clone()
+    light.metadata_props.pop(DIGEST_KEY, None)
+    return save(light, folder / target.name, external=external)
 
 
 def publish(files: tuple[Path, ...], target: Path, digest: Mapping[str, Any]) -> tuple[Path, ...]:
     """Move staged files to their destination: data first, the model last.
 
     The digest (no timings: the same input gives the same bytes) goes into the model's metadata.
+    Data files of an earlier model at `target` are removed at the end.
     """
-    message = onnx.load(files[0], load_external_data=False)
-    kept = [item for item in message.metadata_props if item.key != DIGEST_KEY]
-    del message.metadata_props[:]
-    message.metadata_props.extend(kept)
-    entry = message.metadata_props.add()
+    addition = onnx.ModelProto()
+    entry = addition.metadata_props.add()
     entry.key, entry.value = DIGEST_KEY, json.dumps(digest, sort_keys=True)
-    data = []
+    before = files_of(target)
+    data = [target.parent / file.name for file in files[1:]]
     try:
-        for file in files[1:]:
-            data.append(file.replace(target.parent / file.name))
-        write_message(message, target, keep=data)
+        with files[0].open("ab") as stream:
+            # Messages that follow each other are one; see `wire` for where that is written.
+            stream.write(addition.SerializeToString())
+            stream.flush()
+            os.fsync(stream.fileno())
+        for staged, file in zip(files[1:], data, strict=True):
+            staged.replace(file)
+        files[0].replace(target)
     except OSError as error:
+        remove(file for file in data if file not in before)
         raise StorageError(f"writing failed: {(error.strerror or str(error)).lower()}") from None
+    remove(file for file in before if file not in data)
     return (target, *data)

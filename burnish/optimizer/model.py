@@ -1,4 +1,4 @@
-"""Load a model: onnx-ir on the graph, weights in external files mapped and never read whole."""
+"""Load a model: onnx-ir on the graph, large weights mapped where they lie and never read whole."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import onnx_ir as ir
 from burnish.optimizer import admission
 from burnish.optimizer.admission.walk import graphs, tensors
 from burnish.optimizer.errors import InvalidModel
+from burnish.optimizer.wire import Place
 
 SMALL = 1024
 """Bytes of the largest tensor that stays inside the .onnx file in any case."""
@@ -57,16 +58,17 @@ def load(path: Path) -> Loaded:
     Raises:
         InvalidModel, UnsafeInput, StorageError: see `admission`.
     """
-    content = admission.read_file(path)
-    message = admission.parse(content)
+    message, places = admission.parse(admission.read_file(path))
     folder = path.parent
-    admission.admit(message, folder)
+    admission.admit(message, folder, places)
     names = _resolve_external(message, folder)
     files = (path, *(folder / name for name in names))
     try:
         model = ir.from_proto(message)
     except Exception as error:  # the deserializer raises many types on malformed fields
         raise InvalidModel(f"not a legal graph: {_first_line(error)}") from None
+    for index, place in places.items():
+        _map(model.graph.initializers[message.graph.initializer[index].name], place, path)
     _sort(model)
     return Loaded(model, path, files, bool(names))
 
@@ -85,6 +87,20 @@ def _resolve_external(message: onnx.ModelProto, folder: Path) -> list[str]:
                         names.add(entry.value)
                         entry.value = str((folder / entry.value).resolve())
     return sorted(names)
+
+
+def _map(value: ir.Value, place: Place, path: Path) -> None:
+    """Let a value's data be that at a place in the model's own file."""
+    tensor = value.const_value
+    assert tensor is not None
+    value.const_value = ir.ExternalTensor(
+        str(path.resolve()),
+        place.offset,
+        place.length,
+        tensor.dtype,
+        shape=ir.Shape(tensor.shape.numpy()),
+        name=value.name or "",
+    )
 
 
 def _sort(model: ir.Model) -> None:

@@ -10,14 +10,14 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import onnx
 import onnx_ir as ir
 
 from burnish.optimizer.errors import StorageError
 from burnish.optimizer.model import SMALL, embed, initializers, weight_bytes
+from burnish.optimizer.wire import join
 
 EXTERNAL_ABOVE = 1_500_000_000
 """Bytes of weights past which they are written to a file of their own."""
@@ -26,18 +26,12 @@ ALIGNMENT = 4096
 """External tensors start at multiples of this, so that they can be mapped."""
 
 
-def save(
-    model: ir.Model,
-    path: Path,
-    *,
-    external: bool,
-    progress: Callable[[float], None] = lambda share: None,
-) -> tuple[Path, ...]:
+def save(model: ir.Model, path: Path, *, external: bool) -> tuple[Path, ...]:
     """Write the model so that `path` is at every moment absent, old, or new and whole.
 
-    Weights go to `STEM-DIGEST.data` beside it where `external` says so, where any of them lies in
-    a data file already, or where they exceed `EXTERNAL_ABOVE`. The data file is in place before
-    the model that names it. A data file of an earlier model at `path` is removed only after that.
+    Weights go to `STEM-DIGEST.data` beside it where `external` says so, or where they exceed
+    `EXTERNAL_ABOVE`. The data file is in place before the model that names it. A data file of an
+    earlier model at `path` is removed only after that.
 
     Returns:
         The files of the model, the .onnx file first.
@@ -45,35 +39,39 @@ def save(
     Raises:
         StorageError: where writing failed; nothing is left behind.
     """
-    files: tuple[Path, ...] = (path,)
-    before = _files_of(path)
+    light, large = _lightened(model)
+    data: tuple[Path, ...] = ()
+    before = files_of(path)
     try:
-        outside = any(isinstance(v.const_value, ir.ExternalTensor) for v in initializers(model))
-        if external or outside or weight_bytes(model) > EXTERNAL_ABOVE:
-            message, data = _write_data(model, path, progress)
-            files = (path, data)
+        if external or weight_bytes(model) > EXTERNAL_ABOVE:
+            data = (_write_data(large, path),)
+            weights = {}
         else:
-            message = ir.to_proto(model)
-        write_message(message, path, keep=files[1:])
+            weights = {value.name: tensor for value, tensor in large}
+        message = ir.to_proto(light)
+        inside = {}
+        for index, tensor in enumerate(message.graph.initializer):
+            if tensor.name in weights:
+                tensor.ClearField("external_data")
+                tensor.ClearField("data_location")
+                inside[index] = weights[tensor.name]
+        with _atomic(path) as stream:
+            for piece in join(message.SerializeToString(deterministic=True), inside):
+                stream.write(piece)
     except OSError as error:
-        for data in files[1:]:
-            if data not in before:
-                data.unlink(missing_ok=True)
+        remove(file for file in data if file not in before)
         raise StorageError(f"writing failed: {(error.strerror or str(error)).lower()}") from None
-    return files
+    remove(file for file in before if file not in data)
+    return (path, *data)
 
 
-def write_message(message: onnx.ModelProto, path: Path, keep: Collection[Path]) -> None:
-    """Put the message in place whole, then remove data files of an earlier model at `path`."""
-    before = _files_of(path)
-    with _atomic(path) as stream:
-        stream.write(message.SerializeToString(deterministic=True))
-    for old in before:
-        if old not in keep:
-            old.unlink(missing_ok=True)
+def remove(files: Iterable[Path]) -> None:
+    """Remove files that may be gone already."""
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
-def _files_of(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
     """Data files that a model which we wrote to `path` earlier may have."""
     stem = path.name.removesuffix(".onnx")
     pattern_length = len(stem) + 1 + 16 + len(".data")
@@ -126,44 +124,43 @@ class _Stream:
         return self._digest.hexdigest()
 
 
-def _write_data(
-    model: ir.Model, path: Path, progress: Callable[[float], None]
-) -> tuple[onnx.ModelProto, Path]:
-    """Stream the large tensors to a file named by their content; the message refers to it."""
+def _lightened(model: ir.Model) -> tuple[ir.Model, list[tuple[ir.Value, ir.TensorProtocol]]]:
+    """A copy without the large weights of its main graph, and those by value."""
     light = model.clone()
-    total = max(weight_bytes(light), 1)
-    placed: dict[int, tuple[int, int]] = {}
     large = []
     for value in initializers(light):
         tensor = value.const_value
         assert tensor is not None
-        if tensor.nbytes > SMALL and tensor.dtype is not ir.DataType.STRING:
-            large.append(value)
-        else:
+        small = tensor.nbytes <= SMALL or tensor.dtype is ir.DataType.STRING
+        if small or value.graph is not light.graph:
             embed(value)
+        else:
+            large.append((value, tensor))
+            value.const_value = _reference(value, tensor, "", 0)
+    return light, large
+
+
+def _reference(
+    value: ir.Value, tensor: ir.TensorProtocol, file: str, offset: int
+) -> ir.ExternalTensor:
+    shape = ir.Shape(tensor.shape.numpy())
+    return ir.ExternalTensor(
+        file, offset, tensor.nbytes, tensor.dtype, shape=shape, name=value.name or ""
+    )
+
+
+def _write_data(large: list[tuple[ir.Value, ir.TensorProtocol]], path: Path) -> Path:
+    """Stream the tensors to a file named by their content, to which their values then refer."""
+    places: dict[int, int] = {}
     stem = path.name.removesuffix(".onnx")
     with _atomic(path) as stream:
-        for value in large:
-            tensor = value.const_value
-            assert tensor is not None
-            if id(tensor) in placed:
+        for _, tensor in large:
+            if id(tensor) in places:
                 continue
             stream.write(b"\0" * (-stream.position % ALIGNMENT))
-            data = memoryview(tensor.tobytes())
-            placed[id(tensor)] = (stream.position, len(data))
-            stream.write(data)
-            progress(stream.position / total)
-        stream.target = path.parent / f"{stem}-{stream.digest[:16]}.data"
-    for value in large:
-        tensor = value.const_value
-        assert tensor is not None
-        offset, length = placed[id(tensor)]
-        value.const_value = ir.ExternalTensor(
-            stream.target.name,
-            offset,
-            length,
-            tensor.dtype,
-            shape=ir.Shape(tensor.shape.numpy()),
-            name=value.name or "",
-        )
-    return ir.to_proto(light), stream.target
+            places[id(tensor)] = stream.position
+            stream.write(memoryview(tensor.tobytes()))
+        target = stream.target = path.parent / f"{stem}-{stream.digest[:16]}.data"
+    for value, tensor in large:
+        value.const_value = _reference(value, tensor, target.name, places[id(tensor)])
+    return target

@@ -203,7 +203,10 @@ def test_weights_past_the_bound_go_to_a_data_file(
     assert len(files) == 2
 
 
-def test_lazy_weights_are_evaluated_one_at_a_time(out: Path) -> None:
+@pytest.mark.parametrize("external", [False, True])
+def test_lazy_weights_are_evaluated_one_at_a_time(
+    out: Path, monkeypatch: pytest.MonkeyPatch, external: bool
+) -> None:
     model = ir.from_proto(message())
     events: list[str] = []
     for name in ("lazy1", "lazy2"):
@@ -215,9 +218,15 @@ def test_lazy_weights_are_evaluated_one_at_a_time(out: Path) -> None:
 
         lazy = ir.LazyTensor(evaluate, ir.DataType.FLOAT, ir.Shape(LARGE), name=name)
         add_initializer(model.graph, name, lazy)
-    files = save(
-        model, out / "m.onnx", external=True, progress=lambda share: events.append("written")
-    )
+    write = saving._Stream.write
+
+    def watched(stream: Any, data: Any) -> None:
+        write(stream, data)
+        if len(data) > SMALL:
+            events.append("written")
+
+    monkeypatch.setattr(saving._Stream, "write", watched)
+    files = save(model, out / "m.onnx", external=external)
     assert events.count("lazy1") == events.count("lazy2") == 1
     assert "written" in events[events.index("lazy1") : events.index("lazy2")]
     assert weights_of(load(files[0]).model)["lazy2"][0, 0] == 5

@@ -8,9 +8,11 @@ function recursion, and where external data may be read from.
 
 from __future__ import annotations
 
+import mmap
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import onnx
@@ -27,15 +29,18 @@ from burnish.optimizer.admission.walk import (
     tensors,
 )
 from burnish.optimizer.errors import InvalidModel, StorageError, UnsafeInput, UnsupportedModel
+from burnish.optimizer.wire import Buffer, Place, split
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec"
+
+NOWHERE: Mapping[int, Place] = MappingProxyType({})
 
 MAXIMUM_DEPTH = 64
 """Levels of nested subgraphs."""
 
 
-def read_file(path: Path) -> bytes:
-    """The bytes of a regular file, or an error in the user's terms."""
+def read_file(path: Path) -> Buffer:
+    """The bytes of a regular file, mapped, or an error in the user's terms."""
     try:
         status = path.stat()
     except OSError as error:
@@ -47,21 +52,23 @@ def read_file(path: Path) -> bytes:
     except UnicodeEncodeError:
         raise UnsupportedModel("ONNX Runtime cannot open a file whose path is not UTF-8") from None
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            if not status.st_size:
+                raise InvalidModel("the file is empty")
+            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except OSError as error:
         raise StorageError(_reason(error)) from None
-    if not content:
-        raise InvalidModel("the file is empty")
-    if content.startswith(LFS_POINTER):
+    if content[: len(LFS_POINTER)] == LFS_POINTER:
         raise InvalidModel("a Git LFS pointer, not the model itself", hint="git lfs pull")
     return content
 
 
-def parse(content: bytes) -> onnx.ModelProto:
-    """The protobuf message in `content`."""
+def parse(content: Buffer) -> tuple[onnx.ModelProto, dict[int, Place]]:
+    """The message in `content`, and where its large weights were left; see `wire.split`."""
     model = onnx.ModelProto()
     try:
-        model.ParseFromString(content)
+        light, places = split(content)
+        model.ParseFromString(light)
     except Exception:  # protobuf's decoders raise types of their own backend
         raise InvalidModel(
             "not an ONNX file: it is damaged, cut off or of another format"
@@ -69,7 +76,7 @@ def parse(content: bytes) -> onnx.ModelProto:
     if not model.HasField("graph"):
         raise InvalidModel("not an ONNX file: it has no graph")
     _admit_texts(model)
-    return model
+    return model, places
 
 
 def _admit_texts(message: Any) -> None:
@@ -93,11 +100,17 @@ def _admit_text(place: str, texts: Iterable[str | bytes]) -> None:
         raise InvalidModel("a text is not UTF-8", place=place.removeprefix("onnx."))
 
 
-def admit(model: onnx.ModelProto, folder: Path) -> None:
-    """Raise unless the message is a structurally sound model whose data lies beside it."""
+def admit(model: onnx.ModelProto, folder: Path, places: Mapping[int, Place] = NOWHERE) -> None:
+    """Raise unless the message is a structurally sound model whose data lies beside it.
+
+    Args:
+        model: the message.
+        folder: where the file lies.
+        places: of data that was left in the model's file, by index of the initializer.
+    """
     _admit_opsets(model)
     _admit_functions(model)
-    _admit_body(model.graph, model.opset_import, folder)
+    _admit_body(model.graph, model.opset_import, folder, places)
     for function in model.functions:
         _admit_body(function, function.opset_import or model.opset_import, folder)
     for value in (*model.graph.input, *model.graph.output):
@@ -106,13 +119,19 @@ def admit(model: onnx.ModelProto, folder: Path) -> None:
         raise InvalidModel("the graph has no output")
 
 
-def _admit_body(body: Body, opsets: Sequence[onnx.OperatorSetIdProto], folder: Path) -> None:
+def _admit_body(
+    body: Body,
+    opsets: Sequence[onnx.OperatorSetIdProto],
+    folder: Path,
+    places: Mapping[int, Place] = NOWHERE,
+) -> None:
     imported = {normal(opset.domain) for opset in opsets} or {""}
     for graph, depth in graphs(body):
         if depth > MAXIMUM_DEPTH:
             raise InvalidModel("subgraphs are nested too deeply", place=f"{depth} levels")
-        for tensor in tensors(graph):
-            admit_tensor(tensor, folder)
+        # The initializers are the first of a graph's tensors.
+        for index, tensor in enumerate(tensors(graph)):
+            admit_tensor(tensor, folder, places.get(index) if depth == 0 else None)
         for tensor in constants(graph):
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 raise UnsupportedModel(

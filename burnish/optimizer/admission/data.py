@@ -10,40 +10,43 @@ from pathlib import Path
 import onnx
 
 from burnish.optimizer.errors import InvalidModel, StorageError, UnsafeInput
+from burnish.optimizer.wire import Place
 
 MAXIMUM_DIMENSION = 2**48
 """Elements along one axis past which a dimension cannot be meant."""
 
 
-def admit_tensor(tensor: onnx.TensorProto, folder: Path) -> None:
-    """Raise where dimensions, type and data do not belong together."""
-    place = f"tensor {tensor.name}"
+def admit_tensor(tensor: onnx.TensorProto, folder: Path, place: Place | None = None) -> None:
+    """Raise where dimensions, type and data (at `place` in the file, if given) do not fit."""
+    where = f"tensor {tensor.name}"
     if any(size < 0 or size > MAXIMUM_DIMENSION for size in tensor.dims):
-        raise InvalidModel("a dimension is negative or beyond reason", place=place)
+        raise InvalidModel("a dimension is negative or beyond reason", place=where)
     count = math.prod(tensor.dims)
     if count >= 2**62:
-        raise InvalidModel("the number of elements overflows", place=place)
+        raise InvalidModel("the number of elements overflows", place=where)
     try:
         bits = _bits(tensor.data_type)
     except (KeyError, ValueError):
-        raise InvalidModel(f"data type {tensor.data_type} is not known", place=place) from None
+        raise InvalidModel(f"data type {tensor.data_type} is not known", place=where) from None
     needed = -(-count * bits // 8)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         _admit_external(tensor, folder, needed)
-    elif tensor.HasField("raw_data") and len(tensor.raw_data) != needed:
-        raise InvalidModel(
-            f"{len(tensor.raw_data)} bytes of data where the shape needs {needed}", place=place
-        )
-    elif not tensor.HasField("raw_data") and bits:
+    elif place is not None or tensor.HasField("raw_data"):
+        length = len(tensor.raw_data) if place is None else place.length
+        if length != needed:
+            raise InvalidModel(
+                f"{length} bytes of data where the shape needs {needed}", place=where
+            )
+    elif bits:
         fields = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
         given = sum(len(getattr(tensor, name)) for name in fields)
         expected = count * (2 if tensor.data_type in _COMPLEX else 1)
         packed = -(-expected * bits // 8) if bits < 8 else expected
         if given not in (expected, packed):
-            raise InvalidModel(f"{given} values where the shape needs {expected}", place=place)
-    elif not bits and len(tensor.string_data) != count:
+            raise InvalidModel(f"{given} values where the shape needs {expected}", place=where)
+    elif len(tensor.string_data) != count:
         raise InvalidModel(
-            f"{len(tensor.string_data)} strings where the shape needs {count}", place=place
+            f"{len(tensor.string_data)} strings where the shape needs {count}", place=where
         )
 
 
