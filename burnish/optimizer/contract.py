@@ -162,27 +162,52 @@ class Pass(abc.ABC):
         return {option.name: getattr(self, option.name) for option in fields(self)}  # type: ignore[arg-type]
 
 
+UNBOUNDED = 1e30
+"""Magnitude from which a number stands for infinity, as in additive masks."""
+
+OUTLYING = 1e4
+"""Magnitude from which the small elements beside it are compared by themselves."""
+
+
 def relative_l2(reference: Array, candidate: Array) -> float:
     """‖candidate - reference‖ / ‖reference‖ over the elements that the reference defines.
 
     Elements where the reference is NaN have no defined answer and are not compared. Infinite
-    elements must agree; a NaN that only the candidate has is an infinite error.
+    elements must agree, and so must those that stand for infinity (`UNBOUNDED`, or the largest of
+    a short type); a NaN that only the candidate has is an infinite error. Where some elements
+    are so large that an error of the others would drown, the others are compared by themselves.
     """
     if reference.shape != candidate.shape:
         return float("inf")
     if reference.size == 0:
         return 0.0
-    if reference.dtype.kind not in "fc":
+    if reference.dtype.kind == "c":
+        parts = [(reference.real, candidate.real), (reference.imag, candidate.imag)]
+        return max(relative_l2(mine, theirs) for mine, theirs in parts)
+    if not _is_float(reference.dtype):
         return 0.0 if np.array_equal(reference, candidate) else float("inf")
+    short = reference.dtype == np.float16
+    bound = 0.9 * float(np.finfo(np.float16).max) if short else UNBOUNDED
     exact, other = reference.astype(np.float64), candidate.astype(np.float64)
     defined = ~np.isnan(exact)
     exact, other = exact[defined], other[defined]
-    finite = np.isfinite(exact)
-    if np.isnan(other).any() or not np.array_equal(exact[~finite], other[~finite]):
+    unbounded = np.abs(exact) >= bound
+    agree = (np.sign(other) == np.sign(exact)) & (np.abs(other) >= bound)
+    if np.isnan(other).any() or not agree[unbounded].all():
         return float("inf")
-    exact, other = exact[finite], other[finite]
+    exact, other = exact[~unbounded], other[~unbounded]
     if not np.isfinite(other).all():
         return float("inf")
-    error = float(np.linalg.norm(other - exact))
-    norm = float(np.linalg.norm(exact))
+    small = np.abs(exact) <= 1e-3 * np.abs(exact).max(initial=0.0)
+    if np.abs(exact).max(initial=0.0) >= OUTLYING and small.any():
+        return max(_ratio(exact, other), _ratio(exact[small], other[small]))
+    return _ratio(exact, other)
+
+
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "f" or "float" in dtype.name  # bfloat16 and float8 are of kind V
+
+
+def _ratio(exact: Array, other: Array) -> float:
+    error, norm = float(np.linalg.norm(other - exact)), float(np.linalg.norm(exact))
     return error / norm if norm else (0.0 if error == 0.0 else float("inf"))

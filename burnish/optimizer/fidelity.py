@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.contract import Array, Feeds, relative_l2
+from burnish.optimizer.contract import UNBOUNDED, Array, Feeds, relative_l2
 
 TRANSPARENT = {"Cast", "Reshape", "Squeeze", "Unsqueeze", "Slice", "Identity", "Transpose"}
 DISTRIBUTIONS = {"Softmax", "LogSoftmax"}
@@ -22,7 +22,8 @@ class OutputFidelity:
 
     Attributes:
         rel_l2: relative L2 error over all feeds.
-        cosine: mean cosine of the vectors along the last axis.
+        cosine: mean cosine of the vectors along the last axis; of integers and texts the share
+            that is the same.
         max_abs: largest absolute difference.
         top1: share of positions whose largest entry is the same; None where the last axis is no
             distribution.
@@ -92,7 +93,7 @@ def fidelity(
 
 def _drop(found: OutputFidelity, arrays: list[Array], made_up: bool) -> tuple[float, str]:
     if arrays[0].dtype.kind != "f":
-        return (0.0 if found.rel_l2 == 0.0 else 1.0), "share of outputs that differ"
+        return 1.0 - found.cosine, "share of elements that differ"
     if found.top1 is None or found.regret is None:
         return max(0.0, 1.0 - found.cosine), "1 - mean cosine"
     if made_up:
@@ -108,20 +109,26 @@ def _one(first: list[Array], second: list[Array], distribution: bool) -> OutputF
         width = 1
     flat = [np.concatenate([item.reshape(-1, width) for item in side]) for side in (first, second)]
     error = relative_l2(flat[0], flat[1])
-    if flat[0].dtype.kind == "U":
-        same = 1.0 if error == 0.0 else 0.0
+    if flat[0].dtype.kind != "f":
+        same = float(np.mean(flat[0] == flat[1])) if flat[0].size else 1.0
         return OutputFidelity(error, same, 0.0, None, None)
     reference, other = (item.astype(np.float64) for item in flat)
     # Rows that the reference leaves undefined have no answer to keep.
-    rows = np.isfinite(reference).all(axis=1)
+    rows = ~np.isnan(reference).any(axis=1)
     reference, other = reference[rows], other[rows]
     if not reference.size:
         return OutputFidelity(error, 1.0, 0.0, None, None)
-    if not np.isfinite(other).all():
+    if not np.isfinite(error):
         return OutputFidelity(float("inf"), 0.0, float("inf"), 0.0, 1.0)
+    # Infinities agree, or the error would be infinite: choices they rule out stay ruled out.
+    ruled_out = np.abs(reference) >= UNBOUNDED
+    choices = [
+        np.where(ruled_out, np.sign(reference) * UNBOUNDED, item) for item in (reference, other)
+    ]
+    reference, other = (np.where(ruled_out, 0.0, item) for item in (reference, other))
     top1 = regret = None
     if distribution and width > 1:
-        top1, regret = _choices(reference, other)
+        top1, regret = _choices(*choices)
     return OutputFidelity(
         error, _cosine(reference, other), float(np.abs(other - reference).max()), top1, regret
     )

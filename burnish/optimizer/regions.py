@@ -34,11 +34,7 @@ def changed_region(before: ir.Model, after: ir.Model) -> Region:
         if not same_tensor(tensors.get(name), value.const_value)
     }
     known = {_fingerprint(node) for node in before.graph}
-    functions = {
-        name
-        for name, body in after.functions.items()
-        if _body(before.functions.get(name)) != _body(body)
-    }
+    functions = _changed_functions(before, after)
     ranks = {
         value.name: len(value.shape)
         for node in before.graph
@@ -52,7 +48,7 @@ def changed_region(before: ir.Model, after: ir.Model) -> Region:
         for node in after.graph
         if _fingerprint(node) not in known
         or any(name in replaced for name in _captured_names(node))
-        or node.op_identifier() in functions
+        or _calls(node) & functions
         or _set_raised(node, before, after)
         or any(_moved(ranks.get(value.name), value) for value in node.outputs)
     }
@@ -73,6 +69,32 @@ def changed_region(before: ir.Model, after: ir.Model) -> Region:
         ):
             outputs[value.name or ""] = None
     return Region(tuple(inputs), tuple(outputs))
+
+
+def _changed_functions(before: ir.Model, after: ir.Model) -> set[ir.OperatorIdentifier]:
+    """Functions whose body differs, or that call one such at any remove."""
+    changed = {
+        name
+        for name, body in after.functions.items()
+        if _body(before.functions.get(name)) != _body(body)
+    }
+    calls = {
+        name: set().union(*(_calls(node) for node in body))
+        for name, body in after.functions.items()
+    }
+    while more := {name for name, called in calls.items() if called & changed} - changed:
+        changed |= more
+    return changed
+
+
+def _calls(node: ir.Node) -> set[ir.OperatorIdentifier]:
+    """Operators of a node and of the nodes in its subgraphs."""
+    found = {node.op_identifier()}
+    for attribute in node.attributes.values():
+        for subgraph in _graphs_of(attribute):
+            inner = ir.traversal.RecursiveGraphIterator(subgraph)
+            found |= {item.op_identifier() for item in inner}
+    return found
 
 
 def _body(function: ir.Function | None) -> bytes:
@@ -152,6 +174,8 @@ def identical(before: ir.Model, after: ir.Model) -> bool:
         first == second
         and Signature.of(before) == Signature.of(after)
         and before.opset_imports == after.opset_imports
+        and {name: _body(body) for name, body in before.functions.items()}
+        == {name: _body(body) for name, body in after.functions.items()}
         and list(before.graph.initializers) == list(after.graph.initializers)
         and all(
             same_tensor(value.const_value, after.graph.initializers[name].const_value)

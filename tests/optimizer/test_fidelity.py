@@ -73,14 +73,29 @@ def test_another_shape_is_a_whole_loss() -> None:
     assert one([[1, 2]], [[1, 2, 3]]).drop == 1.0
 
 
-def test_integers_are_right_or_wrong() -> None:
+def test_integers_count_by_the_share_that_differs() -> None:
     def drop(other: list[int]) -> float:
         return fidelity(
             [{"y": np.array([1, 2])}], [{"y": np.array(other)}], set(), made_up=False
         ).drop
 
     assert drop([1, 2]) == 0.0
-    assert drop([1, 3]) == 1.0
+    assert drop([1, 3]) == 0.5
+    assert drop([0, 3]) == 1.0
+
+
+def test_what_a_mask_rules_out_hides_nothing() -> None:
+    """A score of -inf in every row: the others are compared all the same."""
+    random = np.random.default_rng(0)
+    scores = random.standard_normal((5, 4))
+    scores[:, 0] = -np.inf
+    wrong = -scores
+    wrong[:, 0] = -np.inf
+    for other, bound in ((scores, 0.0), (wrong, 1.0)):
+        found = fidelity([{"y": scores}], [{"y": other}], {"y"}, made_up=False)
+        assert found.drop == pytest.approx(bound)
+    shown = np.where(np.isinf(scores), 3.0, scores)
+    assert fidelity([{"y": scores}], [{"y": shown}], {"y"}, made_up=False).drop == 1.0
 
 
 def test_the_worst_output_counts() -> None:

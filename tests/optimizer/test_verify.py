@@ -47,6 +47,12 @@ def changed(old: str, new: str) -> tuple[ir.Model, ir.Model]:
         ([np.inf, 4.0], [-np.inf, 4.0], np.inf),
         ([3.0, 4.0], [np.inf, 4.0], np.inf),
         ([3.0, 4.0], [3.0, 4.0, 0.0], np.inf),
+        ([3.0, 4.0, -3.4e38], [3.0, 4.5, -3.4e38], 0.1),
+        ([3.0, 4.0, -3.4e38], [3.0, 4.5, -np.inf], 0.1),
+        ([3.0, 4.0, -3.4e38], [3.0, 4.0, 0.0], np.inf),
+        ([3.0, 4.0, -1e9], [3.0, 4.5, -1e9], 0.1),
+        ([3.0, 4.0, -1.7e308], [3.0, 4.5, -1.7e308], 0.1),
+        ([3.0 + 1j, 4.0 + 1j], [3.0 + 1j, 4.0 + 9j], 8 / 2**0.5),
     ],
 )
 def test_relative_l2(reference: list[float], candidate: list[float], error: float) -> None:
@@ -208,6 +214,33 @@ def test_the_sandboxed_executor_agrees(sandboxed: Executor) -> None:
     verdict = make_checker(sandboxed, before).check(before, after, EXACT)
     assert "but active differs" in verdict.problem
     assert len(made_up(before)) >= 5
+
+
+FUNCTIONS = """
+<ir_version: 8, opset_import: ["" : 17, "f" : 1]>
+calls (float[batch, 2] x) => (float[batch, 2] y) { y = f.outer (x) }
+<domain: "f", opset_import: ["" : 17, "f" : 1]>
+outer (x) => (y) { y = f.inner (x) }
+<domain: "f", opset_import: ["" : 17]>
+inner (x) => (y) { y = Relu (x) }
+"""
+
+
+def test_a_function_that_a_function_calls_is_compared(executor: Executor) -> None:
+    before, after = parse(FUNCTIONS), parse(FUNCTIONS.replace("Relu", "Neg"))
+    assert not identical(before, after)
+    assert changed_region(before, after) == Region(("x",), ("y",))
+    assert make_checker(executor, before).check(before, after, ROUNDING).problem
+
+
+def test_probes_find_what_the_feeds_do_not_show(executor: Executor) -> None:
+    """A pass that is right for what is positive, on data that is."""
+    before, after = changed("Relu (sum)", "Abs (sum)")
+    data = executor.store([{"x": np.ones((3, 2), np.float32)}])
+    probes = executor.store([{"x": np.full((3, 2), -9, np.float32)}])
+    assert not Checker(executor, data).check(before, after, ROUNDING).problem
+    assert Checker(executor, data, probes).check(before, after, ROUNDING).problem
+    assert not Checker(executor, data, probes).check(before, after, LOSSY).problem
 
 
 # lossy passes
