@@ -21,7 +21,7 @@ import sys
 import time
 from pathlib import Path
 
-from burnish.optimizer.sandbox import tree_memory
+from burnish.optimizer.processes import tree_memory
 
 SAMPLE_SECONDS = 0.05
 

@@ -256,9 +256,8 @@ def compare(
         )  # fmt: skip
         facts = driver.compare(request, other)
         show(facts, json_file, quiet, lambda console: render_compare(console, facts))
-        drop = facts["fidelity"]["drop"]
-        if max_drop is not None and drop > max_drop:
-            errors.print(printable(f"error: {other}: the loss {drop:.3g} is above {max_drop:g}"))
+        if max_drop is not None and (failed := driver.too_far(facts, max_drop)):
+            errors.print(printable(f"error: {other}: {failed}"), markup=False)
             raise typer.Exit(1)
 
 

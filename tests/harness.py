@@ -11,7 +11,7 @@ import onnx_ir as ir
 import onnxruntime
 
 from burnish.driver.workbench import EXECUTE
-from burnish.optimizer import feeds, sandbox
+from burnish.optimizer import feeds, roles, sandbox
 from burnish.optimizer.contract import Choice, Context, Feeds
 from burnish.optimizer.executor import Executor
 from burnish.optimizer.sandbox import Limits
@@ -54,7 +54,7 @@ def make_executor(scratch: Path, *, child: bool = False) -> Executor:
 
 def made_up(model: ir.Model, seed: int = 0) -> list[Feeds]:
     """The feeds that a compilation tries, without those that the model does not accept."""
-    return [feed for _, feed in feeds.trials(feeds.slots(model), seed) if _runs(model, feed)]
+    return [feed for _, feed in feeds.trials(roles.slots(model), seed, {}) if _runs(model, feed)]
 
 
 def _runs(model: ir.Model, feed: Feeds) -> bool:

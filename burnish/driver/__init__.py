@@ -6,6 +6,7 @@ a sandboxed child, so that no model file can end or exhaust the caller.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = [
     "missed",
     "optimize",
     "run",
+    "too_far",
 ]
 
 Progress = Callable[[dict[str, Any]], None]
@@ -36,8 +38,11 @@ def optimize(request: Request, progress: Progress | None = None) -> Result:
         BurnishError: see the tree in `optimizer.errors`.
     """
     validate(request)
+    beside = request.target
+    if request.dry_run:
+        beside = Path(tempfile.gettempdir()) / request.target.name
     # A compilation that is killed cannot tidy up: its staging folder is ours.
-    with artifact.staging(request.target) as folder:
+    with artifact.staging(beside) as folder:
         argument = asdict(request) | {"staging": str(folder)}
         report = _supervised(
             "burnish.driver.compilation:compile_model", argument, request, progress
@@ -77,6 +82,14 @@ def compare(request: Request, other: str) -> dict[str, Any]:
     return _supervised("burnish.driver.inspection:compare_models", argument, request, None)
 
 
+def too_far(facts: dict[str, Any], max_drop: float) -> str:
+    """Why a comparison (see `compare`) finds another model than it may; empty where it does not."""
+    if missing := facts["signature"]["missing"]:
+        return f"output {missing[0]} is missing"
+    drop = facts["fidelity"]["drop"]
+    return f"the loss {drop:.3g} is above {max_drop:g}" if drop > max_drop else ""
+
+
 def bench(request: Request, others: list[str], progress: Progress | None = None) -> dict[str, Any]:
     """Paired timing of models in stock sessions, the first the baseline, as data."""
     argument = asdict(request) | {"others": others}
@@ -91,7 +104,10 @@ def run(request: Request) -> dict[str, Any]:
 def _supervised(
     target: str, argument: dict[str, Any], request: Request, progress: Progress | None
 ) -> dict[str, Any]:
-    with sandbox.Worker(target, argument, request.limits, progress) as worker:
+    limits = request.limits
+    # What is free changes while the work goes on: the children get the same limits as this one.
+    argument |= {"memory_limit": limits.memory, "time_limit": limits.wall}
+    with sandbox.Worker(target, argument, limits, progress) as worker:
         report = worker.result()
         report.setdefault("memory", {})["compile_peak_rss_bytes"] = worker.peak_memory
     return report

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from burnish.driver.candidate import Candidate
 from burnish.driver.plan import passes_for
-from burnish.driver.workbench import Candidate, Workbench
+from burnish.driver.workbench import Workbench
 from burnish.optimizer import pipeline
 from burnish.optimizer.analysis.products import find_products
 from burnish.optimizer.contract import Kind
@@ -113,6 +114,7 @@ class Search:
         bench: the model, and the request with its budget.
         compile_: runs passes on a model, checked unless `trusted`.
         judge: stages what was compiled and compares it with the original.
+        without: does a compilation again without one of its steps, for a reason.
     """
 
     def __init__(
@@ -120,10 +122,12 @@ class Search:
         bench: Workbench,
         compile_: Callable[..., Compiled],
         judge: Callable[[Compiled], Candidate],
+        without: Callable[[Compiled, int, str], Compiled],
     ) -> None:
         self._bench = bench
         self._compile = compile_
         self._judge = judge
+        self._without = without
         self._broken: tuple[str, ...] = ()
 
     def within_budget(self, compiled: Compiled) -> Candidate:
@@ -134,19 +138,20 @@ class Search:
         if candidate.fidelity is None or candidate.fidelity.drop <= budget:
             return candidate
         spent = candidate.fidelity.drop
-        index = next((i for i, step in enumerate(compiled.steps) if pipeline.lossy(step)), None)
-        if index is not None:
-            for keep in self._gentler(compiled, index, spent):
-                candidate = self._judge(self._again(compiled, index, keep))
-                assert candidate.fidelity is not None
-                if candidate.fidelity.drop <= budget:
-                    self._bench.warnings.append(
-                        f"int8 everywhere loses {spent:.3g} where the budget is {budget:g}: "
-                        f"{len(keep)} places stay in float32"
-                    )
-                    return candidate
+        index = pipeline.first_lossy(compiled)
+        if index is None:
+            return candidate
+        for keep in self._gentler(compiled, index, spent):
+            candidate = self._judge(self._again(compiled, index, keep))
+            assert candidate.fidelity is not None
+            if candidate.fidelity.drop <= budget:
+                self._bench.warnings.append(
+                    f"int8 everywhere loses {spent:.3g} where the budget is {budget:g}: "
+                    f"{len(keep)} places stay in float32"
+                )
+                return candidate
         reason = f"it loses {spent:.3g} where the budget is {budget:g}"
-        return self._judge(pipeline.without_lossy(compiled, reason))
+        return self._judge(self._without(compiled, index, reason))
 
     def _without_broken(self, compiled: Compiled) -> Compiled:
         """The compilation with the places in float that broke the promise of a lossy pass."""

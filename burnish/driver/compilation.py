@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,22 +12,27 @@ import onnx_ir as ir
 
 from burnish import __version__
 from burnish.driver import budget
+from burnish.driver.candidate import Candidate, Reference
+from burnish.driver.net import Net
 from burnish.driver.plan import passes_for
 from burnish.driver.request import Request, request_from
-from burnish.driver.workbench import Candidate, Emit, Reference, Workbench, open_model, threads
+from burnish.driver.workbench import Emit, Workbench, open_model, threads
 from burnish.optimizer import artifact, pipeline, report, tuner
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.calibration import Calibration
-from burnish.optimizer.contract import Context, Pass
-from burnish.optimizer.errors import BurnishError
+from burnish.optimizer.contract import Chooser, Context, Pass
+from burnish.optimizer.errors import BurnishError, UsageError
 from burnish.optimizer.executor import Job
-from burnish.optimizer.fidelity import fidelity
-from burnish.optimizer.measure import Entrant, Timing
+from burnish.optimizer.fidelity import Fidelity, fidelity
+from burnish.optimizer.measure import Contest, Entrant, Timing
 from burnish.optimizer.model import digest_file, weight_bytes
 from burnish.optimizer.pipeline import Compiled
 from burnish.optimizer.signature import Signature
 from burnish.optimizer.verify import Checker
 from burnish.runtimes import onnxruntime as ort
+
+AS_FAST = 0.97
+"""Speed-up that still counts as none where its interval holds 1."""
 
 TIMING_SECONDS = 10.0
 """Time given to the comparison of the artifact with the input."""
@@ -51,11 +56,15 @@ class _Compilation:
         self.original = bench.loaded.model
         self.reference: Reference | None = None
         self.observe: Calibration | None = None
+        self.chooser: Chooser
         self._staged = 0
 
     def run(self) -> dict[str, Any]:
         bench, request = self.bench, self.request
         bench.emit({"stage": "checking the input"})
+        for file in bench.loaded.files:
+            if os.path.exists(request.target) and os.path.samefile(file, request.target):
+                raise UsageError(f"the output would overwrite {file}", hint="another -o")
         bench.accept()
         if request.check and bench.fits():
             self.reference = bench.run_original()
@@ -65,54 +74,75 @@ class _Compilation:
                 "the model is too large for the memory limit to be run: passes are checked for "
                 "legality, their numbers are not"
             )
-        with bench.contest() as contest:
-            record = Path(request.tuning) if request.tuning else tuner.default_record()
-            chooser = tuner.Tuner(
-                contest if request.measure else None,
-                bench.executor,
-                record if request.measure or request.tuning else None,
-                self.bench.machine(),
-                replay=request.tuning is not None,
-            )
-            compile_ = functools.partial(self._compile, chooser)
-            compiled = compile_(passes_for(request), self.original)
-            chooser.close()
-            search = budget.Search(bench, compile_, lambda item: self._judge(self._stage(item)))
-            candidate = search.within_budget(compiled)
-        candidate = self._not_slower(candidate)
+        if request.measure and not bench.why_not_timed():
+            bench.settle()
+        with bench.contest() as contest, self._tuner(contest) as chooser:
+            self.chooser = chooser
+            compiled = self._compile(passes_for(request), self.original)
+            search = budget.Search(bench, self._compile, self._judged, self._without)
+            net = Net(self.original, self._judged, self._without, self.bench.warnings)
+            candidate = net.sound(search.within_budget(compiled), request.max_drop)
+            candidate = self._not_slower(candidate)
         return self._finish(candidate)
 
-    def _context(self, chooser: tuner.Tuner) -> Context:
+    def _tuner(self, contest: Contest) -> tuner.Tuner:
+        request = self.request
+        record = Path(request.tuning) if request.tuning else tuner.default_record()
+        return tuner.Tuner(
+            contest if request.measure else None,
+            self.bench.executor,
+            record if request.measure or request.tuning else None,
+            self.bench.machine(),
+            replay=request.tuning is not None,
+            warn=self.bench.warnings.append,
+        )
+
+    def _context(self) -> Context:
         sizes = self.bench.sizes()
         return Context(
             provider=self.request.provider,
             limits=self.bench.limits,
             sizes=sizes,
-            choose=chooser,
+            choose=self.chooser,
             processor_flags=tuner.processor()[1],
             shapes=shapes.infer(self.original, sizes),
             observe=self.observe,
         )
 
     def _compile(
-        self,
-        chooser: tuner.Tuner,
-        passes: Sequence[Pass],
-        start: ir.Model,
-        *,
-        trusted: bool = False,
+        self, passes: Sequence[Pass], start: ir.Model, *, trusted: bool = False
     ) -> Compiled:
+        """Run passes on a model. Without a reference they are checked for legality alone."""
         feeds = self.reference.folders if self.reference else []
-        unchecked = trusted or not self.request.check
-        check = None if unchecked else Checker(self.bench.executor, feeds).check
+        probes = self.reference.probes if self.reference else []
+        check = None if trusted else Checker(self.bench.executor, feeds, probes).check
 
         def progress(name: str) -> None:
             self.bench.emit({"stage": name})
 
-        return pipeline.run(start, passes, self._context(chooser), check, progress)
+        return pipeline.run(start, passes, self._context(), check, progress)
+
+    def _without(self, compiled: Compiled, index: int, reason: str) -> Compiled:
+        """The compilation with one step rejected and those after it done again."""
+        later = [step.transform for step in compiled.steps[index + 1 :]]
+        tail = self._compile(later, compiled.snapshots[index])
+        return Compiled(
+            tail.model,
+            (
+                *compiled.steps[:index],
+                pipeline.rejected(compiled.steps[index], reason),
+                *tail.steps,
+            ),
+            compiled.snapshots[: index + 1] + tail.snapshots,
+        )
+
+    def _judged(self, compiled: Compiled) -> Candidate:
+        return self._judge(self._stage(compiled))
 
     def _stage(self, compiled: Compiled) -> Candidate:
+        """Write the model as it would be; what was staged before is gone."""
         self.bench.emit({"stage": "writing"})
+        shutil.rmtree(self.folder / f"candidate-{self._staged}", ignore_errors=True)
         self._staged += 1
         folder = self.folder / f"candidate-{self._staged}"
         target = self.request.target
@@ -130,11 +160,13 @@ class _Compilation:
         self.bench.emit({"stage": "comparing with the input"})
         results = self.bench.executor.folder()
         feeds = [[folder] for folder in self.reference.folders]
-        job = Job(candidate.files[0], feeds, results, optimize=True)
+        provider = self.request.provider
+        job = Job(candidate.files[0], feeds, results, optimize=True, provider=provider)
         outcome = self.bench.executor.run([job])[0]
         if outcome["error"] or outcome["failed"]:
             reason = outcome["error"] or next(iter(outcome["failed"].values()))
-            raise BurnishError(f"internal error: the optimized model does not run: {reason}")
+            candidate.fidelity = Fidelity({}, 1.0, reason)
+            return candidate
         outputs = [self.bench.executor.read(results / str(i)) for i in range(len(feeds))]
         shutil.rmtree(results)
         candidate.fidelity = fidelity(
@@ -153,20 +185,21 @@ class _Compilation:
                 self.bench.warnings.append(f"the whole model was not timed: {reason}")
             return candidate
         while candidate.compiled.model is not self.original:
-            candidate.timing = self._time(candidate)
-            if candidate.timing.high >= 1.0:
+            timing = candidate.timing = self._time(candidate)
+            if timing.high >= 1.0 and timing.speedup >= AS_FAST:
                 return candidate
             if self.request.force:
                 self.bench.warnings.append(
-                    f"the model is slower than before ({candidate.timing.speedup:.2f} times), and "
+                    f"the model is slower than before ({timing.speedup:.2f} times), and "
                     "kept by --force"
                 )
                 return candidate
-            reason = f"the model is slower with it ({candidate.timing.speedup:.2f} times)"
-            milder = pipeline.without_lossy(candidate.compiled, reason)
-            if milder.model is candidate.compiled.model:
-                milder = pipeline.undone(candidate.compiled, reason)
-            candidate = self._judge(self._stage(milder))
+            reason = f"the model is slower with it ({timing.speedup:.2f} times)"
+            index = pipeline.first_lossy(candidate.compiled)
+            if index is None:
+                candidate = self._judged(pipeline.undone(candidate.compiled, reason))
+            else:
+                candidate = self._judged(self._without(candidate.compiled, index, reason))
         return candidate
 
     def _time(self, candidate: Candidate) -> Timing:

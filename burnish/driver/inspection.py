@@ -109,7 +109,10 @@ def compare_models(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
             "schema": report.SCHEMA,
             "input": report.file_facts(bench.loaded.files, bench.loaded.model, bench.loaded.sha256),
             "output": report.file_facts(other.files, other.model, other.sha256),
-            "signature": {"difference": difference},
+            "signature": {
+                "difference": difference,
+                "missing": [port.name for port in mine.outputs if port.name not in common],
+            },
             "fidelity": report.fidelity_facts(found, reference.description, len(feeds)),
             "warnings": bench.warnings,
         }
@@ -119,6 +122,7 @@ def bench_models(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Time models in stock sessions, each against the first, in alternation."""
     request = request_from(argument)
     with open_model(request, emit) as bench:
+        bench.settle()
         sizes, shape = bench.sizes(), bench.timing_feed()
         feed = bench.executor.store([shape])[0]
         paths = [bench.loaded.path, *(Path(item) for item in argument["others"])]
@@ -150,6 +154,7 @@ def run_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
     with open_model(request, emit) as bench:
         feeds, description = bench.candidates()
         if not request.data:
+            bench.settle()
             feeds = [bench.timing_feed()]
         folders = bench.executor.store(feeds)
         results = bench.executor.folder()

@@ -12,17 +12,18 @@ from typing import Any
 
 import onnx_ir as ir
 
+from burnish.driver.candidate import Reference
+from burnish.driver.caveats import caveats
 from burnish.driver.request import Request
-from burnish.optimizer import feeds, sandbox, tuner, user_data
+from burnish.optimizer import feeds, roles, sandbox, tuner, user_data
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.costs import matrix_flops
 from burnish.optimizer.contract import Array, Feeds
 from burnish.optimizer.errors import UnsupportedModel, UsageError
 from burnish.optimizer.executor import Executor, Job
-from burnish.optimizer.fidelity import Fidelity, is_distribution
-from burnish.optimizer.measure import Contest, Timing
+from burnish.optimizer.fidelity import is_distribution
+from burnish.optimizer.measure import Contest
 from burnish.optimizer.model import Loaded, load, weight_bytes, without_weights
-from burnish.optimizer.pipeline import Compiled
 from burnish.optimizer.verify import STRUCTURE_ABOVE
 from burnish.runtimes import onnxruntime as ort
 
@@ -37,6 +38,9 @@ TIMING_FLOPS = 4e11
 TIMING_BYTES = 2_000_000_000
 """Weights past which the whole model is not timed: loading it would take most of the run."""
 
+SHORTER = (64, 32, 16, 8)
+"""Lengths to try for timing where the model does not take the default."""
+
 WHOLE_MODEL_FACTOR = 4
 """Memory to run a model, in multiples of its weights: loaded, prepacked, and as a message."""
 
@@ -49,14 +53,20 @@ class Workbench:
         loaded: the model and what its file was.
         slots: its inputs with their roles; empty where values cannot be made up for them.
         warnings: what the report should say besides.
+        sequence: length for timing, once `settle` has found it.
+        found: sizes that were looked for since the model takes no usual ones.
+        untimed: why `settle` found none.
     """
 
     request: Request
     loaded: Loaded
     executor: Executor
     emit: Emit
-    slots: list[feeds.Slot]
+    slots: list[roles.Slot]
     warnings: list[str] = field(default_factory=list)
+    sequence: int = 0
+    found: dict[str, int] = field(default_factory=dict)
+    untimed: str = ""
 
     @property
     def limits(self) -> sandbox.Limits:
@@ -69,7 +79,7 @@ class Workbench:
         folder = self.executor.folder()
         path = folder / "light.onnx"
         path.write_bytes(light.SerializeToString())
-        report = self.executor.run([Job(path, [], folder)])[0]
+        report = self.executor.run([Job(path, [], folder, provider=self.request.provider)])[0]
         if report["error"]:
             raise UnsupportedModel(report["error"].removeprefix("error: "))
 
@@ -83,8 +93,26 @@ class Workbench:
             tokenizer = Path(self.request.tokenizer or self.loaded.path.parent)
             data = Path(self.request.data)
             return user_data.read(data, self.slots, tokenizer), f"on {data.name}"
-        trials = feeds.trials(self.slots, self.request.seed)
-        return [feed for _, feed in trials], "on made-up inputs"
+        return self.made_up(), "on made-up inputs"
+
+    def made_up(self) -> list[Feeds]:
+        """Feeds that find faults, at sizes that the user or `_find_sizes` gave."""
+        given = self.found | dict(self.request.shape)
+        return [feed for _, feed in feeds.trials(self.slots, self.request.seed, given)]
+
+    def _find_sizes(self) -> bool:
+        """Look for a size that the model takes: some are fixed by weights, and said nowhere."""
+        folder = self.executor.folder()
+        for found in feeds.ladder(self.slots):
+            self.found = found
+            feed = self.executor.store(self.made_up()[:1])[0]
+            outcome = self.executor.run([Job(self.loaded.path, [[feed]], folder)])[0]
+            if not outcome["failed"]:
+                name, size = next(iter(found.items()))
+                self.warnings.append(f"it takes none of the usual sizes: {name} {size} is used")
+                return True
+        self.found = {}
+        return False
 
     def run_original(self) -> Reference:
         """Run the input model, ONNX Runtime's optimizations off, on feeds that it accepts.
@@ -104,7 +132,9 @@ class Workbench:
             raise UnsupportedModel(reports[0]["error"])
         failed = {int(index): reason for index, reason in reports[0]["failed"].items()}
         if len(failed) == len(folders):
-            hint = "--data FILE, or --no-check --no-measure"
+            if not (self.request.data or self.found or self.request.shape) and self._find_sizes():
+                return self.run_original()
+            hint = "--shape NAME=SIZE, --data FILE, or --no-check --no-measure"
             raise UnsupportedModel(f"it runs on no input that was tried: {failed[0]}", hint=hint)
         if self.request.data and failed:
             index = min(failed)
@@ -114,7 +144,13 @@ class Workbench:
         twice = [self.executor.read(again / str(index)) for index in usable]
         if not _same(outputs, twice):
             self.warnings.append("the input model gives different outputs for the same input")
-        return Reference([folders[index] for index in usable], outputs, description)
+        return Reference([folders[index] for index in usable], outputs, description, self.probes())
+
+    def probes(self) -> list[Path]:
+        """Made-up feeds that stand beside the user's data, which shows no rare kind of input."""
+        if not self.request.data or not self.slots:
+            return []
+        return self.executor.store(self.made_up())
 
     def sizes(self) -> dict[str, int]:
         """A size for every symbolic dimension, the user's first; batch and sequence always."""
@@ -133,7 +169,28 @@ class Workbench:
                 named = ", ".join(dict.fromkeys((*generic, *known)))
                 raise UsageError(f"--shape: there is no dimension {name} (there are {named})")
         given = {name: size for name, size in self.request.shape.items() if name in generic}
+        if self.sequence:
+            given = {"sequence": self.sequence} | given
+        given = self.found | given
         return replace(chosen, **given)
+
+    def settle(self) -> None:
+        """Find a length for timing that the model accepts: the default, or else a shorter one."""
+        folder = self.executor.folder()
+        reason = ""
+        default = self._chosen_sizes().sequence
+        for self.sequence in (default, *(size for size in SHORTER if size < default)):
+            feed = self.executor.store([self.timing_feed()])[0]
+            outcome = self.executor.run([Job(self.loaded.path, [[feed]], folder)])[0]
+            if not outcome["failed"]:
+                if self.sequence != default:
+                    self.warnings.append(
+                        f"it does not run at length {default}: sizes for timing are shorter"
+                    )
+                return
+            reason = reason or str(next(iter(outcome["failed"].values())))
+        self.sequence = default
+        self.untimed = f"it does not run at the sizes tried ({reason}); --shape gives others"
 
     def timing_feed(self) -> Feeds:
         """One full feed at the sizes of `sizes`."""
@@ -143,6 +200,8 @@ class Workbench:
 
     def why_not_timed(self) -> str:
         """Why the whole model is too costly to be timed here; empty where it is not."""
+        if self.untimed:
+            return self.untimed
         size = weight_bytes(self.loaded.model)
         if size > TIMING_BYTES or not self.fits():
             return f"it has {size / 1e9:.1f} GB of weights; `optimize bench` does it"
@@ -172,37 +231,6 @@ class Workbench:
         return {value.name or "" for value in graph.outputs if is_distribution(value)}
 
 
-@dataclass(frozen=True)
-class Reference:
-    """The original's answers.
-
-    Attributes:
-        folders: the feeds, stored.
-        outputs: by feed.
-        description: "on made-up inputs", or the data's name.
-    """
-
-    folders: list[Path]
-    outputs: list[dict[str, Array]]
-    description: str
-
-
-@dataclass
-class Candidate:
-    """A compiled model on its way out.
-
-    Attributes:
-        files: where it is staged.
-        fidelity: against the original; None where not checked.
-        timing: against the original; None where not measured.
-    """
-
-    compiled: Compiled
-    files: tuple[Path, ...]
-    fidelity: Fidelity | None = None
-    timing: Timing | None = None
-
-
 def _same(first: Sequence[Mapping[str, Array]], second: Sequence[Mapping[str, Array]]) -> bool:
     return all(
         array.tobytes() == other[name].tobytes()
@@ -224,12 +252,12 @@ def open_model(request: Request, emit: Emit, scratch: Path | None = None) -> Ite
             ort.write_arrays,
         )
         slots = _slots(loaded.model, required=request.check or request.measure)
-        yield Workbench(request, loaded, executor, emit, slots)
+        yield Workbench(request, loaded, executor, emit, slots, caveats(loaded))
 
 
-def _slots(model: ir.Model, *, required: bool) -> list[feeds.Slot]:
+def _slots(model: ir.Model, *, required: bool) -> list[roles.Slot]:
     try:
-        return feeds.slots(model)
+        return roles.slots(model)
     except UnsupportedModel:
         if required:
             raise
@@ -238,4 +266,6 @@ def _slots(model: ir.Model, *, required: bool) -> list[feeds.Slot]:
 
 def threads(request: Request) -> int:
     """Threads that a session of the request uses."""
-    return request.threads or len(os.sched_getaffinity(0))
+    if request.threads or not hasattr(os, "sched_getaffinity"):
+        return request.threads or os.cpu_count() or 1
+    return len(os.sched_getaffinity(0))

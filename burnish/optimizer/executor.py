@@ -19,6 +19,7 @@ class Job:
     feeds: list[list[Path]]
     results: Path
     optimize: bool = False
+    provider: str = "cpu"
 
     def as_json(self) -> dict[str, Any]:
         """The job as it crosses the process boundary."""
@@ -27,6 +28,7 @@ class Job:
             "feeds": [[str(folder) for folder in folders] for folders in self.feeds],
             "results": str(self.results),
             "optimize": self.optimize,
+            "provider": self.provider,
         }
 
 

@@ -1,14 +1,13 @@
-"""Sample inputs made from the graph, to find faults: for any encoder, decoder or vision model.
+"""Sample inputs made to find faults: for any encoder, decoder or vision model.
 
-What an input means is read from what the graph does with it. Integers that index a constant table
-are ids, spread over the whole table; the rest is a mask, a position, a length. Names are only the
-last resort, between roles that the graph cannot tell apart.
+Ids are spread over the whole of the table that they index, masks are full, padded and with holes,
+and a symbolic dimension has one size over all inputs. What each input is for, `roles` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
@@ -16,47 +15,8 @@ import onnx_ir as ir
 
 from burnish.optimizer.analysis.shapes import resolve, symbols
 from burnish.optimizer.contract import Array, Feeds
-from burnish.optimizer.errors import UnsupportedModel
-from burnish.optimizer.signature import Port, Signature
-
-TRANSPARENT = {
-    "Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Expand", "Slice",
-    "Transpose", "Concat", "Where", "Clip", "Max", "Min", "Mul", "Add", "Sub",
-}  # fmt: skip
-"""Operators that hand an index on, whole or in part."""
-
-TABLES = {
-    ("", "Gather"): ((1, 0),),
-    ("com.microsoft", "EmbedLayerNormalization"): ((0, 2), (1, 4)),
-    ("com.microsoft", "GatherBlockQuantized"): ((1, 0),),
-}
-"""By operator: pairs of an index input and the table input that it looks up."""
-
-
-class Role(Enum):
-    """What an input is for."""
-
-    IDS = "ids"
-    POSITIONS = "positions"
-    MASK = "mask"
-    PAST = "past"
-    NUMBERS = "numbers"
-    SCALAR = "scalar"
-
-
-@dataclass(frozen=True)
-class Slot:
-    """An input with its role.
-
-    Attributes:
-        port: name, type and shape.
-        role: see `Role`.
-        bound: ids and positions lie below this.
-    """
-
-    port: Port
-    role: Role
-    bound: int
+from burnish.optimizer.roles import Role, Slot
+from burnish.optimizer.signature import Port
 
 
 class Masking(Enum):
@@ -66,71 +26,6 @@ class Masking(Enum):
     RIGHT = "right-padded"
     LEFT = "left-padded"
     HOLES = "with holes"
-
-
-def slots(model: ir.Model) -> list[Slot]:
-    """The model's inputs with their roles.
-
-    Raises:
-        UnsupportedModel: where an input is a sequence, map, optional, string or of open rank.
-    """
-    values = {value.name: value for value in model.graph.inputs}
-    return [_slot(port, values[port.name]) for port in Signature.of(model).inputs]
-
-
-def _slot(port: Port, value: ir.Value) -> Slot:
-    if not port.is_tensor or port.dtype == "STRING" or port.shape is None:
-        raise UnsupportedModel(
-            f"no values can be made up for input {port.name} of type {port.dtype}",
-            hint="--data FILE or --no-check --no-measure",
-        )
-    bound = _table_bound(value)
-    name = port.name.lower()
-    if port.dtype.startswith(("INT", "UINT")):
-        if "position" in name:
-            return Slot(port, Role.POSITIONS, bound or 1 << 30)
-        if bound:
-            return Slot(port, Role.IDS, bound)
-        if len(port.shape) < 2 and "mask" not in name:
-            return Slot(port, Role.POSITIONS if port.shape else Role.SCALAR, 1 << 30)
-        return Slot(port, Role.MASK, 2)
-    if port.dtype == "BOOL":
-        return Slot(port, Role.MASK if len(port.shape) > 1 else Role.SCALAR, 2)
-    if "mask" in name:
-        return Slot(port, Role.MASK, 2)
-    past = len(port.shape) >= 3 and any(key in name for key in ("past", "cache", "key_values"))
-    return Slot(port, Role.PAST if past else Role.NUMBERS, 0)
-
-
-def _table_bound(value: ir.Value) -> int:
-    """Rows of the smallest constant table that the value indexes; 0 where it indexes none."""
-    bounds, seen, stack = [], {value}, [value]
-    while stack:
-        current = stack.pop()
-        for node, index in current.uses():
-            for indices, table in TABLES.get((node.domain, node.op_type), ()):
-                if index == indices and (rows := _rows(node, table)):
-                    bounds.append(rows)
-            if node.op_type in TRANSPARENT and not (node.op_type == "Where" and index == 0):
-                for output in node.outputs:
-                    if output not in seen:
-                        seen.add(output)
-                        stack.append(output)
-    return min(bounds, default=0)
-
-
-def _rows(node: ir.Node, table: int) -> int:
-    source = node.inputs[table]
-    if source is None:
-        return 0
-    axis = node.attributes.get_int("axis", 0) if node.op_type == "Gather" else 0
-    while source.const_value is None and (maker := source.producer()) is not None:
-        # A table that is stored in another type or quantized keeps its rows.
-        if maker.op_type not in ("Cast", "DequantizeLinear", "Identity") or not maker.inputs[0]:
-            return 0
-        source = maker.inputs[0]
-    shape = source.const_value.shape.numpy() if source.const_value is not None else ()
-    return shape[axis] if len(shape) >= 2 else 0
 
 
 @dataclass(frozen=True)
@@ -153,6 +48,10 @@ class Sizes:
         name = symbol.lower()
         if "batch" in name:
             return self.batch
+        if "encoder" in name and "decoder" not in name:
+            return self.sequence
+        if name.startswith("past") and not any(sign in name for sign in ("+", "plus", "and")):
+            return self.past
         if "total" in name or ("past" in name and "seq" in name.replace("past_seq", "")):
             return self.past + self.sequence
         if "past" in name or "cache" in name or "kv_len" in name:
@@ -179,13 +78,15 @@ class Sizes:
         return self.sequence
 
 
-def _unnamed(axis: int, rank: int, role: Role, sizes: Sizes) -> int:
+def _unnamed(axis: int, rank: int, slot: Slot, sizes: Sizes) -> int:
     """A size for a dimension that has neither a value nor a name."""
     if axis == 0 and rank > 1:
         return sizes.batch
-    if rank == 4 and role is Role.NUMBERS:
+    if axis == 1 and slot.channels:
+        return slot.channels
+    if rank == 4 and slot.role is Role.NUMBERS:
         return 3 if axis == 1 else sizes.image
-    return sizes.past if role is Role.PAST else sizes.sequence
+    return sizes.past if slot.role is Role.PAST else sizes.sequence
 
 
 def make(
@@ -193,7 +94,12 @@ def make(
 ) -> dict[str, Array]:
     """One feed: every input filled according to its role, the same for the same seed."""
     generator = np.random.default_rng(seed)
-    named = sizes.assign(tuple(slot.port for slot in inputs)) | dict(symbol_sizes)
+    named = sizes.assign(tuple(slot.port for slot in inputs))
+    for slot in inputs:
+        symbol = slot.port.shape[1] if slot.channels and slot.port.shape else None
+        if isinstance(symbol, str):
+            named[symbol] = slot.channels
+    named |= symbol_sizes
     feed = {}
     for slot in inputs:
         shape = []
@@ -202,7 +108,7 @@ def make(
                 found = resolve(size, named)
                 size = found if found is not None else None
             if size is None:
-                size = _unnamed(axis, len(slot.port.shape or ()), slot.role, sizes)
+                size = _unnamed(axis, len(slot.port.shape or ()), slot, sizes)
             shape.append(size)
         feed[slot.port.name] = _fill(slot, tuple(shape), sizes, masking, generator)
     return feed
@@ -259,16 +165,37 @@ def default_sizes(inputs: list[Slot]) -> Sizes:
     return Sizes(batch=1 if causal_like else 8, sequence=128, past=0)
 
 
-def trials(inputs: list[Slot], seed: int) -> Iterator[tuple[str, Feeds]]:
-    """Feeds that find faults, each with a label; a model may refuse some of them."""
-    for index, (sizes, masking) in enumerate(
-        (
-            (Sizes(2, 16, past=5), Masking.FULL),
-            (Sizes(3, 11, past=4), Masking.RIGHT),
-            (Sizes(1, 1, past=9), Masking.FULL),
-            (Sizes(2, 13, past=3), Masking.LEFT),
-            (Sizes(2, 24, past=0), Masking.HOLES),
-        )
-    ):
+TRIALS = (
+    (Sizes(2, 16, past=5), Masking.FULL),
+    (Sizes(3, 11, past=4), Masking.RIGHT),
+    (Sizes(1, 1, past=9), Masking.FULL),
+    (Sizes(2, 13, past=3), Masking.LEFT),
+    (Sizes(2, 24, past=0), Masking.HOLES),
+)
+
+IMAGES = (32, 64, 96, 128, 256, 336, 384, 448, 512)
+LENGTHS = (48, 77, 197, 400, 2000, 3000)
+"""Sizes to look for one that a model takes whose weights fix it, or ask for many samples."""
+
+
+def trials(inputs: list[Slot], seed: int, given: Mapping[str, int]) -> Iterator[tuple[str, Feeds]]:
+    """Feeds that find faults, each with a label; a model may refuse some of them.
+
+    Args:
+        inputs: see `slots`.
+        seed: of the values.
+        given: sizes by symbol, or by the generic names of `Sizes`, that are to be kept.
+    """
+    generic = {key: given[key] for key in ("batch", "sequence", "past", "image") if key in given}
+    for index, (sizes, masking) in enumerate(TRIALS):
+        sizes = replace(sizes, **generic)
         label = f"batch {sizes.batch}, sequence {sizes.sequence}, {masking.value}"
-        yield label, make(inputs, sizes, masking, seed + index, {})
+        yield label, make(inputs, sizes, masking, seed + index, given)
+
+
+def ladder(inputs: list[Slot]) -> Iterator[dict[str, int]]:
+    """Sizes to give to `trials` where the model refuses all that it makes by itself."""
+    pictures = any(slot.role is Role.NUMBERS and len(slot.port.shape or ()) == 4 for slot in inputs)
+    name, sizes = ("image", IMAGES) if pictures else ("sequence", LENGTHS)
+    for size in sizes:
+        yield {name: size}

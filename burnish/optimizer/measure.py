@@ -20,6 +20,7 @@ from types import TracebackType
 
 import numpy as np
 
+from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.sandbox import Limits, Worker
 
 BLOCK_SECONDS = 0.2
@@ -130,7 +131,12 @@ class Contest:
         worker = self._workers[name]
         os.kill(worker.pid, signal.SIGCONT)
         order = {"path": str(entrant.path), "feeds": str(entrant.feeds), "runs": runs}
-        report = worker.ask(order | self._settings)
+        try:
+            report = worker.ask(order | self._settings)
+        except BurnishError:
+            # Its process has ended; the next entrant of that name gets another.
+            del self._workers[name]
+            raise
         os.kill(worker.pid, signal.SIGSTOP)
         return [float(value) for value in report["seconds"]]
 

@@ -29,12 +29,14 @@ class Loaded:
         path: the file.
         files: paths that belong to the model, the .onnx file first.
         external: whether any weight lies outside of the .onnx file.
+        overridable: initializers that the file also offers as inputs; they are constants here.
     """
 
     model: ir.Model
     path: Path
     files: tuple[Path, ...]
     external: bool
+    overridable: tuple[str, ...] = ()
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -67,10 +69,26 @@ def load(path: Path) -> Loaded:
         model = ir.from_proto(message)
     except Exception as error:  # the deserializer raises many types on malformed fields
         raise InvalidModel(f"not a legal graph: {_first_line(error)}") from None
+    _normalize_domains(model)
     for index, place in places.items():
         _map(model.graph.initializers[message.graph.initializer[index].name], place, path)
     _sort(model)
-    return Loaded(model, path, files, bool(names))
+    return Loaded(model, path, files, bool(names), _fix_constants(model))
+
+
+def _fix_constants(model: ir.Model) -> tuple[str, ...]:
+    """Take initializers off the inputs; the names of those that a caller might have given.
+
+    Until version 4 of the format every initializer was an input as well, and meant nothing by it.
+    """
+    graph = model.graph
+    both = [value for value in graph.inputs if value.name in graph.initializers]
+    for value in both:
+        graph.inputs.remove(value)
+    if model.ir_version >= 4:
+        return tuple(value.name or "" for value in both)
+    model.ir_version = 4
+    return ()
 
 
 def _resolve_external(message: onnx.ModelProto, folder: Path) -> list[str]:
@@ -87,6 +105,17 @@ def _resolve_external(message: onnx.ModelProto, folder: Path) -> list[str]:
                         names.add(entry.value)
                         entry.value = str((folder / entry.value).resolve())
     return sorted(names)
+
+
+def _normalize_domains(model: ir.Model) -> None:
+    """Call the standard domain by the shorter of its two names, as everybody else does."""
+    bodies: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    for body in bodies:
+        if "ai.onnx" in body.opset_imports:
+            body.opset_imports.setdefault("", body.opset_imports.pop("ai.onnx"))
+        for node in ir.traversal.RecursiveGraphIterator(body):
+            if node.domain == "ai.onnx":
+                node.domain = ""
 
 
 def _map(value: ir.Value, place: Place, path: Path) -> None:
@@ -127,7 +156,7 @@ def initializers(model: ir.Model) -> Iterator[ir.Value]:
 def add_initializer(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir.Value:
     """A new initializer of the graph, named `name` or, where that is taken, like it."""
     free, count = name, 1
-    taken = {value.name for value in graph.inputs} | set(graph.initializers)
+    taken = _names(graph)
     while free in taken:
         count += 1
         free = f"{name}_{count}"
@@ -136,6 +165,34 @@ def add_initializer(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir
     value = ir.Value(name=free, shape=ir.Shape(tensor.shape.numpy()), type=kind, const_value=tensor)
     graph.register_initializer(value)
     return value
+
+
+def separate_names(model: ir.Model) -> None:
+    """Rename values of subgraphs that are called like another value anywhere in the model.
+
+    New values are named graph by graph, and a name in a subgraph must be none of those around it.
+    """
+    taken = {value.name for value in model.graph.inputs} | set(model.graph.initializers)
+    taken |= {value.name for node in model.graph for value in node.outputs}
+    for graph in model.graph.subgraphs():
+        for node in graph:
+            for value in node.outputs:
+                if not value.name:
+                    continue
+                name, count = value.name, 1
+                while value.name in taken:
+                    count += 1
+                    value.name = f"{name}_{count}"
+                taken.add(value.name)
+
+
+def _names(graph: ir.Graph) -> set[str]:
+    """Every name of a value in the graph and its subgraphs."""
+    found: set[str] = set()
+    for scope in (graph, *graph.subgraphs()):
+        found |= {value.name or "" for value in scope.inputs} | set(scope.initializers)
+        found |= {value.name or "" for node in scope for value in node.outputs}
+    return found
 
 
 def weight_bytes(model: ir.Model) -> int:
@@ -157,21 +214,33 @@ def without_weights(model: ir.Model, above: int = SMALL) -> onnx.ModelProto:
     inference, simplification and legality checks work on it whatever the model's size.
     """
     light = model.clone()
-    for graph in (light.graph, *light.graph.subgraphs()):
-        for name, value in list(graph.initializers.items()):
-            tensor = value.const_value
-            if tensor is None or tensor.nbytes <= above or tensor.dtype is ir.DataType.STRING:
-                embed(value)
-                continue
-            del graph.initializers[name]
-            value.const_value = None
-            value.shape, value.dtype = ir.Shape(tensor.shape.numpy()), tensor.dtype
-            if graph is not light.graph:
-                # A subgraph's inputs have a meaning; the outer scope may hold the weight as well.
-                _rename_uniquely(value, light.graph)
-            if value not in light.graph.inputs:
-                light.graph.inputs.append(value)
+    for graph, value, name in _named_uniquely(light):
+        tensor = value.const_value
+        if tensor is None or tensor.nbytes <= above or tensor.dtype is ir.DataType.STRING:
+            embed(value)
+            continue
+        del graph.initializers[value.name or ""]
+        value.const_value = None
+        value.shape, value.dtype = ir.Shape(tensor.shape.numpy()), tensor.dtype
+        value.name = name
+        if value not in light.graph.inputs:
+            light.graph.inputs.append(value)
     return ir.to_proto(light)
+
+
+def _named_uniquely(model: ir.Model) -> list[tuple[ir.Graph, ir.Value, str]]:
+    """Every initializer with its graph and the name that it can have in the main graph."""
+    found = [(model.graph, value, name) for name, value in model.graph.initializers.items()]
+    taken = _names(model.graph)
+    for graph in model.graph.subgraphs():
+        for name, value in graph.initializers.items():
+            # A subgraph's inputs have a meaning, so that its weights go to the main graph's.
+            free = f"{name}_inner"
+            while free in taken:
+                free = f"{free}_"
+            taken.add(free)
+            found.append((graph, value, free))
+    return found
 
 
 def embed(value: ir.Value) -> None:
@@ -180,21 +249,16 @@ def embed(value: ir.Value) -> None:
         value.const_value = ir.Tensor(value.const_value.numpy().copy(), name=value.name)
 
 
-def _rename_uniquely(value: ir.Value, graph: ir.Graph) -> None:
-    taken = {item.name for item in graph.inputs}
-    while value.name in taken:
-        value.name = f"{value.name}_"
-
-
 def adopt(model: ir.Model, light: onnx.ModelProto) -> None:
     """Give `model` the graph of a message that began as its `without_weights`.
 
-    The weights, and the declared types of inputs and outputs, are the model's own.
+    The weights, and the declared types of inputs and outputs, are the model's own. Weights of
+    subgraphs, where they were taken out, become the main graph's.
     """
     incoming = ir.from_proto(light)
     graph = incoming.graph
     ports = {value.name: value for value in (*model.graph.inputs, *model.graph.outputs)}
-    weights = {name: item.const_value for name, item in model.graph.initializers.items()}
+    weights = {name: value.const_value for _, value, name in _named_uniquely(model)}
     declared_inputs = {value.name for value in model.graph.inputs}
     for value in list(graph.inputs):
         if value.name in weights and value.name not in declared_inputs:
@@ -213,5 +277,8 @@ def adopt(model: ir.Model, light: onnx.ModelProto) -> None:
     model.graph = graph
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
+    """What went wrong first: the library wraps one error for each level that it was at."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from burnish.optimizer.contract import Context, Kind, Outcome, Pass, Promise
 from burnish.optimizer.errors import BurnishError
-from burnish.optimizer.model import count_nodes
+from burnish.optimizer.model import count_nodes, separate_names
 from burnish.optimizer.regions import identical
 from burnish.optimizer.verify import Verdict
 
@@ -121,6 +121,7 @@ def _attempt(
             reason = "it reported no rewrite but changed the graph"
             return model, _rejected(transform, outcome, reason)
         return model, Step(transform, "unchanged", outcome, _why_unchanged(transform, outcome))
+    separate_names(candidate)
     if check is None:
         return candidate, Step(transform, "kept", outcome)
     try:
@@ -154,9 +155,12 @@ def _with_errors(step: Step, verdict: Verdict) -> Step:
     return replace(step, error=verdict.error, errors=dict(verdict.errors))
 
 
-def lossy(step: Step) -> bool:
-    """Whether the step spends the user's budget."""
-    return step.status == "kept" and step.transform.promise.kind is Kind.LOSSY
+def first_lossy(compiled: Compiled) -> int | None:
+    """Index of the first step that spends the user's budget; None where there is none."""
+    for index, step in enumerate(compiled.steps):
+        if step.status == "kept" and step.transform.promise.kind is Kind.LOSSY:
+            return index
+    return None
 
 
 def without_effect(compiled: Compiled) -> list[str]:
@@ -168,24 +172,15 @@ def without_effect(compiled: Compiled) -> list[str]:
     ]
 
 
-def without_lossy(compiled: Compiled, reason: str) -> Compiled:
-    """The compilation as it was before its first lossy step."""
-    for index, step in enumerate(compiled.steps):
-        if lossy(step):
-            return _undo(compiled, index, reason)
-    return compiled
+def rejected(step: Step, reason: str) -> Step:
+    """The step as one that was taken back afterwards."""
+    outcome = replace(step.outcome, rewrites=0)
+    return replace(step, status="rejected", reason=reason, outcome=outcome)
 
 
 def undone(compiled: Compiled, reason: str) -> Compiled:
     """The compilation with every step taken back."""
-    return _undo(compiled, 0, reason)
-
-
-def _undo(compiled: Compiled, index: int, reason: str) -> Compiled:
-    steps = [
-        replace(step, status="rejected", reason=reason, outcome=replace(step.outcome, rewrites=0))
-        if position >= index and step.status == "kept"
-        else step
-        for position, step in enumerate(compiled.steps)
-    ]
-    return Compiled(compiled.snapshots[index], tuple(steps), compiled.snapshots)
+    steps = tuple(
+        rejected(step, reason) if step.status == "kept" else step for step in compiled.steps
+    )
+    return Compiled(compiled.snapshots[0], steps, compiled.snapshots)

@@ -11,6 +11,9 @@ import onnx_ir as ir
 from burnish.optimizer.analysis.shapes import element_types
 from burnish.optimizer.signature import Signature
 
+INTEGERS = ir.DataType.INT32
+"""Of the mask's lengths, which the fused embedding hands on beside its sums."""
+
 
 @dataclass(frozen=True)
 class Region:
@@ -193,8 +196,15 @@ def cut(model: ir.Model, inputs: Iterable[str], outputs: Iterable[str]) -> ir.Mo
     )
     if any(value.type is None for value in graph.inputs):
         types = element_types(model)
+        indices = {
+            output.name
+            for node in model.graph
+            if node.op_type == "EmbedLayerNormalization"
+            for output in node.outputs[1:2]
+        }
         for value in graph.inputs:
             # What inference does not know comes out of a fused operator, and those give floats.
-            known = types.get(value.name or "", ir.DataType.FLOAT)
+            fused = INTEGERS if value.name in indices else ir.DataType.FLOAT
+            known = types.get(value.name or "", fused)
             value.type = value.type or ir.TensorType(known)
     return ir.Model(graph, ir_version=model.ir_version, functions=list(model.functions.values()))

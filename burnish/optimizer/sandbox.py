@@ -24,15 +24,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from burnish.optimizer.errors import (
-    KINDS,
-    BurnishError,
-    InvalidModel,
-    ResourceLimit,
-)
+from burnish.optimizer.errors import KINDS, BurnishError, InvalidModel, ResourceLimit
+from burnish.optimizer.processes import kill_tree, tree_memory
+
+GRACE = 5.0
+"""Seconds that a child has to end once it has closed its channel."""
+
+LAST_WORDS = 4096
+"""Bytes of a child's output that are looked at when it has died."""
 
 WATCH_INTERVAL = 0.05
 """Seconds between two looks of the watchdog."""
+
+
+LEAST_MEMORY = 1 << 29
+"""Bytes below which no default limit goes: the interpreter and its libraries take half of it."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +66,12 @@ def default_memory() -> int:
         contextlib.suppress(OSError, ValueError),
         open("/sys/fs/cgroup/memory.max") as ceiling,
         open("/sys/fs/cgroup/memory.current") as used,
+        open("/sys/fs/cgroup/memory.stat") as parts,
     ):
-        free = min(free, int(ceiling.read()) - int(used.read()))
-    return int(free * 0.9)
+        # The cache of files counts as used, and is given back where memory is asked for.
+        cache = sum(int(line.split()[1]) for line in parts if line.startswith("inactive_file "))
+        free = min(free, int(ceiling.read()) - int(used.read()) + cache)
+    return max(int(free * 0.9), LEAST_MEMORY)
 
 
 def call(
@@ -113,7 +122,8 @@ class Worker:
         }
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", "burnish.optimizer.sandbox_child"],
+                # -P: a file beside a model in the current folder is no module, whatever its name.
+                [sys.executable, "-P", "-m", "burnish.optimizer.sandbox_child"],
                 stdin=subprocess.PIPE,
                 stdout=self._log,
                 stderr=self._log,
@@ -156,7 +166,12 @@ class Worker:
                 return event
             if "error" in message:
                 raise _revive(message["error"])
-        raise self._explain_death(self._process.wait())
+        try:
+            code = self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:  # it has garbled its channel and lives on
+            kill_tree(self._process.pid)
+            code = self._process.wait()
+        raise self._explain_death(code)
 
     def result(self) -> dict[str, Any]:
         """Wait for the child; see `call`."""
@@ -179,7 +194,8 @@ class Worker:
 
     def last_words(self) -> str:
         """The last line that the child printed."""
-        self._log.seek(0)
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - LAST_WORDS))
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else ""
 
@@ -240,33 +256,6 @@ class _Watch:
             if self.verdict:
                 kill_tree(pid)
                 return
-
-
-def tree(pid: int) -> list[int]:
-    """The process and its descendants, parents first."""
-    found = [pid]
-    for parent in found:
-        with contextlib.suppress(OSError), open(f"/proc/{parent}/task/{parent}/children") as names:
-            found.extend(int(name) for name in names.read().split())
-    return found
-
-
-def tree_memory(pid: int) -> int:
-    """Bytes of anonymous and shared memory over the tree of processes below `pid`."""
-    total = 0
-    for member in tree(pid):
-        with contextlib.suppress(OSError), open(f"/proc/{member}/status") as status:
-            for line in status:
-                if line.startswith(("RssAnon", "RssShmem")):
-                    total += int(line.split()[1]) * 1024
-    return total
-
-
-def kill_tree(pid: int) -> None:
-    """End a process and all its descendants."""
-    for member in tree(pid):
-        with contextlib.suppress(OSError):
-            os.kill(member, signal.SIGKILL)
 
 
 def _write_line(process: subprocess.Popen[bytes], order: dict[str, Any]) -> None:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import mmap
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 
 from burnish.optimizer.errors import StorageError
 from burnish.optimizer.model import SMALL, embed, initializers, weight_bytes
-from burnish.optimizer.wire import join
+from burnish.optimizer.wire import join, split
 
 EXTERNAL_ABOVE = 1_500_000_000
 """Bytes of weights past which they are written to a file of their own."""
@@ -29,7 +32,7 @@ ALIGNMENT = 4096
 def save(model: ir.Model, path: Path, *, external: bool) -> tuple[Path, ...]:
     """Write the model so that `path` is at every moment absent, old, or new and whole.
 
-    Weights go to `STEM-DIGEST.data` beside it where `external` says so, or where they exceed
+    Weights go to `NAME-DIGEST.data` beside it where `external` says so, or where they exceed
     `EXTERNAL_ABOVE`. The data file is in place before the model that names it. A data file of an
     earlier model at `path` is removed only after that.
 
@@ -72,14 +75,32 @@ def remove(files: Iterable[Path]) -> None:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Data files that a model which we wrote to `path` earlier may have."""
-    stem = path.name.removesuffix(".onnx")
-    pattern_length = len(stem) + 1 + 16 + len(".data")
-    return [
-        file
-        for file in path.parent.glob("*.data")
-        if file.name.startswith(f"{stem}-") and len(file.name) == pattern_length
-    ]
+    """The data files that a model which we wrote to `path` earlier has for itself."""
+    ours = re.compile(re.escape(path.name) + r"-[0-9a-f]{16}\.data")
+    own = {name for name in _locations(path) if ours.fullmatch(name)}
+    if own:
+        # A model that was renamed, or copied, still reads them.
+        for other in path.parent.glob("*.onnx"):
+            if own and other.name != path.name:
+                own -= _locations(other)
+    return [path.parent / name for name in sorted(own)]
+
+
+def _locations(path: Path) -> set[str]:
+    """Names of the data files of the model at `path`; none where there is no model."""
+    message = onnx.ModelProto()
+    try:
+        with path.open("rb") as file:
+            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        message.ParseFromString(split(content)[0])
+    except Exception:  # protobuf's decoders raise types of their own backend
+        return set()
+    return {
+        entry.value
+        for tensor in message.graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
 
 
 @contextlib.contextmanager
@@ -152,7 +173,6 @@ def _reference(
 def _write_data(large: list[tuple[ir.Value, ir.TensorProtocol]], path: Path) -> Path:
     """Stream the tensors to a file named by their content, to which their values then refer."""
     places: dict[int, int] = {}
-    stem = path.name.removesuffix(".onnx")
     with _atomic(path) as stream:
         for _, tensor in large:
             if id(tensor) in places:
@@ -160,7 +180,7 @@ def _write_data(large: list[tuple[ir.Value, ir.TensorProtocol]], path: Path) -> 
             stream.write(b"\0" * (-stream.position % ALIGNMENT))
             places[id(tensor)] = stream.position
             stream.write(memoryview(tensor.tobytes()))
-        target = stream.target = path.parent / f"{stem}-{stream.digest[:16]}.data"
+        target = stream.target = path.parent / f"{path.name}-{stream.digest[:16]}.data"
     for value, tensor in large:
         value.const_value = _reference(value, tensor, target.name, places[id(tensor)])
     return target

@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 
 from burnish.optimizer.contract import Choice
-from burnish.optimizer.errors import StorageError
+from burnish.optimizer.errors import StorageError, UnsupportedModel
 from burnish.optimizer.executor import Executor
 from burnish.optimizer.measure import Contest, Entrant
 
@@ -59,6 +59,7 @@ class Tuner:
         executor: owner of the scratch space.
         record: file of earlier choices, created where absent; None keeps nothing.
         replay: read the record under any machine's name (`--tuning FILE`).
+        warn: takes what the user should know of the record.
         machine: what, besides the region, the times depend on.
     """
 
@@ -70,13 +71,27 @@ class Tuner:
         machine: str,
         *,
         replay: bool = False,
+        warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._contest = contest
         self._executor = executor
         self._record = record
         self._prefix = "" if replay else f"{machine} | "
         self._choices = _read(record) if record is not None else {}
+        if replay:
+            # A record of one machine, moved to another: its name is no part of the choice.
+            self._choices = {
+                key.rpartition(" | ")[2]: choice for key, choice in self._choices.items()
+            }
+        self._warn = warn
+        self._replay = replay
         self._new = False
+
+    def __enter__(self) -> Tuner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __call__(
         self, key: str, forms: Mapping[str, Callable[[], onnx.ModelProto]], rule: str
@@ -104,20 +119,27 @@ class Tuner:
             feeds = feeds or self._executor.store([_normal_feed(message)])[0]
             entrants[name] = Entrant(path, feeds)
             del message
-        timings = self._contest.compare(entrants, SECONDS, BLOCK_SECONDS)
         baseline = next(iter(forms))
+        for name in list(entrants)[1:]:
+            try:
+                self._contest.admit(name, entrants[name])
+            except UnsupportedModel:  # a form that this ONNX Runtime does not run is none to choose
+                del entrants[name]
+        timings = self._contest.compare(entrants, SECONDS, BLOCK_SECONDS)
         winner, best = baseline, 1.0
         for name, timing in timings.items():
             if timing.low > 1.0 and timing.speedup > best:
                 winner, best = name, timing.speedup
         if winner == baseline:
-            best = max(timing.speedup for timing in timings.values())
+            best = max((timing.speedup for timing in timings.values()), default=1.0)
         for path in folder.iterdir():
             path.unlink()
         return Choice(winner, round(best, 3), measured=True)
 
     def close(self) -> None:
         """Store new choices; a record that cannot be written is not worth failing for."""
+        if self._replay and self._new:
+            self._warn("the tuning record did not hold every choice: some were measured anew")
         if not self._new or self._record is None:
             return
         merged = _read(self._record) | self._choices
@@ -125,11 +147,15 @@ class Tuner:
         try:
             self._record.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=self._record.parent)
-            with os.fdopen(handle, "w") as stream:
-                json.dump(content, stream, indent=1)
-            os.replace(name, self._record)
-        except OSError:
-            return
+            try:
+                with os.fdopen(handle, "w") as stream:
+                    json.dump(content, stream, indent=1)
+                os.replace(name, self._record)
+            finally:
+                Path(name).unlink(missing_ok=True)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            self._warn(f"choices could not be kept in {self._record}: {reason}")
 
 
 def _normal_feed(message: onnx.ModelProto) -> dict[str, np.ndarray]:

@@ -13,7 +13,8 @@ import onnx_ir as ir
 
 from burnish.optimizer.contract import Array, Feeds
 from burnish.optimizer.errors import StorageError, UsageError
-from burnish.optimizer.feeds import Masking, Role, Sizes, Slot, make
+from burnish.optimizer.feeds import Masking, Sizes, make
+from burnish.optimizer.roles import Role, Slot
 
 BATCH = 16
 """Texts that make one feed."""

@@ -130,10 +130,10 @@ def several_distributions() -> list[str]:
 def execute(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Do jobs in order; each opens a model and runs it on feeds, optimizations off unless asked.
 
-    A job holds `path`, `optimize`, `feeds` (one list of folders per run, merged, of which the
-    model takes the inputs it has) and `results` (the folder that gets one folder of outputs per
-    run). A later job may read what an earlier one wrote. A job without feeds is a check that
-    ONNX Runtime accepts the model.
+    A job holds `path`, `provider`, `optimize`, `feeds` (one list of folders per run, merged, of
+    which the model takes the inputs it has) and `results` (the folder that gets one folder of
+    outputs per run). A later job may read what an earlier one wrote. A job without feeds is a
+    check that ONNX Runtime accepts the model.
 
     Returns:
         `jobs`: for each one `error` (the model is not accepted) and `failed` (by run, why).
@@ -145,7 +145,7 @@ def execute(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         try:
             session = open_session(
                 Path(job["path"]),
-                provider=argument.get("provider", "cpu"),
+                provider=job["provider"],
                 optimize=job.get("optimize", False),
                 threads=argument.get("threads", 0),
             )
@@ -193,7 +193,10 @@ def stopwatch(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         assert session is not None
         for _ in range(order["runs"]):
             start = time.perf_counter()
-            session.run(None, feeds)
+            try:
+                session.run(None, feeds)
+            except Exception as error:  # the binding raises a type of its own per status code
+                raise explain(error) from None
             seconds.append(time.perf_counter() - start)
         emit({"seconds": seconds})
     return {}
@@ -201,6 +204,8 @@ def stopwatch(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
 def _plain(array: Any) -> Array:
     """Sequences of arrays, as Split or control flow give, end to end; strings without objects."""
+    if array is None:  # an optional without a value
+        return np.zeros(0)
     if isinstance(array, list):
         return np.concatenate([_plain(item).ravel() for item in array])
     plain: Array = array.astype(str) if array.dtype == object else array

@@ -8,7 +8,8 @@ import pytest
 from samples import parse
 
 from burnish.optimizer.errors import UnsupportedModel
-from burnish.optimizer.feeds import Masking, Role, Sizes, default_sizes, make, slots, trials
+from burnish.optimizer.feeds import Masking, Sizes, default_sizes, ladder, make, trials
+from burnish.optimizer.roles import Role, slots
 from burnish.optimizer.signature import Port
 
 
@@ -34,7 +35,7 @@ def model(inputs: str, body: str = "y = Identity (x)", output: str = "y") -> ir.
 def test_ids_stay_below_the_table_that_they_index(body: str) -> None:
     (slot,) = slots(model("int32[batch, sequence] x", body))
     assert (slot.role, slot.bound) == (Role.IDS, 10)
-    drawn = [feed["x"] for _, feed in trials([slot], seed=3)]
+    drawn = [feed["x"] for _, feed in trials([slot], 3, {})]
     assert all(array.dtype == np.int32 for array in drawn)
     assert min(array.min() for array in drawn) >= 0
     assert max(array.max() for array in drawn) == 9
@@ -126,7 +127,9 @@ def test_sums_of_symbols_are_sums() -> None:
 
 
 def test_trials_have_a_past_and_none() -> None:
-    lengths = [feed["past_key_values.0.key"].shape[2] for _, feed in trials(slots(_cached()), 0)]
+    lengths = [
+        feed["past_key_values.0.key"].shape[2] for _, feed in trials(slots(_cached()), 0, {})
+    ]
     assert {0, 3, 9} <= set(lengths)
 
 
@@ -157,7 +160,8 @@ def test_positions_stay_below_their_table() -> None:
 
 def test_the_same_seed_gives_the_same_values(bert: ir.Model) -> None:
     first, again, other = (
-        [feed["input_ids"].tolist() for _, feed in trials(slots(bert), seed)] for seed in (1, 1, 2)
+        [feed["input_ids"].tolist() for _, feed in trials(slots(bert), seed, {})]
+        for seed in (1, 1, 2)
     )
     assert first == again != other
 
@@ -165,3 +169,67 @@ def test_the_same_seed_gives_the_same_values(bert: ir.Model) -> None:
 def test_default_sizes(bert: ir.Model) -> None:
     assert default_sizes(slots(bert)) == Sizes(8, 128)
     assert default_sizes(slots(_cached())) == Sizes(1, 128)
+
+
+# roles and sizes that exporters make hard to see
+
+
+def test_a_mask_that_positions_are_counted_over_is_no_id() -> None:
+    model = parse("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        counted (int64[batch, sequence] seen) => (y)
+        <float[20, 2] table = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                               0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+         int64 one = {1}>
+        {
+          counts = CumSum (seen, one)
+          positions = Mul (counts, seen)
+          shifted = Add (positions, one)
+          y = Gather (table, shifted)
+        }
+    """)
+    (slot,) = slots(model)
+    assert slot.role is Role.MASK
+
+
+def test_sizes_of_a_decoder_with_caches_of_its_encoder() -> None:
+    model = parse("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        cross (int64[batch_size, encoder_sequence_length] encoder_attention_mask,
+               float[batch_size, 4, past_decoder_sequence_length, 8] past_key_values_0_decoder_key,
+               float[batch_size, 4, encoder_sequence_length_out, 8] past_key_values_0_encoder_key)
+            => (y) { y = Identity (encoder_attention_mask) }
+    """)
+    ports = tuple(slot.port for slot in slots(model))
+    assert Sizes(2, 16, past=5).assign(ports) == {
+        "batch_size": 2,
+        "encoder_sequence_length": 16,
+        "past_decoder_sequence_length": 5,
+        "encoder_sequence_length_out": 16,
+    }
+
+
+@pytest.mark.parametrize("channels", ["channels", "feature_size"])
+def test_channels_are_those_of_the_convolution(channels: str) -> None:
+    kernel = "{" + ", ".join(["0"] * 2 * 5 * 3) + "}"
+    model = parse(f"""
+        <ir_version: 8, opset_import: ["" : 17]>
+        heard (float[batch, {channels}, frames] x) => (y) <float[2, 5, 3] k = {kernel}>
+        {{ y = Conv (x, k) }}
+    """)
+    feed = make(slots(model), Sizes(2, 16), Masking.FULL, 0, {})
+    assert feed["x"].shape == (2, 5, 16)
+
+
+def test_given_sizes_reach_every_trial() -> None:
+    model = parse("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        seen (float[batch, 3, height, width] x) => (y) { y = Identity (x) }
+    """)
+    found = slots(model)
+    shapes = {f["x"].shape[1:] for _, f in trials(found, 0, {"height": 64, "width": 32})}
+    assert shapes == {(3, 64, 32)}
+    assert {f["x"].shape for _, f in trials(found, 0, {"image": 48, "batch": 1})} == {
+        (1, 3, 48, 48)
+    }
+    assert {"image": 32} in list(ladder(found))

@@ -10,11 +10,19 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from harness import made_up, run_model
 from onnx import TensorProto, helper, numpy_helper
 
 from burnish.optimizer import saving
 from burnish.optimizer.errors import InvalidModel, StorageError
-from burnish.optimizer.model import SMALL, add_initializer, initializers, load
+from burnish.optimizer.model import (
+    SMALL,
+    add_initializer,
+    adopt,
+    initializers,
+    load,
+    without_weights,
+)
 from burnish.optimizer.saving import save
 
 LARGE = (64, 32)
@@ -127,7 +135,7 @@ def test_data_file_is_named_by_its_content(source: Path, out: Path) -> None:
     assert first[0] == out / "m.onnx"
     assert listing(out) == sorted(file.name for file in first)
     name, content = first[1].name, first[1].read_bytes()
-    assert name.startswith("m-")
+    assert name.startswith("m.onnx-")
     assert name.endswith(".data")
     again = save(loaded.model, out / "m.onnx", external=True)
     assert again == first
@@ -334,6 +342,62 @@ def test_foreign_data_files_are_left_alone(source: Path, out: Path) -> None:
         (out / name).write_bytes(b"theirs")
     save(load(source).model, out / "m.onnx", external=False)
     assert listing(out) == sorted([*foreign, "m.onnx"])
+
+
+def test_data_that_a_renamed_model_reads_is_left_alone(source: Path, out: Path) -> None:
+    path, data = save(load(source).model, out / "m.onnx", external=True)
+    path.rename(out / "best.onnx")
+    save(ir.from_proto(message(seed=1)), out / "m.onnx", external=True)
+    assert data.exists()
+    (out / "copy.onnx").write_bytes((out / "m.onnx").read_bytes())
+    (second,) = set(out.glob("*.data")) - {data}
+    save(ir.from_proto(message(seed=2)), out / "m.onnx", external=True)
+    assert second.exists()
+    load(out / "copy.onnx")
+    load(out / "best.onnx")
+
+
+@pytest.mark.parametrize(("version", "named"), [(3, ()), (8, ("bias", "w1"))])
+def test_initializers_that_are_inputs_become_constants(
+    out: Path, version: int, named: tuple[str, ...]
+) -> None:
+    made = message()
+    made.ir_version = version
+    for name, shape in (("bias", LARGE[:1]), ("w1", LARGE)):
+        made.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    onnx.save(made, out / "m.onnx")
+    loaded = load(out / "m.onnx")
+    assert loaded.overridable == named
+    assert [value.name for value in loaded.model.graph.inputs] == ["x", "flags"]
+    assert loaded.model.ir_version == max(version, 4)
+    assert_same_weights(loaded.model, ir.from_proto(message()))
+
+
+def test_weights_of_subgraphs_survive_a_round_without_them(out: Path) -> None:
+    model = ir.from_proto(
+        onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        branches (bool go, float[2, 2] x) => (float[2, 2] y)
+        <float[2, 2] w = {1, 2, 3, 4}>
+        {
+          outer = MatMul (x, w)
+          y = If (go) <
+            then_branch = one () => (float[2, 2] a)
+              <float[2, 2] v = {5, 6, 7, 8}> { a = MatMul (outer, v) },
+            else_branch = two () => (float[2, 2] b)
+              <float[2, 2] v = {9, 8, 7, 6}> { b = MatMul (outer, v) }>
+        }""")
+    )
+    expected = run_model(model, feeds := made_up(model))
+    adopt(model, without_weights(model, above=4))
+    for mine, theirs in zip(expected, run_model(model, feeds), strict=True):
+        np.testing.assert_array_equal(mine["y"], theirs["y"])
+
+
+def test_a_new_initializer_takes_no_name_of_another_value() -> None:
+    model = ir.from_proto(message())
+    assert add_initializer(model.graph, "hidden", ir.tensor(np.ones(3))).name == "hidden_2"
+    assert add_initializer(model.graph, "w1", ir.tensor(np.ones(3))).name == "w1_2"
 
 
 def test_file_gets_the_usual_permissions(source: Path, out: Path) -> None:

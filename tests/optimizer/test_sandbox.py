@@ -140,6 +140,16 @@ def test_memory_counts_over_the_tree_of_processes() -> None:
         assert worker.peak_memory > limits.memory
 
 
+def test_files_in_the_current_folder_are_no_modules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("json", "re", "onnx", "ctypes", "burnish"):
+        (tmp_path / f"{name}.py").write_text(f"open('{name}.executed', 'w')\nraise ImportError\n")
+    monkeypatch.chdir(tmp_path)
+    assert run("allocate", bytes=1 << 20) == {"size": 1 << 20}
+    assert not list(tmp_path.glob("*.executed"))
+
+
 def test_wall_limit_ends_a_sleeper() -> None:
     with pytest.raises(ResourceLimit, match="not finished after 1 s") as caught:
         run("sleep", Limits(memory=1 << 30, wall=1))

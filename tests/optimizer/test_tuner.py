@@ -12,7 +12,7 @@ import pytest
 
 from burnish.optimizer import tuner
 from burnish.optimizer.contract import Choice
-from burnish.optimizer.errors import StorageError
+from burnish.optimizer.errors import StorageError, UnsupportedModel
 from burnish.optimizer.executor import Executor
 from burnish.optimizer.measure import Entrant, Timing
 from burnish.optimizer.tuner import Tuner
@@ -34,6 +34,11 @@ class Contest:
     def __init__(self, **results: tuple[float, float]) -> None:
         self.results = {name.replace("_", "-"): pair for name, pair in results.items()}
         self.calls = 0
+        self.broken: set[str] = set()
+
+    def admit(self, name: str, entrant: Entrant) -> None:
+        if name in self.broken:
+            raise UnsupportedModel("no kernel")
 
     def compare(self, entrants: Mapping[str, Entrant], *rest: Any) -> dict[str, Timing]:
         self.calls += 1
@@ -41,6 +46,7 @@ class Contest:
         return {
             name: Timing(1.0, 1.0, middle, low, 2 * middle - low, 7)
             for name, (low, middle) in self.results.items()
+            if name in entrants
         }
 
 

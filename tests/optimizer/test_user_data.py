@@ -12,7 +12,7 @@ import onnx_ir as ir
 import pytest
 
 from burnish.optimizer.errors import StorageError, UsageError
-from burnish.optimizer.feeds import Slot, slots
+from burnish.optimizer.roles import Slot, slots
 from burnish.optimizer.user_data import BATCH, MOST_FEEDS, read
 
 NAMES = ("input_ids", "attention_mask", "token_type_ids")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,6 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.contract import Refusal
+
+BLOCK = 1 << 20
+"""Elements that are looked at together."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,16 @@ def shape_of(value: ir.Value) -> tuple[int, ...]:
     """The shape of a constant."""
     assert value.const_value is not None
     return tuple(int(size) for size in value.const_value.shape.numpy())
+
+
+def is_finite(value: ir.Value) -> bool:
+    """Whether no element of a constant is NaN or infinite."""
+    assert value.const_value is not None
+    matrix = value.const_value.numpy()
+    rows = max(1, BLOCK // max(1, matrix[:1].size))
+    blocks = (matrix[start : start + rows] for start in range(0, len(matrix), rows))
+    # A finite sum, which is quick, has finite elements only.
+    return all(math.isfinite(block.sum()) or bool(np.isfinite(block).all()) for block in blocks)
 
 
 def find_products(model: ir.Model) -> tuple[list[Product], list[Refusal]]:

@@ -10,6 +10,9 @@ import onnx_ir as ir
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
 from burnish.optimizer.model import add_initializer
 
+HIDING = -1e30
+"""A number that hides a key where it is added to its score."""
+
 LOWEST = np.finfo(np.float32).min
 """Hides a key as well as -inf does, but leaves a row without keys defined."""
 
@@ -26,7 +29,8 @@ class NanGuard(Pass):
         with a finite number, no row can turn NaN, and the guard is dropped.
     Refuses when:
         The guarded value is no softmax over its last axis, its mask is no `Where` of such
-        constants, or the guarded value has other uses than one product.
+        constants, the scores hold another mask, or the guarded value has other uses than one
+        product.
     Numerics:
         Rounding; equal also in rows without keys. Scores that are NaN themselves stay NaN.
     """
@@ -86,11 +90,30 @@ def _match(test: ir.Node) -> _Guard | str:
         return "the scores have no additive mask"
     if len(adder.outputs[0].uses()) != 1 or adder.outputs[0].is_graph_output():
         return "the masked scores have other uses"
-    for value in adder.inputs:
+    for value, scores in zip(adder.inputs, reversed(adder.inputs), strict=True):
         bias = value.producer() if value is not None else None
         if bias is not None and bias.op_type == "Where" and _hides(bias):
+            if _masked(scores):
+                return "a second mask is in the scores"
             return _Guard(test, select, probabilities, adder, bias, uses[0].node)
     return "the mask is not Where(condition, 0, constant)"
+
+
+def _masked(scores: ir.Value | None) -> bool:
+    """Whether something has been ruled out of the scores already, on the way from their product."""
+    stack, seen = [scores], set()
+    while stack:
+        value = stack.pop()
+        if value is None or value in seen:
+            continue
+        seen.add(value)
+        number = _scalar(value)
+        if number is not None and number <= HIDING:
+            return True
+        node = value.producer()
+        if node is not None and node.op_type not in ("MatMul", "Gemm", "Einsum", "Softmax"):
+            stack += node.inputs
+    return False
 
 
 def _hides(node: ir.Node) -> bool:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from burnish.optimizer import sandbox
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase
+from burnish.optimizer.errors import UnsupportedModel
 from burnish.optimizer.model import adopt, count_nodes, without_weights
 from burnish.optimizer.sandbox import Limits
 
@@ -65,8 +66,17 @@ def simplify(argument: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -
     """The child's side: run the library on `source`, write `target`."""
     import onnxsim
 
-    simple, _ = onnxsim.simplify(
-        argument["source"], check_n=0, skip_shape_inference=False, tensor_size_threshold="64KB"
-    )
+    message = onnx.load(argument["source"])
+    # Declared shapes are the model's own again in the end, and the library stumbles over none.
+    for value in message.graph.output:
+        if not value.type.tensor_type.HasField("shape"):
+            value.type.Clear()
+    try:
+        simple, _ = onnxsim.simplify(
+            message, check_n=0, skip_shape_inference=False, tensor_size_threshold="64KB"
+        )
+    except Exception as error:  # the library raises whatever its parts raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UnsupportedModel(f"onnxsim raised {reason}") from None
     onnx.save(simple, argument["target"])
     return {}

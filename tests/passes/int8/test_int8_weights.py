@@ -96,7 +96,7 @@ def test_transposed_storage_gives_the_same_operand() -> None:
 
 def test_a_table_has_a_scale_per_row() -> None:
     matrix = _matrix(9, 4)
-    made = weights.table(ir.tensor(matrix))
+    made = weights.table(ir.tensor(matrix), 8)
     assert made.scales.shape == (9,)
     error = np.abs(made.values.numpy() * made.scales[:, None] - matrix)
     assert (error <= made.scales[:, None] * 0.5001).all()

@@ -14,12 +14,14 @@ from burnish.optimizer.analysis.products import (
     Product,
     find_products,
     groups,
+    is_finite,
     label,
     shape_of,
 )
 from burnish.optimizer.contract import LOSSY, Choice, Context, Outcome, Pass, Phase, Refusal
 from burnish.passes.compress.int8 import smoothing
-from burnish.passes.compress.int8.rewrite import Rewriter
+from burnish.passes.compress.int8.rewrite import Rewriter, drop_unused
+from burnish.passes.compress.int8.sample import Sample
 from burnish.passes.compress.int8.smoothing import FloatArray
 
 SMALLEST_TABLE = 16 << 10
@@ -35,6 +37,9 @@ SMALLEST_BY_RULE = 1 << 14
 """Elements of the smallest weight that goes to int8 where nothing is measured."""
 
 NOTHING_FOUND = "it has no product with a constant weight and no lookup table"
+
+PRODUCTS = ("MatMul", "Gemm", "Transpose")
+"""Operators besides the lookups that a quantized table may serve."""
 
 WIDE_ACCUMULATION = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
 """Instruction sets that add products of uint8 and int8 in 32 bits, without saturation."""
@@ -86,7 +91,7 @@ class DynamicInt8(Pass):
         done = _rewrite_lookups(lookups, plan, rewriter, refusals)
         counts = self._rewrite_products(plan, rewriter, model, context, refusals)
         done += counts["alone"] + counts["merged"]
-        _drop_unused(model)
+        drop_unused(model)
         said = [f"{count} {what}" for what, count in counts.items() if count or what != "smoothed"]
         gains = [choice.speedup for _, choice in plan if choice.measured]
         speedup = float(np.exp(np.mean(np.log(gains)))) if gains else None
@@ -138,6 +143,8 @@ class DynamicInt8(Pass):
             reason = "kept in fp32 to stay within the budget"
         elif product.activation.dtype not in (None, ir.DataType.FLOAT):
             reason = "its input is not float32"
+        elif not is_finite(product.weight):
+            reason = "its weight holds NaN or infinity"
         if reason:
             refusals.append(Refusal(label(product.nodes[0]), reason))
         return not reason
@@ -156,7 +163,13 @@ class DynamicInt8(Pass):
                 continue
             if node.attributes.get_int("axis", 0) != 0 or tensor.size < SMALLEST_TABLE:
                 continue
-            if not self.embeddings:
+            if _scales_activations(node):
+                refusals.append(Refusal(label(node), "its rows multiply activations"))
+            elif not is_finite(source):
+                refusals.append(Refusal(label(node), "its table holds NaN or infinity"))
+            elif any(use.node.op_type not in ("Gather", *PRODUCTS) for use in source.uses()):
+                refusals.append(Refusal(label(node), "its table is used in float elsewhere"))
+            elif not self.embeddings:
                 refusals.append(Refusal(label(node), "embeddings are kept as asked"))
             elif node.outputs[0].name in self.keep:
                 refusals.append(Refusal(label(node), "kept in fp32 to stay within the budget"))
@@ -176,7 +189,7 @@ class DynamicInt8(Pass):
         k = members[0].k
         cut = max(1, min(sum(widths), LARGEST_SAMPLE // max(k, 1)))
         rows = max(1, min(rows, LARGEST_WORK // (k * cut)))
-        sample = _Sample(rows, k, tuple(widths), tuple(biased), cut / sum(widths), bits)
+        sample = Sample(rows, k, tuple(widths), tuple(biased), cut / sum(widths), bits)
         forms: dict[str, Callable[[], onnx.ModelProto]] = {
             "fp32": lambda: sample.build("fp32"),
             "int8": lambda: sample.build("int8"),
@@ -193,59 +206,18 @@ class DynamicInt8(Pass):
         return context.choose(f"{sample.key}{' forced' if self.force else ''}", forms, rule)
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """A group of products as a small model of the same sizes, for timing."""
-
-    rows: int
-    k: int
-    widths: tuple[int, ...]
-    biased: tuple[bool, ...]
-    share: float
-    bits: int
-
-    @property
-    def key(self) -> str:
-        widths = "+".join(
-            f"{width}{'b' if bias else ''}"
-            for width, bias in zip(self.widths, self.biased, strict=True)
-        )
-        return f"linear rows={self.rows} k={self.k} n={widths} bits={self.bits}"
-
-    def build(self, form: str) -> onnx.ModelProto:
-        """The model with normal random weights (never zeros), in the given form."""
-        generator = np.random.default_rng(0)
-        activation = ir.val("x", ir.DataType.FLOAT, [self.rows, self.k])
-        graph = ir.Graph([activation], [], nodes=[], opset_imports={"": 17}, name="sample")
-        for index, (width, bias) in enumerate(zip(self.widths, self.biased, strict=True)):
-            width = max(1, int(width * self.share))
-            matrix = generator.standard_normal((self.k, width), np.float32)
-            output = self._append(graph, "MatMul", activation, f"w{index}", matrix)
-            if bias:
-                vector = generator.standard_normal(width, np.float32)
-                output = self._append(graph, "Add", output, f"b{index}", vector)
-            output.name, output.type = f"y{index}", ir.TensorType(ir.DataType.FLOAT)
-            output.shape = ir.Shape([self.rows, width])
-            graph.outputs.append(output)
-        model = ir.Model(graph, ir_version=8)
-        if form != "fp32":
-            members, _ = find_products(model)
-            rewriter = Rewriter(model, self.bits)
-            for part in [members] if form == "int8-merged" else [[member] for member in members]:
-                rewriter.product(part)
-            _drop_unused(model)
-        return ir.to_proto(model)
-
-    @staticmethod
-    def _append(
-        graph: ir.Graph, operator: str, left: ir.Value, name: str, array: np.ndarray
-    ) -> ir.Value:
-        constant = ir.Value(name=name, const_value=ir.Tensor(array, name=name))
-        constant.type, constant.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(array.shape)
-        graph.register_initializer(constant)
-        node = ir.node(operator, [left, constant])
-        graph.append(node)
-        return node.outputs[0]
+def _scales_activations(node: ir.Node) -> bool:
+    """Whether rows that were looked up are factors, as those of a rotary embedding are."""
+    stack = [node.outputs[0]]
+    while stack:
+        for use in stack.pop().uses():
+            if use.node.op_type == "Mul":
+                other = use.node.inputs[1 - use.idx]
+                if other is not None and other.const_value is None:
+                    return True
+            elif use.node.op_type in ("Unsqueeze", "Reshape", "Cast", "Slice", "Transpose"):
+                stack.append(use.node.outputs[0])
+    return False
 
 
 def _rewrite_lookups(
@@ -253,15 +225,12 @@ def _rewrite_lookups(
 ) -> int:
     """Rewrite the lookups but those whose table a product needs in float; how many."""
     in_float = {
-        member.weight.name
-        for members, choice in plan
-        if choice.winner == "fp32"
-        for member in members
+        member.weight for members, choice in plan if choice.winner == "fp32" for member in members
     }
     done = 0
     for node in nodes:
         assert node.inputs[0] is not None
-        if node.inputs[0].name in in_float:
+        if node.inputs[0] in in_float:
             refusals.append(Refusal(label(node), "its table is also a product's weight in fp32"))
         else:
             rewriter.lookup(node)
@@ -274,17 +243,3 @@ def _why_in_float(members: list[Product], choice: Choice) -> str:
     if not choice.measured:
         return f"too small to gain from int8 by rule ({size}, not measured)"
     return f"fp32 is faster ({size}, {1 / choice.speedup:.2f} times)"
-
-
-def _drop_unused(model: ir.Model) -> None:
-    """Remove the transposes and initializers that only the old products used."""
-    for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
-        used = any(value.uses() or value.is_graph_output() for value in node.outputs)
-        if node.op_type == "Transpose" and not used:
-            assert isinstance(node.graph, ir.Graph)
-            node.graph.remove(node, safe=True)
-    for graph in (model.graph, *model.graph.subgraphs()):
-        kept = {value.name for value in (*graph.inputs, *graph.outputs)}
-        for name, value in list(graph.initializers.items()):
-            if not value.uses() and name not in kept:
-                del graph.initializers[name]

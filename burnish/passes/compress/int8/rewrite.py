@@ -32,8 +32,8 @@ class Rewriter:
     model: ir.Model
     bits: int = 8
     _inputs: dict[tuple[int, int], tuple[ir.Value, ...]] = field(default_factory=dict)
-    _operands: dict[tuple[str, ...], tuple[ir.Value, ir.Value]] = field(default_factory=dict)
-    _tables: dict[str, tuple[ir.Value, ir.Value]] = field(default_factory=dict)
+    _operands: dict[tuple[object, ...], tuple[ir.Value, ir.Value]] = field(default_factory=dict)
+    _tables: dict[ir.Value, tuple[ir.Value, ir.Value]] = field(default_factory=dict)
 
     def product(
         self, members: list[Product], factors: npt.NDArray[np.float32] | None = None
@@ -102,40 +102,40 @@ class Rewriter:
         anchor: ir.Node,
         factors: npt.NDArray[np.float32] | None,
     ) -> tuple[ir.Value, ir.Value]:
-        names = tuple(member.weight.name or "" for member in members)
-        key = (*names, *(f"{member.transposed}{member.alpha}" for member in members))
+        # By value, not by name: the branches of an If may call different weights alike.
+        first = members[0].weight
+        key = tuple((member.weight, member.transposed, member.alpha) for member in members)
         if key in self._operands:
             return self._operands[key]
-        home = members[0].weight.graph
+        home = first.graph
         assert isinstance(home, ir.Graph)
-        if len(members) == 1 and names[0] in self._tables and members[0].transposed:
-            rows, scales = self._tables[names[0]]
+        if len(members) == 1 and first in self._tables and members[0].transposed:
+            rows, scales = self._tables[first]
             assert scales.const_value is not None
             # Stored once for the lookup and the product; ONNX Runtime transposes it at load.
             operand = _before(anchor, "Transpose", [rows], perm=(1, 0))
             flat = scales.const_value.numpy().reshape(-1) * np.float32(members[0].alpha)
-            return operand, _constant(home, f"{names[0]}_scales", flat)
+            return operand, _constant(home, f"{first.name}_scales", flat)
         tensors = [(_tensor(member.weight), member.transposed) for member in members]
         made = weights.operand(tensors, self.bits, factors)
         alphas = np.concatenate([np.full(m.n, m.alpha, np.float32) for m in members])
-        value = add_initializer(home, f"{names[0]}_int8", made.values)
-        scales = _constant(home, f"{names[0]}_scales", made.scales * alphas)
+        value = add_initializer(home, f"{first.name}_int8", made.values)
+        scales = _constant(home, f"{first.name}_scales", made.scales * alphas)
         self._operands[key] = (value, scales)
         return value, scales
 
     def _table(self, source: ir.Value) -> tuple[ir.Value, ir.Value]:
-        name = source.name or ""
-        if name not in self._tables:
+        if source not in self._tables:
             home = source.graph
             assert isinstance(home, ir.Graph)
-            made = weights.table(_tensor(source))
+            made = weights.table(_tensor(source), self.bits)
             column = made.scales.reshape(-1, 1)
             rows, scales = (
-                add_initializer(home, f"{name}_int8", made.values),
-                _constant(home, f"{name}_scale", column),
+                add_initializer(home, f"{source.name}_int8", made.values),
+                _constant(home, f"{source.name}_scale", column),
             )
-            self._tables[name] = (rows, scales)
-        return self._tables[name]
+            self._tables[source] = (rows, scales)
+        return self._tables[source]
 
     def _bias(self, members: list[Product]) -> ir.Value:
         """The biases side by side, zeros where a product has none."""
@@ -188,3 +188,17 @@ def _replace(nodes: tuple[ir.Node, ...], old: ir.Value, new: ir.Value) -> None:
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
     graph.remove(reversed(nodes), safe=True)
     new.name = name
+
+
+def drop_unused(model: ir.Model) -> None:
+    """Remove the transposes and initializers that only the old products used."""
+    for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
+        used = any(value.uses() or value.is_graph_output() for value in node.outputs)
+        if node.op_type == "Transpose" and not used:
+            assert isinstance(node.graph, ir.Graph)
+            node.graph.remove(node, safe=True)
+    for graph in (model.graph, *model.graph.subgraphs()):
+        kept = {value.name for value in (*graph.inputs, *graph.outputs)}
+        for name, value in list(graph.initializers.items()):
+            if not value.uses() and name not in kept:
+                del graph.initializers[name]

@@ -80,9 +80,9 @@ def lazy(shape: Sequence[int], compute: Callable[[], npt.NDArray[Any]]) -> ir.La
     )
 
 
-def table(tensor: ir.TensorProtocol) -> Quantized:
-    """A lookup table [rows, width], one scale per row."""
-    scales = channel_scales(tensor.numpy(), 0, bits=8)
+def table(tensor: ir.TensorProtocol, bits: int) -> Quantized:
+    """A lookup table [rows, width], one scale per row; `bits` as of a product that shares it."""
+    scales = channel_scales(tensor.numpy(), 0, bits)
     values = lazy(
         tensor.shape.numpy(),
         lambda: round_to_int8(tensor.numpy(), scales, 0),

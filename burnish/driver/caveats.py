@@ -1,0 +1,31 @@
+"""What the user should know of a file and of this machine before anything is done."""
+
+from __future__ import annotations
+
+from burnish.optimizer.model import Loaded
+from burnish.runtimes import onnxruntime as ort
+
+RANDOM = {
+    "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+    "RandomUniformLike",
+}  # fmt: skip
+"""Operators whose results no comparison can hold anyone to."""
+
+
+def caveats(loaded: Loaded) -> list[str]:
+    """Each as a sentence for the report's warnings."""
+    found = []
+    if loaded.overridable:
+        found.append(
+            f"{len(loaded.overridable)} initializers could be given as inputs as well "
+            f"({loaded.overridable[0]} the first); they are constants now"
+        )
+    random = {node.op_type for node in loaded.model.graph.all_nodes()} & RANDOM
+    if random:
+        found.append(f"it holds random operators ({', '.join(sorted(random))}): no two runs agree")
+    if several := ort.several_distributions():
+        found.append(
+            f"{' and '.join(several)} are installed together and overwrite each other's files: "
+            "uninstall both, then install one"
+        )
+    return found
