@@ -6,11 +6,11 @@ progress and errors to standard error; exit codes are those of `optimizer.errors
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from burnish import __version__, driver
 from burnish.driver import Request
@@ -42,27 +42,16 @@ from burnish.rendering import (
     render_report,
     render_run,
 )
-from burnish.terminal import errors, errors_as_lines, progress_shown, show
+from burnish.terminal import MAIN, DefaultGroup, errors, errors_as_lines, progress_shown, show
 
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 """Click's UsageError; Typer carries a copy of Click of its own and exports only subclasses."""
 
-MAIN = "model"
-"""Name under which the main job hides among the subcommands."""
-
-
-class _DefaultGroup(TyperGroup):
-    """A group whose main job needs no name: what is no subcommand is a model."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        first = next((item for item in args if not item.startswith("-")), None)
-        if args and first not in self.commands and not {"--help", "--version"} & set(args):
-            args = [MAIN, *args]
-        return super().parse_args(ctx, args)
-
+INTERRUPTED = 130
+"""Exit code after an interrupt at the prompt, as the shells have it."""
 
 app = typer.Typer(
-    cls=_DefaultGroup,
+    cls=DefaultGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -147,7 +136,7 @@ def main_job(
         request = Request(
             model=model, output=output, int8=int8, keep_embeddings=keep_embeddings, level=level,
             provider=provider_of(provider), data=data, tokenizer=tokenizer, max_drop=max_drop,
-            speedup=speedup, shape=shape_of(shape), threads=threads, opset=opset,
+            speedup=speedup, json=json_file, shape=shape_of(shape), threads=threads, opset=opset,
             min_ort=release_of(min_ort), force=force, seed=seed,
             memory_limit=bytes_of(memory_limit), time_limit=time_limit, tuning=tuning,
             check=not no_check, measure=not no_measure, dry_run=dry_run,
@@ -280,10 +269,19 @@ def main() -> None:
     """Entry point of the scripts `optimize` and `burnish`."""
     try:
         # Outside of standalone mode an exit is a return value, and errors come through.
-        sys.exit(app(standalone_mode=False))
+        signal.signal(signal.SIGTERM, _end)
+        code = app(standalone_mode=False)
+        if code == INTERRUPTED:
+            errors.print("error: interrupted")
+        sys.exit(code)
     except _USAGE_ERROR as error:
         errors.print(printable(f"error: {error.format_message()}; try optimize --help"))
         sys.exit(UsageError.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         errors.print("error: interrupted")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
+
+
+def _end(number: int, frame: object) -> None:
+    """Leave by way of every context, so that children end and nothing half-written stays."""
+    sys.exit(128 + number)

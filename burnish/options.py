@@ -30,7 +30,9 @@ Json = Annotated[
 Memory = Annotated[
     str | None, typer.Option(metavar="SIZE", help="For all processes together: 1.5GB, 800MB.")
 ]
-Seconds = Annotated[float | None, typer.Option(min=0.1, help="Wall-clock limit in seconds.")]
+Seconds = Annotated[
+    float | None, typer.Option(min=0.1, max=1e8, help="Wall-clock limit in seconds.")
+]
 Seed = Annotated[int, typer.Option(help="Of made-up inputs.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]

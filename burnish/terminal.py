@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,11 +12,33 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from burnish.driver import Progress
 from burnish.optimizer.errors import BurnishError, StorageError, printable
 
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+MAIN = "model"
+"""Name under which the main job hides among the subcommands."""
+
+
+class DefaultGroup(TyperGroup):
+    """A group whose main job needs no name: what is no subcommand is a model."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        # Only the first word can be a command: later ones may be values of options.
+        if args and args[0] not in (*self.commands, "--help", "--version"):
+            args = [MAIN, *args]
+        return super().parse_args(ctx, args)
+
+
+class _Output(Console):
+    """A console whose reader may leave early (`optimize ... | head`): that is no failure."""
+
+    def on_broken_pipe(self) -> None:
+        sys.exit(0)
+
+
+errors = _Output(stderr=True, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -69,15 +92,28 @@ def show(
 ) -> None:
     """Give a command's facts as data to a file or standard output, or rendered."""
     if json_file == "-":
-        print(json.dumps(facts, indent=2))
+        print(as_json(facts))
         return
     if json_file:
         try:
-            Path(json_file).write_text(json.dumps(facts, indent=2) + "\n")
+            Path(json_file).write_text(as_json(facts) + "\n")
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             errors.print(printable(f"error: {json_file}: {reason}"), markup=False)
             raise typer.Exit(7) from None
     if not quiet:
         width = None if sys.stdout.isatty() else 100
-        render(Console(width=width, highlight=False, soft_wrap=False))
+        render(_Output(width=width, highlight=False, soft_wrap=False))
+
+
+def as_json(facts: Any) -> str:
+    """The facts as JSON, which has no word for NaN and infinity: they are null."""
+    return json.dumps(_plain(facts), indent=2, allow_nan=False)
+
+
+def _plain(facts: Any) -> Any:
+    if isinstance(facts, dict):
+        return {key: _plain(value) for key, value in facts.items()}
+    if isinstance(facts, list | tuple):
+        return [_plain(value) for value in facts]
+    return None if isinstance(facts, float) and not math.isfinite(facts) else facts

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from samples import encoder
 
 from burnish import cli
+from burnish.driver import compilation
+from burnish.driver.request import Request
+from burnish.optimizer.contract import Outcome
+from burnish.optimizer.verify import Checker, Verdict
+from burnish.passes.recover.clean import Clean
 
 TIMED = ("--shape", "batch=2,sequence=8")
 
@@ -122,6 +132,140 @@ def test_what_the_artifact_may_need(
         assert opset == (21 if "--opset" in options else 17)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("{model}", "--no-measure", "-q"),
+        ("--no-measure", "-q", "{model}"),
+        ("-q", "-o", "run", "--no-measure", "{model}"),
+        ("--json", "bench", "--no-measure", "-q", "{model}"),
+        ("model", "{model}", "--no-measure", "-q"),
+        ("-q", "--no-measure", "--", "{model}"),
+    ],
+)
+def test_the_main_job_needs_no_name(
+    model: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(model.parent)
+    assert command(*(word.format(model=model) for word in words)) == 0
+    output = "run" if "-o" in words else "model.opt.onnx"
+    assert (model.parent / output).exists()
+
+
+@pytest.mark.parametrize("words", [("--help",), ("{model}", "--help"), ("model", "--help")])
+def test_help(model: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+    assert command(*(word.format(model=model) for word in words)) == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--json", "{model}"), "would overwrite"),
+        (("--json", "missing/report.json"), "folder missing of the report does not exist"),
+        (("--speedup", "2", "--no-measure"), "--speedup needs the times"),
+        (("-o", "{model}"), "would overwrite the input"),
+        (("-o", "missing/out.onnx"), "does not exist"),
+        (("--time-limit", "inf"), "Invalid value"),
+    ],
+)
+def test_what_is_refused_before_any_work(
+    model: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], said: str
+) -> None:
+    before = {file: file.read_bytes() for file in model.parent.iterdir()}
+    assert command(model, *(option.format(model=model) for option in options)) == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert error.startswith("error: ")
+    assert len(error.splitlines()) == 1
+    assert {file: file.read_bytes() for file in model.parent.iterdir()} == before
+
+
+def test_a_data_file_of_the_input_is_no_output(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    message = encoder(width=128, vocabulary=512)
+    onnx.save(message, path, save_as_external_data=True, location="weights.bin", size_threshold=9)
+    before = (tmp_path / "weights.bin").read_bytes()
+    assert command(path, "-q", "--no-measure", "-o", tmp_path / "weights.bin") == 2
+    assert (tmp_path / "weights.bin").read_bytes() == before
+
+
+def test_a_reader_that_leaves_early_is_no_failure(model: Path) -> None:
+    program = [sys.executable, "-m", "burnish", "inspect", str(model)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_leaves_nothing_behind(model: Path, number: int, code: int) -> None:
+    program = [sys.executable, "-m", "burnish", str(model), "--int8"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"checking the input\n"
+        process.send_signal(number)
+        rest = process.stderr.read()
+    assert process.returncode == code
+    assert b"Traceback" not in rest
+    assert [file.name for file in model.parent.iterdir()] == ["model.onnx"]
+
+
+def test_a_missing_output_is_a_difference(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = onnx.load(model)
+    del message.graph.output[1]
+    onnx.save(message, other := model.with_name("other.onnx"))
+    assert command("compare", model, other, "-q", "--max-drop", "0.5") == 1
+    assert "output logits is missing" in capsys.readouterr().err
+
+
+def compiled_here(**options: Any) -> dict:
+    """A compilation in this process, where its parts can be replaced."""
+    request = Request(measure=False, **options)
+    folder = request.target.parent / "staging"
+    folder.mkdir()
+    return compilation.compile_model(vars(request) | {"staging": str(folder)}, lambda event: None)
+
+
+def replacing(old: str, new: str) -> Callable[..., Outcome]:
+    def apply(self: Clean, graph: ir.Model, context: object) -> Outcome:
+        next(node for node in graph.graph if node.op_type == old).op_type = new
+        return Outcome(1)
+
+    return apply
+
+
+def test_no_check_still_looks_whether_the_result_is_legal(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass that breaks the graph goes, numbers or not."""
+    monkeypatch.setattr(Clean, "apply", replacing("Softmax", "Softmix"))
+    report = compiled_here(model=str(model), check=False)
+    assert step(report, "clean")["status"] == "rejected"
+    onnx.checker.check_model(report["output"]["path"])
+
+
+def test_what_slips_through_the_single_checks_is_found_on_the_whole(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Clean, "apply", replacing("Erf", "Neg"))
+    monkeypatch.setattr(Checker, "check", lambda *arguments: Verdict())
+    report = compiled_here(model=str(model))
+    assert step(report, "clean")["status"] == "rejected"
+    assert "the answer of the whole model changes with it" in step(report, "clean")["reason"]
+    assert step(report, "residual-sum")["status"] == "kept"
+    assert report["fidelity"]["drop"] < 1e-6
+
+
+def test_fewer_positions_than_the_default_length(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(encoder(width=128, vocabulary=512, positions=48), path)
+    report = report_of(path, "--int8")
+    assert any("sizes for timing are shorter" in warning for warning in report["warnings"])
+
+
 def test_force_takes_what_is_too_small_to_gain(model: Path) -> None:
     places = [
         step(report_of(model, "--int8", "--no-measure", *options), "int8")
@@ -224,7 +368,8 @@ def test_a_place_that_int8_breaks_stays_in_float(tmp_path: Path) -> None:
         [
             helper.make_node("MatMul", ["x", "w"], ["sound"]),
             helper.make_node("Mul", ["x", "spike"], ["spiked"]),
-            helper.make_node("MatMul", ["spiked", "quiet"], ["broken"]),
+            helper.make_node("Abs", ["spiked"], ["bent"]),  # nothing that smoothing looks at
+            helper.make_node("MatMul", ["bent", "quiet"], ["broken"]),
         ],
         "spiked",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 64])],

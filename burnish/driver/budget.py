@@ -23,6 +23,7 @@ from burnish.optimizer import pipeline
 from burnish.optimizer.analysis.products import find_products
 from burnish.optimizer.contract import Kind
 from burnish.optimizer.pipeline import Compiled
+from burnish.optimizer.regions import inner_nodes
 
 MOST_ALONE = 8
 """Places that are tried one by one."""
@@ -46,7 +47,10 @@ class Place:
 
 
 def places(model: ir.Model, errors: Mapping[str, float]) -> list[Place]:
-    """The places behind the errors that a check of int8 found, worst first."""
+    """The places behind the errors that a check of int8 found, worst first.
+
+    The error of a node with subgraphs is that of every place in them.
+    """
     products = {product.output.name: product for product in find_products(model)[0]}
     tables = {
         node.outputs[0].name: math.prod(node.inputs[0].const_value.shape.numpy())
@@ -54,13 +58,28 @@ def places(model: ir.Model, errors: Mapping[str, float]) -> list[Place]:
         if node.op_type == "Gather" and node.inputs[0] and node.inputs[0].const_value is not None
     }
     found = []
-    for name, error in errors.items():
+    for name, error in _places_of(model, errors, {*products, *tables}).items():
         if product := products.get(name):
             kind, parameters = f"products of {product.k} x {product.n}", product.k * product.n
         else:
             kind, parameters = "lookups", tables.get(name, 1)
         found.append(Place(name, kind, error, parameters))
     return sorted(found, key=lambda place: (-place.error, place.name))
+
+
+def _places_of(
+    model: ir.Model, errors: Mapping[str, float], names: set[str | None]
+) -> dict[str, float]:
+    """The errors by the names of places, which may lie in subgraphs of what was compared."""
+    inside: dict[str | None, set[str]] = {}
+    for node in model.graph:
+        values = [value.name or "" for inner in inner_nodes(node) for value in inner.outputs]
+        inside |= {output.name: names.intersection(values) for output in node.outputs}  # type: ignore[misc]
+    found: dict[str, float] = {}
+    for name, error in errors.items():
+        for place in inside.get(name) or {name}:
+            found[place] = max(found.get(place, 0.0), error)
+    return found
 
 
 def kinds(found: list[Place]) -> dict[str, tuple[str, ...]]:
@@ -157,7 +176,8 @@ class Search:
         """The compilation with the places in float that broke the promise of a lossy pass."""
         for index, step in enumerate(compiled.steps):
             promise = step.transform.promise
-            broken = tuple(sorted(n for n, error in step.errors.items() if error > promise.rel_l2))
+            found = places(compiled.snapshots[index], step.errors)
+            broken = tuple(sorted(item.name for item in found if item.error > promise.rel_l2))
             if promise.kind is Kind.LOSSY and step.status == "rejected" and broken:
                 self._broken = broken
                 self._bench.warnings.append(

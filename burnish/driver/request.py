@@ -32,6 +32,7 @@ class Request:
         opset: the artifact's operator set is raised to this.
         min_ort: release of ONNX Runtime that the artifact must run on ("1.17").
         force: int8 also where it is slower, for its size.
+        json: where the report will be written.
         memory_limit, time_limit: bytes and seconds, for the whole tree of processes.
     """
 
@@ -57,6 +58,7 @@ class Request:
     opset: int | None = None
     min_ort: str | None = None
     force: bool = False
+    json: str | None = None
 
     @property
     def target(self) -> Path:
@@ -91,9 +93,14 @@ class Result:
         if self.path is None:
             raise UsageError("a dry run has no artifact to save")
         target = Path(path)
-        for name in self.report["output"]["files"][1:]:
-            shutil.copy2(self.path.parent / name, target.parent / name)
-        return Path(shutil.copy2(self.path, target))
+        pairs = [
+            (self.path.parent / name, target.parent / name)
+            for name in self.report["output"]["files"][1:]
+        ]
+        for source, copy in (*pairs, (self.path, target)):
+            if not (copy.exists() and source.samefile(copy)):
+                shutil.copy2(source, copy)
+        return target
 
 
 def request_from(argument: Mapping[str, Any]) -> Request:
@@ -121,7 +128,19 @@ def validate(request: Request) -> None:
     # os.path: names that no file can have are absent, not an error.
     if os.path.exists(source) and os.path.exists(target) and os.path.samefile(source, target):
         raise UsageError("the output would overwrite the input", hint="another -o")
+    if request.json is not None and request.json != "-":
+        _validate_json(Path(request.json), source, target)
+    if request.speedup is not None and not request.measure:
+        raise UsageError("--speedup needs the times that --no-measure skips")
     if not target.parent.is_dir():
         raise UsageError(f"folder {target.parent} does not exist", hint="creating it")
     if target.is_dir():
         raise UsageError(f"the output {target} is a folder", hint="-o FILE.onnx")
+
+
+def _validate_json(path: Path, source: Path, target: Path) -> None:
+    """Raise where the report could not be written, or would take the place of a model."""
+    if not path.parent.is_dir():
+        raise UsageError(f"folder {path.parent} of the report does not exist")
+    if path.absolute() in (source.absolute(), target.absolute()):
+        raise UsageError(f"the report would overwrite {path}", hint="another --json")

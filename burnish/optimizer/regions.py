@@ -92,12 +92,17 @@ def _changed_functions(before: ir.Model, after: ir.Model) -> set[ir.OperatorIden
 
 def _calls(node: ir.Node) -> set[ir.OperatorIdentifier]:
     """Operators of a node and of the nodes in its subgraphs."""
-    found = {node.op_identifier()}
-    for attribute in node.attributes.values():
-        for subgraph in _graphs_of(attribute):
-            inner = ir.traversal.RecursiveGraphIterator(subgraph)
-            found |= {item.op_identifier() for item in inner}
-    return found
+    return {item.op_identifier() for item in (node, *inner_nodes(node))}
+
+
+def inner_nodes(node: ir.Node) -> list[ir.Node]:
+    """The nodes of a node's subgraphs, at every level."""
+    return [
+        inner
+        for attribute in node.attributes.values()
+        for subgraph in _graphs_of(attribute)
+        for inner in ir.traversal.RecursiveGraphIterator(subgraph)
+    ]
 
 
 def _body(function: ir.Function | None) -> bytes:
@@ -147,16 +152,12 @@ def _fingerprint(node: ir.Node) -> tuple[Any, ...]:
 
 def captured(node: ir.Node) -> list[ir.Value]:
     """The values a node reads, those its subgraphs take from outside included."""
-    found = [value for value in node.inputs if value is not None]
-    for attribute in node.attributes.values():
-        for subgraph in _graphs_of(attribute):
-            for inner in ir.traversal.RecursiveGraphIterator(subgraph):
-                found += [
-                    value
-                    for value in inner.inputs
-                    if value is not None and value.graph is node.graph
-                ]
-    return found
+    return [value for value in node.inputs if value is not None] + [
+        value
+        for inner in inner_nodes(node)
+        for value in inner.inputs
+        if value is not None and value.graph is node.graph
+    ]
 
 
 def _captured_names(node: ir.Node) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -103,7 +104,9 @@ def digest(report: Mapping[str, Any], version: str) -> dict[str, Any]:
         ],
         "versions": report["target"]["versions"],
         "fidelity": {
-            name: {key: float(f"{value:.2g}") for key, value in facts.items()}
+            name: {
+                key: float(f"{value:.2g}") for key, value in facts.items() if math.isfinite(value)
+            }
             for name, facts in fidelity.get("outputs", {}).items()
         },
     }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from burnish.optimizer.contract import Pass, Phase
+from burnish.optimizer.errors import UsageError
 from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.lower.residual_sum import ResidualSum
 from burnish.passes.recover.clean import Clean
@@ -34,6 +35,16 @@ ENTRY_POINTS = "burnish.passes"
 
 def registry() -> list[type[Pass]]:
     """Our passes and those of other distributions, in the order of phases."""
-    found = [point.load() for point in entry_points(group=ENTRY_POINTS)]
+    found = [_load(point) for point in entry_points(group=ENTRY_POINTS)]
     phases = list(Phase)
     return sorted((*REGISTRY, *found), key=lambda item: phases.index(item.phase))
+
+
+def _load(point: EntryPoint) -> type[Pass]:
+    try:
+        kind = point.load()
+    except Exception as error:  # whatever the other distribution does when it is imported
+        raise UsageError(f"pass {point.name} cannot be loaded: {error}") from None
+    if not (isinstance(kind, type) and issubclass(kind, Pass)):
+        raise UsageError(f"{point.name} of {ENTRY_POINTS} is no pass")
+    return kind

@@ -11,6 +11,9 @@ import onnx_ir as ir
 
 from burnish.optimizer.contract import Refusal
 
+QUANTIZED = {"MatMulInteger", "QLinearMatMul", "QGemm", "DynamicQuantizeMatMul", "MatMulNBits"}
+"""Products that are in few bits as they are."""
+
 BLOCK = 1 << 20
 """Elements that are looked at together."""
 
@@ -75,7 +78,9 @@ def find_products(model: ir.Model) -> tuple[list[Product], list[Refusal]]:
     """The products of the graph and its subgraphs, in order, and what resembles one but is none."""
     products, refusals = [], []
     for node in _nodes(model):
-        if node.op_type not in ("MatMul", "Gemm") or node.domain not in ("", "ai.onnx"):
+        if node.op_type in QUANTIZED:
+            refusals.append(Refusal(label(node), "it is quantized already"))
+        if node.op_type not in ("MatMul", "Gemm") or node.domain != "":
             continue
         found = _match(node)
         if isinstance(found, Product):
@@ -101,7 +106,9 @@ def _match(node: ir.Node) -> Product | str:
         return ""
     weight, transposed = _constant(right)
     if weight is None:
-        return "the weight is the left operand" if _constant(left)[0] is not None else ""
+        if _constant(left)[0] is not None:
+            return "the weight is the left operand"
+        return _hidden(right)
     if len(shape_of(weight)) != 2:
         return f"the weight has {len(shape_of(weight))} dimensions, not 2"
     assert weight.const_value is not None
@@ -111,6 +118,17 @@ def _match(node: ir.Node) -> Product | str:
         return _match_gemm(node, left, weight, transposed)
     nodes, bias, output = _with_bias(node, int(shape_of(weight)[0 if transposed else 1]))
     return Product(nodes, left, weight, transposed, bias, 1.0, 1.0, output)
+
+
+def _hidden(value: ir.Value) -> str:
+    """Why an operand that is computed from constants alone is no weight; empty where it is not."""
+    node = value.producer()
+    source = node.inputs[0] if node is not None and node.inputs else None
+    if node is None or source is None or source.const_value is None:
+        return ""
+    if node.op_type == "Cast":
+        return f"the weight is {source.const_value.dtype.name}, cast when it is used"
+    return "it is quantized already" if node.op_type == "DequantizeLinear" else ""
 
 
 def _match_gemm(node: ir.Node, left: ir.Value, weight: ir.Value, transposed: bool) -> Product | str:

@@ -37,6 +37,12 @@ attention (float[b, 2, s, t] scores, bool[b, 1, 1, t] keys, float[b, 2, t, 4] v,
         ("Softmax <axis = -1> (masked)", "Exp (masked)", "the guarded value is no softmax"),
         ("Where (empty, zero, p)", "Where (empty, one, p)", "does not put zero in place of NaN"),
         ("MatMul (guarded, v)", "MatMul (v, guarded)", "other uses than one product"),
+        (
+            "masked = Add (scores, bias)",
+            "causal = Where (keys, zero, low) early = Add (scores, causal) "
+            "masked = Add (early, bias)",
+            "a second mask is in the scores",
+        ),
     ],
 )
 def test_refuses(old: str, new: str, reason: str) -> None:

@@ -38,6 +38,9 @@ SMALLEST_BY_RULE = 1 << 14
 
 NOTHING_FOUND = "it has no product with a constant weight and no lookup table"
 
+TAKEN = ("MatMul", "Gemm", "Gather", "Transpose", "Identity")
+"""Operators whose weights int8 takes, or that hand them on."""
+
 PRODUCTS = ("MatMul", "Gemm", "Transpose")
 """Operators besides the lookups that a quantized table may serve."""
 
@@ -87,6 +90,7 @@ class DynamicInt8(Pass):
             usable = [item for item in group if self._usable(item, refusals)]
             if usable:
                 plan.append((usable, self._choose(usable, model, context, bits)))
+        refusals += _not_taken(model)
         rewriter = Rewriter(model, bits)
         done = _rewrite_lookups(lookups, plan, rewriter, refusals)
         counts = self._rewrite_products(plan, rewriter, model, context, refusals)
@@ -204,6 +208,32 @@ class DynamicInt8(Pass):
         if len(forms) == 1:
             return Choice(rule, 1.0, measured=False)
         return context.choose(f"{sample.key}{' forced' if self.force else ''}", forms, rule)
+
+
+def _not_taken(model: ir.Model) -> list[Refusal]:
+    """Float weights of operators that int8 has no form for, by operator."""
+    weights: dict[str, set[ir.Value]] = {}
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        if node.op_type in (*TAKEN, "Constant"):
+            continue
+        for value in node.inputs:
+            if value is None or (tensor := value.const_value) is None:
+                continue
+            elsewhere = any(use.node.op_type in TAKEN for use in value.uses())
+            large = tensor.dtype is ir.DataType.FLOAT and tensor.size >= SMALLEST_TABLE
+            if large and not elsewhere:
+                weights.setdefault(node.op_type, set()).add(value)
+    return [
+        Refusal(
+            f"{len(values)} weights of {operator}",
+            f"int8 has no form for them ({sum(map(_size, values)) / 1e6:.1f} MB)",
+        )
+        for operator, values in sorted(weights.items())
+    ]
+
+
+def _size(value: ir.Value) -> int:
+    return value.const_value.nbytes if value.const_value is not None else 0
 
 
 def _scales_activations(node: ir.Node) -> bool:
