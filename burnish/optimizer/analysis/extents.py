@@ -1,0 +1,65 @@
+"""What a vector of sizes holds: numbers, and sizes of axes of other values."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+Extent = int | tuple[ir.Value, int]
+"""A number, or the size of an axis (counted from the first) that is not known before a run."""
+
+LONGEST = 16
+"""Elements of the largest vector that is looked at."""
+
+
+def extents(value: ir.Value | None) -> list[Extent] | None:
+    """The elements of an integer vector (a scalar is one of one); None where they are not known."""
+    if value is None:
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
+    if tensor is not None:
+        small = tensor.size <= LONGEST and tensor.dtype in (ir.DataType.INT64, ir.DataType.INT32)
+        return [int(number) for number in tensor.numpy().reshape(-1)] if small else None
+    node = value.producer()
+    if node is None or node.domain != "":
+        return None
+    if node.op_type == "Shape":
+        return _of_shape(node)
+    if node.op_type in ("Identity", "Squeeze", "Unsqueeze", "Cast"):
+        return extents(node.inputs[0])
+    if node.op_type == "Concat":
+        parts = [extents(part) for part in node.inputs]
+        return None if None in parts else [item for part in parts if part for item in part]
+    if node.op_type in ("Slice", "Gather"):
+        return _of_part(node)
+    return None
+
+
+def size(value: ir.Value, axis: int) -> Extent:
+    """The size of an axis of a value."""
+    known = value.shape[axis] if value.shape is not None else None
+    return known if isinstance(known, int) else (value, axis)
+
+
+def _of_shape(node: ir.Node) -> list[Extent] | None:
+    source = node.inputs[0]
+    if source is None or source.shape is None:
+        return None
+    axes = range(len(source.shape))
+    start = node.attributes.get_int("start", 0)
+    return [size(source, axis) for axis in axes[start : node.attributes.get_int("end", len(axes))]]
+
+
+def _of_part(node: ir.Node) -> list[Extent] | None:
+    """Elements that a Slice or Gather of numbers takes."""
+    whole, *rest = (extents(item) for item in node.inputs)
+    numbers = [item for part in rest if part for item in part]
+    if whole is None or None in rest or not all(isinstance(item, int) for item in numbers):
+        return None
+    indices = [item for item in numbers if isinstance(item, int)]
+    if node.op_type == "Gather":
+        valid = all(-len(whole) <= index < len(whole) for index in indices)
+        return [whole[index] for index in indices] if valid else None
+    if len(rest) > 2 and rest[2] not in ([0], [-1]):
+        return None
+    step = indices[3] if len(rest) > 3 else 1
+    return whole[indices[0] : indices[1] : step] if step > 0 else None
