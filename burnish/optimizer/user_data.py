@@ -22,6 +22,9 @@ BATCH = 16
 MOST_FEEDS = 16
 """Feeds taken from the data; what lies beyond is not read."""
 
+LONGEST = 512
+"""Pieces of a text past which it is cut, where the model says no less."""
+
 TOKENIZER = "tokenizer.json"
 
 
@@ -68,7 +71,11 @@ def _fit(arrays: Mapping[str, Any], slots: Sequence[Slot], path: Path) -> dict[s
         if slot.port.name not in arrays:
             raise UsageError(f"data {path} has no array for input {slot.port.name}")
         try:
-            array = np.asarray(arrays[slot.port.name], ir.DataType[slot.port.dtype].numpy())
+            given = np.asarray(arrays[slot.port.name])
+            with np.errstate(invalid="ignore"):
+                array = given.astype(ir.DataType[slot.port.dtype].numpy())
+            if array.dtype.kind in "iu" and not (array == given).all():
+                raise ValueError("values are cut or wrapped")
         except (ValueError, TypeError, OverflowError):
             raise UsageError(
                 f"data {path} holds values that are no array of {slot.port.dtype} for input "
@@ -105,7 +112,11 @@ def _lines(path: Path, slots: Sequence[Slot], beside: Path) -> list[Feeds]:
 
 
 def tokenize(texts: Sequence[str], slots: Sequence[Slot], beside: Path) -> list[Feeds]:
-    """Batches of texts through `tokenizer.json`, padded to the longest of each batch."""
+    """Batches of texts through `tokenizer.json`.
+
+    They are padded to the longest of each batch, or to what the model's own shape says; texts that
+    do not fill a batch of a fixed size are left out.
+    """
     from tokenizers import Tokenizer
 
     file = beside / TOKENIZER if beside.is_dir() else beside
@@ -115,25 +126,30 @@ def tokenize(texts: Sequence[str], slots: Sequence[Slot], beside: Path) -> list[
         raise UsageError(
             f"texts need a tokenizer, and {file} is none", hint="--tokenizer FILE"
         ) from None
-    limit = min((slot.bound for slot in slots if slot.role is Role.POSITIONS), default=512)
-    tokenizer.enable_truncation(min(limit, 512))
-    tokenizer.enable_padding()
     ids = _main_ids(slots)
+    rows, length = (size if isinstance(size, int) else None for size in ids.port.shape or ())
+    limit = min((slot.bound for slot in slots if slot.role is Role.POSITIONS), default=LONGEST)
+    tokenizer.enable_truncation(length or min(limit, LONGEST))
+    # Which piece pads, and on which side, is the tokenizer's own business where it says so.
+    tokenizer.enable_padding(**(tokenizer.padding or {}) | {"length": length})
     feeds: list[Feeds] = []
-    for start in range(0, len(texts), BATCH):
-        batch = tokenizer.encode_batch(list(texts[start : start + BATCH]))
-        rows, length = len(batch), len(batch[0].ids)
-        feed = make(list(slots), Sizes(rows, length), Masking.FULL, 0, {})
+    step = rows or BATCH
+    for start in range(0, len(texts) - (len(texts) % step if rows else 0), step):
+        batch = tokenizer.encode_batch(list(texts[start : start + step]))
+        shape = len(batch), len(batch[0].ids)
+        feed = make(list(slots), Sizes(*shape), Masking.FULL, 0, {})
         for slot in slots:
             name, like = slot.port.name, feed[slot.port.name]
             if slot is ids:
                 feed[name] = np.array([item.ids for item in batch], like.dtype)
-            elif slot.role is Role.MASK and like.shape == (rows, length):
+            elif slot.role is Role.MASK and like.shape == shape:
                 feed[name] = np.array([item.attention_mask for item in batch], like.dtype)
-            elif slot.role is Role.IDS and like.shape == (rows, length):
+            elif slot.role is Role.IDS and like.shape == shape:
                 feed[name] = np.array([item.type_ids for item in batch], like.dtype)
         feeds.append(feed)
-    return feeds
+    if not feeds:
+        raise UsageError(f"the model takes {rows} texts at a time, and there are {len(texts)}")
+    return feeds[:MOST_FEEDS]
 
 
 def _main_ids(slots: Sequence[Slot]) -> Slot:

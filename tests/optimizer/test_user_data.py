@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
+from samples import parse
 
 from burnish.optimizer.errors import StorageError, UsageError
 from burnish.optimizer.roles import Slot, slots
@@ -62,6 +63,55 @@ def test_lines_of_arrays(inputs: list[Slot], tmp_path: Path) -> None:
 
 def _lists(length: int) -> dict[str, list[list[int]]]:
     return {name: [[1] * length] for name in NAMES}
+
+
+def fixed(rows: int | str, length: int | str) -> list[Slot]:
+    return slots(
+        parse(f"""
+        <ir_version: 8, opset_import: ["" : 17]>
+        fixed (int64[{rows}, {length}] input_ids, int64[{rows}, {length}] attention_mask) => (y)
+        <float[5, 1] table = {{0, 0, 0, 0, 0}}>
+        {{ y = Gather (table, input_ids) }}
+    """)
+    )
+
+
+def test_texts_take_the_sizes_that_the_model_fixes(tmp_path: Path) -> None:
+    tokenizer(tmp_path)
+    (tmp_path / "a.txt").write_text("the cat sat\ncat\nthe cat\nsat\nthe")
+    found = read(tmp_path / "a.txt", fixed(2, 2), tmp_path)
+    assert [feed["input_ids"].tolist() for feed in found] == [
+        [[2, 3], [3, 0]],
+        [[2, 3], [4, 0]],
+    ]
+    assert found[0]["attention_mask"].tolist() == [[1, 1], [1, 0]]
+    with pytest.raises(UsageError, match="takes 9 texts at a time, and there are 5"):
+        read(tmp_path / "a.txt", fixed(9, "length"), tmp_path)
+
+
+def test_padding_is_that_of_the_tokenizer(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer
+
+    made = Tokenizer.from_file(str(tokenizer(tmp_path)))
+    made.enable_padding(direction="left", pad_id=1, pad_token="[UNK]")
+    made.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "a.txt").write_text("the cat sat\ncat")
+    (feed,) = read(tmp_path / "a.txt", fixed("rows", "length"), tmp_path)
+    assert feed["input_ids"].tolist() == [[2, 3, 4], [1, 1, 3]]
+    assert feed["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 1]]
+
+
+@pytest.mark.parametrize("values", [[[0.5, 1.0]], [[2**40, 1]]])
+def test_values_that_the_type_cannot_hold(tmp_path: Path, values: list) -> None:
+    inputs = slots(
+        parse("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        narrow (int32[a, b] x) => (y) { y = Identity (x) }
+    """)
+    )
+    np.savez(tmp_path / "a.npz", x=np.array(values))
+    with pytest.raises(UsageError, match="no array of INT32"):
+        read(tmp_path / "a.npz", inputs, tmp_path)
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".jsonl"])
