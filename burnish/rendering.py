@@ -32,7 +32,9 @@ def render_report(console: Console, report: dict[str, Any], verbose: bool) -> No
     before, after = report["input"], report["output"]
     ratio = after["bytes"] / max(before["bytes"], 1)
     arrow = "would become" if not after["written"] else "->"
-    console.print(f"[bold]{safe(before['path'])}[/bold] {arrow} [bold]{safe(after['path'])}[/bold]")
+    _line(
+        console, f"[bold]{safe(before['path'])}[/bold] {arrow} [bold]{safe(after['path'])}[/bold]"
+    )
     headline = _table(("", "left"), ("before", "right"), ("after", "right"), ("ratio", "right"))
     headline.add_row("size", size(before["bytes"]), size(after["bytes"]), f"{ratio:.2f}")
     if "nodes" in after:
@@ -44,13 +46,16 @@ def render_report(console: Console, report: dict[str, Any], verbose: bool) -> No
             "latency",
             f"{latency['baseline_ms']:.2f} ms",
             f"{latency['optimized_ms']:.2f} ms",
-            f"{latency['speedup']:.2f} times faster ({low:.2f} to {high:.2f})",
+            f"{latency['speedup']:.2f} {_faster(low, high)} ({low:.2f} to {high:.2f})",
         )
     console.print(headline)
+    if not any(step["status"] == "kept" for step in report["passes"]):
+        _line(console, "nothing was changed: the output is the input")
     if latency:
         shapes = ", ".join(f"{safe(k)} {v}" for k, v in latency["inputs"].items())
         target = report["target"]
-        console.print(
+        _line(
+            console,
             f"timed on {safe(target['device'])}, {target['threads']} threads, "
             f"{target['provider']}: {shapes}",
             style="dim",
@@ -58,6 +63,18 @@ def render_report(console: Console, report: dict[str, Any], verbose: bool) -> No
     _passes(console, report["passes"], verbose)
     _fidelity(console, report["fidelity"])
     _end(console, report)
+
+
+def _faster(low: float, high: float) -> str:
+    """What a ratio of times is called whose interval that is."""
+    if low <= 1.0 <= high:
+        return "times, as fast within noise"
+    return "times faster" if low > 1.0 else "times, slower"
+
+
+def _line(console: Console, text: str, style: str | None = None) -> None:
+    """A line of text, which the terminal may wrap where it likes; tables are fitted to it."""
+    console.print(text, style=style, soft_wrap=True)
 
 
 def _passes(console: Console, steps: list[dict[str, Any]], verbose: bool) -> None:
@@ -77,21 +94,22 @@ def _passes(console: Console, steps: list[dict[str, Any]], verbose: bool) -> Non
     for step in steps:
         shown = step["refusals"] if verbose else step["refusals"][:MOST_REFUSALS]
         for refusal in shown:
-            console.print(
-                f"  {step['name']} left {safe(refusal['node'])}: {safe(refusal['reason'])}"
+            _line(
+                console, f"  {step['name']} left {safe(refusal['node'])}: {safe(refusal['reason'])}"
             )
         if len(shown) < len(step["refusals"]):
             rest = len(step["refusals"]) - len(shown)
-            console.print(f"  {step['name']} left {rest} more (-v shows them)", style="dim")
+            _line(console, f"  {step['name']} left {rest} more (-v shows them)", style="dim")
 
 
 def _fidelity(console: Console, fidelity: dict[str, Any] | None) -> None:
     if fidelity is None:
-        console.print("fidelity was not checked")
+        _line(console, "fidelity was not checked")
         return
-    console.print(
+    _line(
+        console,
         f"[bold]fidelity {safe(fidelity['feeds'])}[/bold] ({fidelity['count']} feeds): "
-        f"{fidelity['metric']} {fidelity['drop']:.4g}"
+        f"{fidelity['metric']} {fidelity['drop']:.4g}",
     )
     table = _table(
         ("output", "left"), ("rel. L2", "right"), ("cosine", "right"), ("max abs", "right"),
@@ -105,14 +123,15 @@ def _fidelity(console: Console, fidelity: dict[str, Any] | None) -> None:
         )  # fmt: skip
     console.print(table)
     if fidelity["feeds"] == "on made-up inputs":
-        console.print("real data would tell more: --data FILE", style="dim")
+        _line(console, "real data would tell more: --data FILE", style="dim")
 
 
 def _end(console: Console, report: dict[str, Any]) -> None:
     for warning in report["warnings"]:
-        console.print(f"[yellow]note[/yellow] {safe(warning, 300)}")
+        _line(console, f"[yellow]note[/yellow] {safe(warning, 300)}")
     target = report["target"]
-    console.print(
+    _line(
+        console,
         f"needs ONNX Runtime {target['least_onnxruntime']} or later (operator set "
         f"{target['opset']}); peak memory {size(report['memory']['compile_peak_rss_bytes'])}",
         style="dim",
@@ -122,10 +141,11 @@ def _end(console: Console, report: dict[str, Any]) -> None:
 def render_inspect(console: Console, facts: dict[str, Any]) -> None:
     """What a model is."""
     given = facts["input"]
-    console.print(
+    _line(
+        console,
         f"[bold]{safe(given['path'])}[/bold]: {size(given['bytes'])} in {len(given['files'])} "
         f"file(s), {given['nodes']} nodes, operator set {given['opset']}, by "
-        f"{safe(facts['producer'])}, needs ONNX Runtime {facts['least_onnxruntime']}"
+        f"{safe(facts['producer'])}, needs ONNX Runtime {facts['least_onnxruntime']}",
     )
     ports = _table(
         ("", "left"), ("name", "left"), ("type", "left"), ("shape", "left"), ("role", "left")
@@ -147,24 +167,26 @@ def render_inspect(console: Console, facts: dict[str, Any]) -> None:
         )
     console.print(weights)
     operators = ", ".join(f"{safe(name)} {count}" for name, count in facts["operators"].items())
-    console.print(f"operators: {operators}")
+    _line(console, f"operators: {operators}")
     flops, products = facts["flops"], facts["products"]
     sizes = ", ".join(f"{safe(name)} {count}" for name, count in flops["shape"].items())
-    console.print(f"work: {flops['total'] / 1e9:.2f} GFLOP in matrix products at {sizes}")
-    console.print(
-        f"int8 would take {products['count']} products with {products['parameters']:,} parameters"
+    _line(console, f"work: {flops['total'] / 1e9:.2f} GFLOP in matrix products at {sizes}")
+    _line(
+        console,
+        f"int8 would take {products['count']} products with {products['parameters']:,} parameters",
     )
     for refusal in products["left"][:MOST_REFUSALS]:
-        console.print(f"  not {safe(refusal['node'])}: {safe(refusal['reason'])}")
+        _line(console, f"  not {safe(refusal['node'])}: {safe(refusal['reason'])}")
 
 
 def render_bench(console: Console, facts: dict[str, Any]) -> None:
     """Times of models against the first."""
     shapes = ", ".join(f"{safe(k)} {v}" for k, v in facts["inputs"].items())
     target = facts["target"]
-    console.print(
+    _line(
+        console,
         f"baseline [bold]{safe(facts['input']['path'])}[/bold] on {safe(target['device'])}, "
-        f"{target['threads']} threads, {target['provider']}: {shapes}"
+        f"{target['threads']} threads, {target['provider']}: {shapes}",
     )
     table = _table(
         ("model", "left"), ("baseline", "right"), ("model", "right"), ("speed-up", "right"),
@@ -181,17 +203,18 @@ def render_bench(console: Console, facts: dict[str, Any]) -> None:
 
 def render_compare(console: Console, facts: dict[str, Any]) -> None:
     """Fidelity of one model to another."""
-    console.print(
-        f"[bold]{safe(facts['output']['path'])}[/bold] against {safe(facts['input']['path'])}"
+    _line(
+        console,
+        f"[bold]{safe(facts['output']['path'])}[/bold] against {safe(facts['input']['path'])}",
     )
     if difference := facts["signature"]["difference"]:
-        console.print(f"[yellow]note[/yellow] {safe(difference, 300)}")
+        _line(console, f"[yellow]note[/yellow] {safe(difference, 300)}")
     _fidelity(console, facts["fidelity"])
 
 
 def render_run(console: Console, facts: dict[str, Any]) -> None:
     """What a model gave."""
-    console.print(f"[bold]{len(facts['runs'])} run(s) {safe(facts['feeds'])}[/bold]")
+    _line(console, f"[bold]{len(facts['runs'])} run(s) {safe(facts['feeds'])}[/bold]")
     table = _table(
         ("run", "right"), ("", "left"), ("name", "left"), ("type", "left"), ("shape", "left"),
         ("min", "right"), ("mean", "right"), ("max", "right"),

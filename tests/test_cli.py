@@ -385,7 +385,7 @@ def test_a_place_that_int8_breaks_stays_in_float(tmp_path: Path) -> None:
     report = report_of(path, "--int8", "--no-measure")
     assert (step(report, "int8")["status"], step(report, "int8")["rewrites"]) == ("kept", 1)
     (warning,) = report["warnings"]
-    assert "1 places stay in float32" in warning
+    assert "1 place stays in float32" in warning
     assert "broken" in warning
     assert report["fidelity"]["outputs"]["broken"]["rel_l2"] < 1e-5
     assert 1e-4 < report["fidelity"]["outputs"]["sound"]["rel_l2"] < 0.05

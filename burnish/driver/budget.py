@@ -126,6 +126,10 @@ def ladder(
         yield tuple(sorted(kept))
 
 
+def _places(count: int) -> str:
+    return "1 place stays" if count == 1 else f"{count} places stay"
+
+
 class Search:
     """Finds the mildest retreat from int8 that loses no more than it may.
 
@@ -166,7 +170,7 @@ class Search:
             if candidate.fidelity.drop <= budget:
                 self._bench.warnings.append(
                     f"int8 everywhere loses {spent:.3g} where the budget is {budget:g}: "
-                    f"{len(keep)} places stay in float32"
+                    f"{_places(len(keep))} in float32"
                 )
                 return candidate
         reason = f"it loses {spent:.3g} where the budget is {budget:g}"
@@ -181,7 +185,7 @@ class Search:
             if promise.kind is Kind.LOSSY and step.status == "rejected" and broken:
                 self._broken = broken
                 self._bench.warnings.append(
-                    f"{len(broken)} places stay in float32, since each loses more than "
+                    f"{_places(len(broken))} in float32, since each loses more than "
                     f"{promise.rel_l2:g} of its norm in int8 ({broken[0]} the first)"
                 )
                 return self._again(compiled, index, ())
