@@ -148,6 +148,20 @@ def test_tables_of_factors_and_of_minus_infinity_stay() -> None:
     ]
 
 
+def test_rows_that_are_normalized_are_no_factors() -> None:
+    """T5 multiplies its embeddings by the reciprocal of their own norm."""
+    b = builder()
+    b.input("ids", TensorProto.INT64, ["batch", "sequence"])
+    b.normal("words", 4096, 8)
+    b.op("Gather", ["words", "ids"], "rows")
+    b.op("Mul", ["rows", b.constant("factor", 2.0)], "larger")
+    b.op("ReduceMean", ["rows"], "mean", axes=[-1])
+    b.op("Mul", ["rows", "mean"], "normed")
+    b.output("normed", TensorProto.FLOAT, ["batch", "sequence", 8])
+    _, outcome = apply(b.model())
+    assert (outcome.rewrites, outcome.refusals) == (1, ())
+
+
 BRANCHES = """
 <ir_version: 8, opset_import: ["" : 17]>
 branches (bool go, float[2, 2] x) => (float[2, 2] y)

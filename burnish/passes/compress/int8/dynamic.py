@@ -243,11 +243,28 @@ def _scales_activations(node: ir.Node) -> bool:
         for use in stack.pop().uses():
             if use.node.op_type == "Mul":
                 other = use.node.inputs[1 - use.idx]
-                if other is not None and other.const_value is None:
+                # A normalization multiplies the rows by what it makes of themselves.
+                if other is not None and not _is_made_of(other, node.outputs[0]):
                     return True
             elif use.node.op_type in ("Unsqueeze", "Reshape", "Cast", "Slice", "Transpose"):
                 stack.append(use.node.outputs[0])
     return False
+
+
+def _is_made_of(value: ir.Value, source: ir.Value) -> bool:
+    """Whether a value depends on another one, or on nothing but constants."""
+    stack, seen, given = [value], set(), False
+    while stack:
+        current = stack.pop()
+        if current is source:
+            return True
+        if current in seen or current.const_value is not None:
+            continue
+        seen.add(current)
+        maker = current.producer()
+        given |= maker is None
+        stack += [item for item in maker.inputs if item is not None] if maker is not None else []
+    return not given
 
 
 def _rewrite_lookups(
