@@ -203,7 +203,13 @@ def test_a_reader_that_leaves_early_is_no_failure(model: Path) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_leaves_nothing_behind(model: Path, number: int, code: int) -> None:
     program = [sys.executable, "-m", "burnish", str(model), "--int8"]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        program,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Where the tests run in the background of a shell, interrupts are ignored, by heritage.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == b"checking the input\n"
         process.send_signal(number)
