@@ -16,7 +16,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from samples import encoder
+from samples import Builder, encoder
 
 from burnish import cli
 from burnish.driver import compilation
@@ -270,6 +270,36 @@ def test_fewer_positions_than_the_default_length(tmp_path: Path) -> None:
     onnx.save(encoder(width=128, vocabulary=512, positions=48), path)
     report = report_of(path, "--int8")
     assert any("sizes for timing are shorter" in warning for warning in report["warnings"])
+
+
+def test_a_size_that_weights_fix_is_found(tmp_path: Path) -> None:
+    """Pictures of 32 x 32, since there are positions for 16 patches; the ports do not say so."""
+    b = Builder()
+    b.input("pixels", TensorProto.FLOAT, ["batch", "channels", "height", "width"])
+    b.normal("kernel", 16, 3, 8, 8)
+    b.normal("places", 1, 16, 16)
+    b.constant("flat", [0, 16, -1], np.int64)
+    b.op("Conv", ["pixels", "kernel"], "patches", strides=[8, 8])
+    b.op("Reshape", ["patches", "flat"], "rows")
+    b.op("Add", ["rows", "places"], "placed")
+    b.op("Identity", ["placed"], "y")
+    b.output("y", TensorProto.FLOAT, ["batch", 16, 16])
+    onnx.save(b.message(), tmp_path / "model.onnx")
+    report = report_of(tmp_path / "model.onnx", "--no-measure")
+    assert any("image 32 is used" in warning for warning in report["warnings"])
+    assert report["output"]["nodes"] < report["input"]["nodes"]
+    assert command("run", tmp_path / "model.onnx", "-q", "--shape", "height=32,width=32") == 0
+
+
+@pytest.mark.parametrize("opset", [9, 17])
+def test_the_longer_name_of_the_standard_domain(tmp_path: Path, opset: int) -> None:
+    message = onnx.load(small(tmp_path / "model.onnx", opset, 512))
+    message.opset_import[0].domain = "ai.onnx"
+    message.graph.node[0].domain = "ai.onnx"
+    onnx.save(message, tmp_path / "model.onnx")
+    report = report_of(tmp_path / "model.onnx", "--int8", "--no-measure")
+    assert step(report, "int8")["status"] == "kept"
+    assert not [item for item in report["passes"] if item["status"] == "rejected"]
 
 
 def test_force_takes_what_is_too_small_to_gain(model: Path) -> None:

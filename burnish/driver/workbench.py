@@ -96,20 +96,19 @@ class Workbench:
         return self.made_up(), "on made-up inputs"
 
     def made_up(self) -> list[Feeds]:
-        """Feeds that find faults, at sizes that the user or `_find_sizes` gave."""
-        given = self.found | dict(self.request.shape)
-        return [feed for _, feed in feeds.trials(self.slots, self.request.seed, given)]
+        """Feeds that find faults, of several sizes, but for those that `_find_sizes` fixed."""
+        return [feed for _, feed in feeds.trials(self.slots, self.request.seed, self.found)]
 
     def _find_sizes(self) -> bool:
         """Look for a size that the model takes: some are fixed by weights, and said nowhere."""
         folder = self.executor.folder()
-        for found in feeds.ladder(self.slots):
+        for found in filter(None, (dict(self.request.shape), *feeds.ladder(self.slots))):
             self.found = found
             feed = self.executor.store(self.made_up()[:1])[0]
             outcome = self.executor.run([Job(self.loaded.path, [[feed]], folder)])[0]
             if not outcome["failed"]:
-                name, size = next(iter(found.items()))
-                self.warnings.append(f"it takes none of the usual sizes: {name} {size} is used")
+                used = ", ".join(f"{name} {size}" for name, size in found.items())
+                self.warnings.append(f"it takes none of the usual sizes: {used} is used")
                 return True
         self.found = {}
         return False
@@ -132,7 +131,7 @@ class Workbench:
             raise UnsupportedModel(reports[0]["error"])
         failed = {int(index): reason for index, reason in reports[0]["failed"].items()}
         if len(failed) == len(folders):
-            if not (self.request.data or self.found or self.request.shape) and self._find_sizes():
+            if not (self.request.data or self.found) and self._find_sizes():
                 return self.run_original()
             hint = "--shape NAME=SIZE, --data FILE, or --no-check --no-measure"
             raise UnsupportedModel(f"it runs on no input that was tried: {failed[0]}", hint=hint)
@@ -157,7 +156,8 @@ class Workbench:
         chosen = self._chosen_sizes()
         ports = tuple(slot.port for slot in self.slots)
         known = chosen.assign(ports)
-        known |= {name: size for name, size in self.request.shape.items() if name in known}
+        asked = self.found | dict(self.request.shape)
+        known |= {name: size for name, size in asked.items() if name in known}
         return {"batch": chosen.batch, "sequence": chosen.sequence, **known}
 
     def _chosen_sizes(self) -> feeds.Sizes:
@@ -168,11 +168,9 @@ class Workbench:
             if name not in (*generic, *known):
                 named = ", ".join(dict.fromkeys((*generic, *known)))
                 raise UsageError(f"--shape: there is no dimension {name} (there are {named})")
-        given = {name: size for name, size in self.request.shape.items() if name in generic}
-        if self.sequence:
-            given = {"sequence": self.sequence} | given
-        given = self.found | given
-        return replace(chosen, **given)
+        settled = {"sequence": self.sequence} if self.sequence else {}
+        asked = settled | self.found | dict(self.request.shape)
+        return replace(chosen, **{name: asked[name] for name in generic if name in asked})
 
     def settle(self) -> None:
         """Find a length for timing that the model accepts: the default, or else a shorter one."""

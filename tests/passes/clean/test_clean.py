@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from harness import make_context
-from samples import parse
+import onnx
+from harness import make_checker, make_context
+from onnx import TensorProto
+from samples import Builder, parse
 
+from burnish.optimizer.contract import EXACT
+from burnish.optimizer.executor import Executor
+from burnish.optimizer.regions import identical
 from burnish.optimizer.signature import Signature
 from burnish.passes.recover.clean import Clean
 
@@ -42,3 +47,36 @@ def test_an_input_that_is_an_output_keeps_its_identity() -> None:
     """)
     assert Clean().apply(model, make_context()).rewrites == 0
     assert [node.op_type for node in model.graph] == ["Identity"]
+
+
+def test_outputs_that_are_one_value_keep_their_names(executor: Executor) -> None:
+    """As where the last hidden state is also the last of all hidden states."""
+    model = parse("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        twice (float[a] x) => (float[a] last, float[a] same, float[a] given)
+        {
+          dead = Exp (x)
+          last = Relu (x)
+          same = Identity (last)
+          given = Identity (x)
+        }
+    """)
+    before = model.clone()
+    assert Clean().apply(model, make_context()).rewrites == 1
+    assert not Signature.of(before).difference(Signature.of(model))
+    assert not make_checker(executor, before).check(before, model, EXACT).problem
+
+
+def test_trailing_outputs_that_are_left_out_are_no_change() -> None:
+    """A library cuts them off, and says that it did nothing."""
+    b = Builder()
+    b.input("x", TensorProto.FLOAT, [2, 3, 4])
+    for name, shape in (("w", (1, 16, 4)), ("r", (1, 16, 4))):
+        b.normal(name, *shape)
+    node = onnx.helper.make_node("LSTM", ["x", "w", "r"], ["y", "", ""], hidden_size=4)
+    b.nodes.append(node)
+    b.output("y", TensorProto.FLOAT, [2, 1, 3, 4])
+    model = b.model()
+    before = model.clone()
+    outcome = Clean().apply(model, make_context())
+    assert (outcome.rewrites == 0) == identical(before, model)
