@@ -225,7 +225,7 @@ def _not_taken(model: ir.Model) -> list[Refusal]:
                 weights.setdefault(node.op_type, set()).add(value)
     return [
         Refusal(
-            f"{len(values)} weights of {operator}",
+            f"weights of {operator} ({len(values)})",
             f"int8 has no form for them ({sum(map(_size, values)) / 1e6:.1f} MB)",
         )
         for operator, values in sorted(weights.items())
