@@ -253,16 +253,17 @@ def compare(
 @app.command()
 def passes(json_file: Json = None) -> None:
     """List the passes, in order, with one line each."""
-    rows = [
-        {
-            "name": item.name,
-            "phase": item.phase.value,
-            "promise": item.promise.kind.value,
-            "summary": (item.__doc__ or "").strip().splitlines()[0],
-        }
-        for item in registry()
-    ]
-    show({"passes": rows}, json_file, False, lambda console: render_passes(console, rows))
+    with errors_as_lines("passes", debug=False):
+        rows = [
+            {
+                "name": item.name,
+                "phase": item.phase.value,
+                "promise": item.promise.kind.value,
+                "summary": (item.__doc__ or "").strip().splitlines()[0],
+            }
+            for item in registry()
+        ]
+        show({"passes": rows}, json_file, False, lambda console: render_passes(console, rows))
 
 
 def main() -> None:
