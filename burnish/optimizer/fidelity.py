@@ -76,18 +76,23 @@ def fidelity(
 
     The loss of a distribution is the share of positions whose first choice changed. On made-up
     inputs it is the regret instead: the original is then often undecided between near ties, and a
-    changed choice between ties costs nothing.
+    changed choice between ties costs nothing. Neither do, on such inputs, changed integers (the index
+    of the best class) beside the floats that they are made from.
     """
     outputs: dict[str, OutputFidelity] = {}
-    worst, metric = 0.0, "1 - mean cosine"
+    worst, metric, judged = 0.0, "1 - mean cosine", False
+    floats = any(array.dtype.kind == "f" for array in (reference[0].values() if reference else ()))
     for name in reference[0] if reference else ():
         first = [feed[name] for feed in reference]
         second = [feed[name] for feed in candidate]
         found = _one(first, second, name in distributions)
         outputs[name] = found
+        if made_up and floats and first[0].dtype.kind != "f":
+            continue
         drop, label = _drop(found, first, made_up)
-        if drop > worst or len(outputs) == 1:
+        if drop > worst or not judged:
             worst, metric = drop, label
+        judged = True
     return Fidelity(outputs, worst, metric)
 
 

@@ -84,6 +84,16 @@ def test_integers_count_by_the_share_that_differs() -> None:
     assert drop([0, 3]) == 1.0
 
 
+@pytest.mark.parametrize("made_up", [False, True])
+def test_the_best_class_beside_its_scores(made_up: bool) -> None:
+    """Between near ties of made-up inputs another index costs nothing; on real ones it counts."""
+    scores, labels = np.zeros((4, 3)), np.array([0, 1, 2, 0])
+    first = {"scores": scores, "label": labels}
+    second = {"scores": scores, "label": np.array([0, 1, 2, 1])}
+    assert fidelity([first], [second], set(), made_up=made_up).drop == (0.0 if made_up else 0.25)
+    assert fidelity([{"y": labels}], [{"y": second["label"]}], set(), made_up=made_up).drop == 0.25
+
+
 def test_what_a_mask_rules_out_hides_nothing() -> None:
     """A score of -inf in every row: the others are compared all the same."""
     random = np.random.default_rng(0)

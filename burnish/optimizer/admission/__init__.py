@@ -204,6 +204,12 @@ def _admit_type(value: onnx.ValueInfoProto) -> None:
     kind = value.type.WhichOneof("value")
     if kind is None:
         raise InvalidModel(f"{value.name} has no type")
+    if kind == "map_type" or value.type.sequence_type.elem_type.HasField("map_type"):
+        raise UnsupportedModel(
+            "inputs and outputs of maps are not supported",
+            place=value.name,
+            hint="exporting without ZipMap",
+        )
     if kind != "tensor_type":
         return
     if not value.type.tensor_type.elem_type:

@@ -67,11 +67,9 @@ def simplify(argument: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -
     import onnxsim
 
     message = onnx.load(argument["source"])
-    # Declared shapes are the model's own again in the end, and the library stumbles over none.
-    for value in message.graph.output:
-        if not value.type.tensor_type.HasField("shape"):
-            value.type.Clear()
     try:
+        # The library stumbles over outputs without a shape; declared ones are put back afterwards.
+        message = onnx.shape_inference.infer_shapes(message)
         simple, _ = onnxsim.simplify(
             message, check_n=0, skip_shape_inference=False, tensor_size_threshold="64KB"
         )
