@@ -76,8 +76,8 @@ def fidelity(
 
     The loss of a distribution is the share of positions whose first choice changed. On made-up
     inputs it is the regret instead: the original is then often undecided between near ties, and a
-    changed choice between ties costs nothing. Neither do, on such inputs, changed integers (the index
-    of the best class) beside the floats that they are made from.
+    changed choice between ties costs nothing. Neither do, on such inputs, changed integers (the
+    index of the best class) beside the floats that they are made from.
     """
     outputs: dict[str, OutputFidelity] = {}
     worst, metric, judged = 0.0, "1 - mean cosine", False

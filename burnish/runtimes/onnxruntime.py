@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -105,6 +106,8 @@ def explain(error: Exception) -> Exception:
 
 
 def _one_line(text: str) -> str:
+    # The file may be one of ours, which means nothing to the user.
+    text = re.sub(r"Load model from .*? failed:\s*", "", text)
     start = text.rfind("] : ")
     text = " ".join(text.split())
     if start < 0 and " : " in text:
