@@ -15,7 +15,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from burnish.driver import Progress
-from burnish.optimizer.errors import BurnishError, StorageError, printable
+from burnish.optimizer.errors import BurnishError, StorageError, printable, reason_of
 
 MAIN = "model"
 """Name under which the main job hides among the subcommands."""
@@ -98,8 +98,7 @@ def show(
         try:
             Path(json_file).write_text(as_json(facts) + "\n")
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            errors.print(printable(f"error: {json_file}: {reason}"), markup=False)
+            errors.print(printable(f"error: {json_file}: {reason_of(error)}"), markup=False)
             raise typer.Exit(7) from None
     if not quiet:
         width = None if sys.stdout.isatty() else 100

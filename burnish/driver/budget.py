@@ -126,7 +126,7 @@ def ladder(
         yield tuple(sorted(kept))
 
 
-def _places(count: int) -> str:
+def _staying(count: int) -> str:
     return "1 place stays" if count == 1 else f"{count} places stay"
 
 
@@ -170,7 +170,7 @@ class Search:
             if candidate.fidelity.drop <= budget:
                 self._bench.warnings.append(
                     f"int8 everywhere loses {spent:.3g} where the budget is {budget:g}: "
-                    f"{_places(len(keep))} in float32"
+                    f"{_staying(len(keep))} in float32"
                 )
                 return candidate
         reason = f"it loses {spent:.3g} where the budget is {budget:g}"
@@ -185,7 +185,7 @@ class Search:
             if promise.kind is Kind.LOSSY and step.status == "rejected" and broken:
                 self._broken = broken
                 self._bench.warnings.append(
-                    f"{_places(len(broken))} in float32, since each loses more than "
+                    f"{_staying(len(broken))} in float32, since each loses more than "
                     f"{promise.rel_l2:g} of its norm in int8 ({broken[0]} the first)"
                 )
                 return self._again(compiled, index, ())

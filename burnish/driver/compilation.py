@@ -74,8 +74,10 @@ class _Compilation:
                 "the model is too large for the memory limit to be run: passes are checked for "
                 "legality, their numbers are not"
             )
-        if request.measure and not bench.why_not_timed():
-            bench.settle()
+        if request.measure:
+            bench.untimed = bench.too_costly()
+            if not bench.untimed:
+                bench.settle()
         with bench.contest() as contest, self._tuner(contest) as chooser:
             self.chooser = chooser
             compiled = self._compile(passes_for(request), self.original)
@@ -179,10 +181,9 @@ class _Compilation:
 
     def _not_slower(self, candidate: Candidate) -> Candidate:
         """Time the artifact in stock sessions; where it loses, go back to what does not."""
-        reason = self.bench.why_not_timed()
-        if reason or not self.request.measure:
-            if reason and self.request.measure:
-                self.bench.warnings.append(f"the whole model was not timed: {reason}")
+        if self.bench.untimed:
+            self.bench.warnings.append(f"the whole model was not timed: {self.bench.untimed}")
+        if self.bench.untimed or not self.request.measure:
             return candidate
         while candidate.compiled.model is not self.original:
             timing = candidate.timing = self._time(candidate)

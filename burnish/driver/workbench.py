@@ -55,7 +55,7 @@ class Workbench:
         warnings: what the report should say besides.
         sequence: length for timing, once `settle` has found it.
         found: sizes that were looked for since the model takes no usual ones.
-        untimed: why `settle` found none.
+        untimed: why the whole model is not timed; empty where it is.
     """
 
     request: Request
@@ -196,10 +196,8 @@ class Workbench:
             self.slots, self._chosen_sizes(), feeds.Masking.FULL, self.request.seed, self.sizes()
         )
 
-    def why_not_timed(self) -> str:
+    def too_costly(self) -> str:
         """Why the whole model is too costly to be timed here; empty where it is not."""
-        if self.untimed:
-            return self.untimed
         size = weight_bytes(self.loaded.model)
         if size > TIMING_BYTES or not self.fits():
             return f"it has {size / 1e9:.1f} GB of weights; `optimize bench` does it"

@@ -19,7 +19,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from burnish.optimizer.errors import StorageError
+from burnish.optimizer.errors import StorageError, reason_of
 from burnish.optimizer.saving import files_of, remove, save
 
 DIGEST_KEY = "burnish"
@@ -32,7 +32,7 @@ def staging(beside: Path) -> Iterator[Path]:
     try:
         folder = Path(tempfile.mkdtemp(prefix=".burnish-", dir=beside.parent))
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = reason_of(error)
         raise StorageError(f"nothing can be written to {beside.parent}: {reason}") from None
     try:
         yield folder
@@ -43,9 +43,10 @@ def staging(beside: Path) -> Iterator[Path]:
 def stage(model: ir.Model, folder: Path, target: Path, *, external: bool) -> tuple[Path, ...]:
     """Write the model into the staging folder under the name it will have."""
     folder.mkdir(exist_ok=True)
-    light = model.clone()
-    light.metadata_props.pop(DIGEST_KEY, None)
-    return save(light, folder / target.name, external=external)
+    if DIGEST_KEY in model.metadata_props:
+        model = model.clone()
+        del model.metadata_props[DIGEST_KEY]
+    return save(model, folder / target.name, external=external)
 
 
 def publish(files: tuple[Path, ...], target: Path, digest: Mapping[str, Any]) -> tuple[Path, ...]:
@@ -70,6 +71,6 @@ def publish(files: tuple[Path, ...], target: Path, digest: Mapping[str, Any]) ->
         files[0].replace(target)
     except OSError as error:
         remove(file for file in data if file not in before)
-        raise StorageError(f"writing failed: {(error.strerror or str(error)).lower()}") from None
+        raise StorageError(f"writing failed: {reason_of(error)}") from None
     remove(file for file in before if file not in data)
     return (target, *data)

@@ -79,6 +79,16 @@ class StorageError(BurnishError):
     exit_code = 7
 
 
+def reason_of(error: OSError) -> str:
+    """What the system says of a failure, in the case of our own sentences."""
+    return (error.strerror or str(error)).lower()
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a library's error, or its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 @contextlib.contextmanager
 def about(path: Path) -> Iterator[None]:
     """Errors inside are about the file at `path`."""

@@ -105,8 +105,7 @@ def make(
         shape = []
         for axis, size in enumerate(slot.port.shape or ()):
             if isinstance(size, str):
-                found = resolve(size, named)
-                size = found if found is not None else None
+                size = resolve(size, named)
             if size is None:
                 size = _unnamed(axis, len(slot.port.shape or ()), slot, sizes)
             shape.append(size)

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from burnish.optimizer import admission
 from burnish.optimizer.admission.walk import graphs, tensors
-from burnish.optimizer.errors import InvalidModel
+from burnish.optimizer.errors import InvalidModel, first_line
 from burnish.optimizer.wire import Place
 
 SMALL = 1024
@@ -68,7 +68,7 @@ def load(path: Path) -> Loaded:
     try:
         model = ir.from_proto(message)
     except Exception as error:  # the deserializer raises many types on malformed fields
-        raise InvalidModel(f"not a legal graph: {_first_line(error)}") from None
+        raise InvalidModel(f"not a legal graph: {first_line(_first_cause(error))}") from None
     _normalize_domains(model)
     for index, place in places.items():
         _map(model.graph.initializers[message.graph.initializer[index].name], place, path)
@@ -277,8 +277,8 @@ def adopt(model: ir.Model, light: onnx.ModelProto) -> None:
     model.graph = graph
 
 
-def _first_line(error: BaseException) -> str:
+def _first_cause(error: BaseException) -> BaseException:
     """What went wrong first: the library wraps one error for each level that it was at."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return error

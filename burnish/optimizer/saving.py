@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import mmap
 import os
 import re
 import tempfile
@@ -18,9 +17,9 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from burnish.optimizer.errors import StorageError
+from burnish.optimizer.errors import StorageError, reason_of
 from burnish.optimizer.model import SMALL, embed, initializers, weight_bytes
-from burnish.optimizer.wire import join, split
+from burnish.optimizer.wire import join, mapped, split
 
 EXTERNAL_ABOVE = 1_500_000_000
 """Bytes of weights past which they are written to a file of their own."""
@@ -63,7 +62,7 @@ def save(model: ir.Model, path: Path, *, external: bool) -> tuple[Path, ...]:
                 stream.write(piece)
     except OSError as error:
         remove(file for file in data if file not in before)
-        raise StorageError(f"writing failed: {(error.strerror or str(error)).lower()}") from None
+        raise StorageError(f"writing failed: {reason_of(error)}") from None
     remove(file for file in before if file not in data)
     return (path, *data)
 
@@ -90,9 +89,7 @@ def _locations(path: Path) -> set[str]:
     """Names of the data files of the model at `path`; none where there is no model."""
     message = onnx.ModelProto()
     try:
-        with path.open("rb") as file:
-            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        message.ParseFromString(split(content)[0])
+        message.ParseFromString(split(mapped(path))[0])
     except Exception:  # protobuf's decoders raise types of their own backend
         return set()
     return {

@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 
 from burnish.optimizer.contract import Choice
-from burnish.optimizer.errors import StorageError, UnsupportedModel
+from burnish.optimizer.errors import StorageError, UnsupportedModel, reason_of
 from burnish.optimizer.executor import Executor
 from burnish.optimizer.measure import Contest, Entrant
 
@@ -154,8 +154,7 @@ class Tuner:
             finally:
                 Path(name).unlink(missing_ok=True)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            self._warn(f"choices could not be kept in {self._record}: {reason}")
+            self._warn(f"choices could not be kept in {self._record}: {reason_of(error)}")
 
 
 def _normal_feed(message: onnx.ModelProto) -> dict[str, np.ndarray]:

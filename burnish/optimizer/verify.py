@@ -70,7 +70,7 @@ def _rewritten_constant(before: ir.Model, after: ir.Model) -> str:
 def _tables(model: ir.Model) -> Iterator[tuple[str, ir.TensorProtocol]]:
     """Constant tables with the name of what is looked up in them by rows."""
     for node in model.graph:
-        if node.op_type != "Gather" or node.domain not in ("", "ai.onnx"):
+        if node.op_type != "Gather" or node.domain != "":
             continue
         table = node.inputs[0].const_value if node.inputs[0] is not None else None
         rows = node.attributes.get_int("axis", 0) == 0

@@ -9,8 +9,10 @@ so that the data of an initializer can be stepped over, and put back, without a 
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import onnx_ir as ir
 
@@ -41,6 +43,12 @@ class _Field:
     start: int
     body: int
     end: int
+
+
+def mapped(path: Path) -> memoryview:
+    """The bytes of a file that is not empty, read when they are looked at."""
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def split(content: Buffer) -> tuple[bytes, dict[int, Place]]:
@@ -95,33 +103,30 @@ def join(light: bytes, data: Mapping[int, ir.TensorProtocol]) -> Iterator[Buffer
         if field.number != GRAPH:
             yield view[field.start : field.end]
             continue
-        added = 0
-        index = -1
-        for part in _fields(view, field.body, field.end):
-            index += part.number == INITIALIZER
-            if part.number == INITIALIZER and index in data:
-                added += _grown(part, data[index]) - (part.end - part.start)
-        yield _header(GRAPH, field.end - field.body + added)
-        index = -1
-        for part in _fields(view, field.body, field.end):
-            index += part.number == INITIALIZER
-            if part.number != INITIALIZER or index not in data:
-                yield view[part.start : part.end]
-                continue
-            tensor = data[index]
-            header = _header(RAW_DATA, tensor.nbytes)
-            yield _header(INITIALIZER, part.end - part.body + len(header) + tensor.nbytes)
-            yield view[part.body : part.end]
-            yield header
-            content = memoryview(tensor.tobytes())
-            assert len(content) == tensor.nbytes
-            yield content
+        parts = list(_parts(view, field, data))
+        yield _header(GRAPH, sum(len(head) + len(body) + size for head, body, _, size in parts))
+        for head, body, tensor, size in parts:
+            yield head
+            yield body
+            if tensor is not None:
+                content = memoryview(tensor.tobytes())
+                assert len(content) == size
+                yield content
 
 
-def _grown(part: _Field, tensor: ir.TensorProtocol) -> int:
-    """Bytes of an initializer's field with its data."""
-    body = part.end - part.body + len(_header(RAW_DATA, tensor.nbytes)) + tensor.nbytes
-    return len(_header(INITIALIZER, body)) + body
+def _parts(
+    view: memoryview, graph: _Field, data: Mapping[int, ir.TensorProtocol]
+) -> Iterator[tuple[bytes, Buffer, ir.TensorProtocol | None, int]]:
+    """The fields of the graph: header where it is a new one, bytes, and the data that follows."""
+    index = -1
+    for part in _fields(view, graph.body, graph.end):
+        index += part.number == INITIALIZER
+        if part.number != INITIALIZER or index not in data:
+            yield b"", view[part.start : part.end], None, 0
+            continue
+        size = data[index].nbytes
+        body = bytes(view[part.body : part.end]) + _header(RAW_DATA, size)
+        yield _header(INITIALIZER, len(body) + size), body, data[index], size
 
 
 def _fields(view: memoryview, start: int, end: int) -> Iterator[_Field]:

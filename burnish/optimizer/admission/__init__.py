@@ -8,7 +8,6 @@ function recursion, and where external data may be read from.
 
 from __future__ import annotations
 
-import mmap
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,8 +27,14 @@ from burnish.optimizer.admission.walk import (
     subgraphs,
     tensors,
 )
-from burnish.optimizer.errors import InvalidModel, StorageError, UnsafeInput, UnsupportedModel
-from burnish.optimizer.wire import Buffer, Place, split
+from burnish.optimizer.errors import (
+    InvalidModel,
+    StorageError,
+    UnsafeInput,
+    UnsupportedModel,
+    reason_of,
+)
+from burnish.optimizer.wire import Buffer, Place, mapped, split
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec"
 
@@ -44,7 +49,7 @@ def read_file(path: Path) -> Buffer:
     try:
         status = path.stat()
     except OSError as error:
-        raise StorageError(_reason(error)) from None
+        raise StorageError(reason_of(error)) from None
     if not stat.S_ISREG(status.st_mode):
         raise UnsafeInput("not a regular file")
     try:
@@ -52,12 +57,13 @@ def read_file(path: Path) -> Buffer:
     except UnicodeEncodeError:
         raise UnsupportedModel("ONNX Runtime cannot open a file whose path is not UTF-8") from None
     try:
-        with path.open("rb") as file:
-            if not status.st_size:
-                raise InvalidModel("the file is empty")
-            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        if not status.st_size:
+            # Opened all the same: whether it may be read comes first.
+            path.open("rb").close()
+            raise InvalidModel("the file is empty")
+        content = mapped(path)
     except OSError as error:
-        raise StorageError(_reason(error)) from None
+        raise StorageError(reason_of(error)) from None
     if content[: len(LFS_POINTER)] == LFS_POINTER:
         raise InvalidModel("a Git LFS pointer, not the model itself", hint="git lfs pull")
     return content
@@ -217,7 +223,3 @@ def _admit_type(value: onnx.ValueInfoProto) -> None:
     for dimension in value.type.tensor_type.shape.dim:
         if dimension.HasField("dim_value") and not (0 <= dimension.dim_value <= MAXIMUM_DIMENSION):
             raise InvalidModel("a dimension is negative or beyond reason", place=value.name)
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

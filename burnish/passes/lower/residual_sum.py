@@ -73,7 +73,7 @@ def _residual(norm: ir.Node) -> ir.Node | None:
     if norm.op_type != "LayerNormalization" or norm.inputs[0] is None:
         return None
     adder = norm.inputs[0].producer()
-    if adder is None or adder.op_type != "Add" or adder.domain not in ("", "ai.onnx"):
+    if adder is None or adder.op_type != "Add" or adder.domain != "":
         return None
     constant = any(value is None or value.const_value is not None for value in adder.inputs)
     return None if constant or norm.inputs[0].dtype not in (None, ir.DataType.FLOAT) else adder

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from burnish.optimizer import sandbox
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase
-from burnish.optimizer.errors import UnsupportedModel
+from burnish.optimizer.errors import UnsupportedModel, first_line
 from burnish.optimizer.model import adopt, count_nodes, without_weights
 from burnish.optimizer.sandbox import Limits
 
@@ -74,7 +74,6 @@ def simplify(argument: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -
             message, check_n=0, skip_shape_inference=False, tensor_size_threshold="64KB"
         )
     except Exception as error:  # the library raises whatever its parts raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UnsupportedModel(f"onnxsim raised {reason}") from None
+        raise UnsupportedModel(f"onnxsim raised {first_line(error)}") from None
     onnx.save(simple, argument["target"])
     return {}

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from burnish.optimizer import sandbox
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase
-from burnish.optimizer.errors import UnsupportedModel
+from burnish.optimizer.errors import UnsupportedModel, first_line
 from burnish.optimizer.model import adopt, without_weights
 from burnish.optimizer.sandbox import Limits
 
@@ -64,7 +64,6 @@ def convert(argument: dict[str, Any], emit: Callable[[dict[str, Any]], None]) ->
     try:
         converted = onnx.version_converter.convert_version(message, argument["target"])
     except Exception as error:  # the converter raises whatever its parts raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UnsupportedModel(f"ONNX's version converter raised {reason}") from None
+        raise UnsupportedModel(f"ONNX's version converter raised {first_line(error)}") from None
     onnx.save(converted, argument["result"])
     return {}

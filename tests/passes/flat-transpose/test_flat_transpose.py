@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnx
-import onnx_ir as ir
 import pytest
 from harness import make_context
+from samples import parse
 
 from burnish.optimizer.analysis.extents import extents
 from burnish.optimizer.regions import identical
 from burnish.passes.recover.flat_transpose import FlatTranspose
 
 KEYS = Path(__file__).with_name("keys.before.onnxtxt").read_text()
-
-
-def parse(text: str) -> ir.Model:
-    return ir.from_proto(onnx.parser.parse_model(text))
 
 
 @pytest.mark.parametrize(

@@ -38,11 +38,11 @@ SMALLEST_BY_RULE = 1 << 14
 
 NOTHING_FOUND = "it has no product with a constant weight and no lookup table"
 
-TAKEN = ("MatMul", "Gemm", "Gather", "Transpose", "Identity")
-"""Operators whose weights int8 takes, or that hand them on."""
-
 PRODUCTS = ("MatMul", "Gemm", "Transpose")
 """Operators besides the lookups that a quantized table may serve."""
+
+TAKEN = ("Gather", *PRODUCTS, "Identity")
+"""Operators whose weights int8 takes, or that hand them on."""
 
 WIDE_ACCUMULATION = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
 """Instruction sets that add products of uint8 and int8 in 32 bits, without saturation."""
@@ -157,7 +157,7 @@ class DynamicInt8(Pass):
         """The `Gather`s of rows from constant float32 tables that are worth quantizing."""
         found = []
         for node in ir.traversal.RecursiveGraphIterator(model.graph):
-            if node.op_type != "Gather" or node.domain not in ("", "ai.onnx"):
+            if node.op_type != "Gather" or node.domain != "":
                 continue
             source = node.inputs[0]
             if source is None or source.const_value is None or source.producer() is not None:
@@ -214,7 +214,7 @@ def _not_taken(model: ir.Model) -> list[Refusal]:
     """Float weights of operators that int8 has no form for, by operator."""
     weights: dict[str, set[ir.Value]] = {}
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        if node.op_type in (*TAKEN, "Constant"):
+        if node.op_type in TAKEN:
             continue
         for value in node.inputs:
             if value is None or (tensor := value.const_value) is None:

@@ -50,7 +50,7 @@ def smoothable(members: Sequence[Product], model: ir.Model) -> bool:
 def _normalized(value: ir.Value) -> bool:
     """Whether the value ends a normalization: one operator, or the last scale and shift of it."""
     node = value.producer()
-    if node is None or node.domain not in ("", "ai.onnx"):
+    if node is None or node.domain != "":
         return False
     if node.op_type in NORMALIZATIONS:
         last = len(value.shape) - 1 if value.shape is not None else -1
