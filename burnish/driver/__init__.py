@@ -14,6 +14,7 @@ from typing import Any
 
 from burnish.driver.request import Request, Result, validate
 from burnish.optimizer import artifact, sandbox
+from burnish.optimizer.report import release
 
 __all__ = [
     "Progress",
@@ -65,13 +66,9 @@ def missed(request: Request, report: dict[str, Any]) -> str:
             f"--opset {request.opset} is not met: it has {report['target']['opset']}, which can "
             "only be raised"
         )
-    if request.min_ort is not None and _release(needed) > _release(request.min_ort):
+    if request.min_ort is not None and release(needed) > release(request.min_ort):
         return f"--min-ort {request.min_ort} is not met: it needs ONNX Runtime {needed}"
     return ""
-
-
-def _release(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:2])
 
 
 def inspect(request: Request) -> dict[str, Any]:

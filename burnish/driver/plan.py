@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from burnish.driver.request import Request
 from burnish.optimizer.contract import Kind, Pass
+from burnish.optimizer.report import BY_OPSET, release
 from burnish.passes import registry
 from burnish.passes.compress.int8.dynamic import DynamicInt8
-from burnish.passes.recover.raise_opset import RaiseOpset
+from burnish.passes.recover.raise_opset import LADDER, RaiseOpset
 
 LEVELS = {Kind.EXACT: 1, Kind.ROUNDING: 2, Kind.LOSSY: 2}
 """Least -O level by the kind of promise."""
@@ -29,8 +30,16 @@ def passes_for(request: Request, keep: tuple[str, ...] = ()) -> list[Pass]:
             if request.int8:
                 embeddings = not request.keep_embeddings
                 chosen.append(DynamicInt8(embeddings=embeddings, force=request.force, keep=keep))
-        elif kind is RaiseOpset and request.opset is not None:
-            chosen.append(RaiseOpset(request.opset))
+        elif kind is RaiseOpset and (target := _newest_operator_set(request)) is not None:
+            chosen.append(RaiseOpset(target))
         elif request.level >= LEVELS[kind.promise.kind] or (kind is RaiseOpset and request.int8):
             chosen.append(kind())
     return chosen
+
+
+def _newest_operator_set(request: Request) -> int | None:
+    """The operator set that the request names, or that the oldest ONNX Runtime it names knows."""
+    if request.opset is not None or request.min_ort is None:
+        return request.opset
+    known = [opset for opset, least in BY_OPSET.items() if least <= release(request.min_ort)]
+    return min(max(known, default=LADDER[-1]), LADDER[0])

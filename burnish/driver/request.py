@@ -14,7 +14,7 @@ import onnx
 from burnish.optimizer import sandbox
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.sandbox import Limits
-from burnish.passes.recover.raise_opset import RaiseOpset
+from burnish.passes.recover.raise_opset import LEAST
 
 WALL_SECONDS = 4 * 3600.0
 """Time limit of a compilation where the user sets none."""
@@ -118,10 +118,8 @@ def validate(request: Request) -> None:
             hint=f"--provider {request.provider} without --int8",
         )
     newest = onnx.defs.onnx_opset_version()
-    if request.opset is not None and not RaiseOpset.target <= request.opset <= newest:
-        raise UsageError(
-            f"operator set {request.opset} cannot be written: {RaiseOpset.target} to {newest} can"
-        )
+    if request.opset is not None and not LEAST <= request.opset <= newest:
+        raise UsageError(f"operator set {request.opset} cannot be written: {LEAST} to {newest} can")
     if not Path(request.model).name:
         raise UsageError("no model is named")
     source, target = Path(request.model), request.target

@@ -35,6 +35,11 @@ def least_runtime(model: ir.Model) -> str:
     return f"{least[0]}.{least[1]}"
 
 
+def release(text: str) -> tuple[int, ...]:
+    """A release of ONNX Runtime as numbers: "1.17.1" is (1, 17)."""
+    return tuple(int(part) for part in text.split(".")[:2])
+
+
 def file_facts(
     files: tuple[Path, ...], model: ir.Model, sha256: str | None = None
 ) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from burnish.optimizer.contract import Pass, Phase
 from burnish.optimizer.errors import UsageError
 from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.lower.residual_sum import ResidualSum
+from burnish.passes.recover.attention.attention import RecoverAttention
 from burnish.passes.recover.clean import Clean
 from burnish.passes.recover.flat_transpose import FlatTranspose
 from burnish.passes.recover.fold_constants import FoldConstants
@@ -22,9 +23,10 @@ REGISTRY: tuple[type[Pass], ...] = (
     RaiseOpset,
     Onnxsim,
     FoldConstants,
-    NanGuard,
     FlatTranspose,
     Clean,
+    RecoverAttention,
+    NanGuard,
     # compress: a cheaper function within the user's budget
     DynamicInt8,
     # lower: the fastest kernels measured on the target

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-Extent = int | tuple[ir.Value, int]
-"""A number, or the size of an axis (counted from the first) that is not known before a run."""
+Extent = int | str | tuple[ir.Value, int]
+"""A number, the symbol of a size, or the size of an axis (counted from the first) without one."""
+
+MADE_UP = "unk__"
+"""How symbols begin that shape inference makes up, anew at each of its runs."""
 
 LONGEST = 16
 """Elements of the largest vector that is looked at."""
@@ -37,7 +40,10 @@ def extents(value: ir.Value | None) -> list[Extent] | None:
 def size(value: ir.Value, axis: int) -> Extent:
     """The size of an axis of a value."""
     known = value.shape[axis] if value.shape is not None else None
-    return known if isinstance(known, int) else (value, axis)
+    if isinstance(known, int):
+        return known
+    symbol = known.value if known is not None else None
+    return (value, axis) if symbol is None or symbol.startswith(MADE_UP) else symbol
 
 
 def _of_shape(node: ir.Node) -> list[Extent] | None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import onnx
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.symbols import propagate
 from burnish.optimizer.model import without_weights
 from burnish.optimizer.signature import Port
 
@@ -40,6 +41,40 @@ def infer(model: ir.Model, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...
             if all(size >= 0 for size in dims):
                 found[value.name] = tuple(dims)
     return found
+
+
+def annotate(model: ir.Model) -> None:
+    """Let values say their types and shapes, as far as ONNX's shape inference can tell.
+
+    What a value says of itself stays; only what it leaves open is filled in. Symbols of the
+    inputs' axes flow through, so that equal symbols are equal sizes.
+    """
+    light = without_weights(model)
+    try:
+        light = onnx.shape_inference.infer_shapes(light, data_prop=True)
+    except Exception:  # as above
+        return
+    inferred = {value.name: value.type.tensor_type for value in light.graph.value_info}
+    for node in model.graph:
+        for value in node.outputs:
+            if (kind := inferred.get(value.name or "")) is not None:
+                _fill(value, kind)
+    propagate(model.graph)
+
+
+def _fill(value: ir.Value, kind: onnx.TypeProto.Tensor) -> None:
+    if value.type is None and kind.elem_type:
+        value.type = ir.TensorType(ir.DataType(kind.elem_type))
+    if not kind.HasField("shape"):
+        return
+    dims = [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in kind.shape.dim]
+    if value.shape is None:
+        value.shape = ir.Shape(dims)
+    elif len(value.shape) == len(dims) and not value.is_graph_output():
+        pairs = zip(value.shape, dims, strict=True)
+        value.shape = ir.Shape(
+            [new if isinstance(new, int) or old.value is None else old for old, new in pairs]  # type: ignore[union-attr]
+        )
 
 
 def element_types(model: ir.Model) -> dict[str, ir.DataType]:

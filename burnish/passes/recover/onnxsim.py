@@ -17,6 +17,10 @@ from burnish.optimizer.errors import UnsupportedModel, first_line
 from burnish.optimizer.model import adopt, count_nodes, without_weights
 from burnish.optimizer.sandbox import Limits
 
+SKIPPED = ["fuse_attention", "fuse_gqa", "fuse_rms_norm", "fuse_rope"]
+"""Steps of the library that our own passes take better: `fuse_rope`, for one, gives a table of one
+row to all rows of a batch, which ONNX Runtime refuses."""
+
 SECONDS = 120.0
 """Wall time after which the library is given up on."""
 
@@ -71,7 +75,11 @@ def simplify(argument: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -
         # The library stumbles over outputs without a shape; declared ones are put back afterwards.
         message = onnx.shape_inference.infer_shapes(message)
         simple, _ = onnxsim.simplify(
-            message, check_n=0, skip_shape_inference=False, tensor_size_threshold="64KB"
+            message,
+            check_n=0,
+            skip_shape_inference=False,
+            skipped_optimizers=SKIPPED,
+            tensor_size_threshold="64KB",
         )
     except Exception as error:  # the library raises whatever its parts raise
         raise UnsupportedModel(f"onnxsim raised {first_line(error)}") from None

@@ -1,4 +1,4 @@
-"""Old operator sets are raised to the oldest one that the later passes can write for."""
+"""Operator sets are raised to the one in which the later passes write."""
 
 from __future__ import annotations
 
@@ -17,22 +17,36 @@ from burnish.optimizer.errors import UnsupportedModel, first_line
 from burnish.optimizer.model import adopt, without_weights
 from burnish.optimizer.sandbox import Limits
 
+LEAST = 13
+"""The oldest operator set that the later passes can write for."""
+
+LADDER = (23, 22, 21, 20, 19, 18, 17, LEAST)
+"""Operator sets that are tried where the target itself cannot be reached, newest first."""
+
+ANCHORS = {"Softmax", "Sqrt", "Erf", "Tanh", "Sigmoid", "Exp", "Sin", "Reciprocal", "Pow"}
+"""Operators around which the recovering passes find what newer sets have operators for."""
+
 
 @dataclass(frozen=True)
 class RaiseOpset(Pass):
     """Convert to operator set `target` where the model has an older one.
 
+    The high-level operators of a Transformer are `Attention`, `RMSNormalization` and
+    `RotaryEmbedding` of operator set 23, `Gelu` of 20 and `LayerNormalization` of 17.
+
     Before:
         A model of operator set 9.
     After:
-        The same model of operator set `target`; the report says so.
+        The same model of operator set `target`, or of the newest one below it that can be
+        reached; the report says which. Without a target it is 23 for models in which there may be
+        something to recover, and 13 for others.
     Refuses when:
-        ONNX's version converter has no adapter for an operator.
+        ONNX's version converter has no adapter for an operator, to any newer operator set.
     Numerics:
         Rounding.
     """
 
-    target: int = 13
+    target: int | None = None
 
     name = "raise-opset"
     phase = Phase.RECOVER
@@ -40,30 +54,45 @@ class RaiseOpset(Pass):
 
     def apply(self, model: ir.Model, context: Context) -> Outcome:
         """Raise in place."""
-        opset = model.opset_imports.get("", self.target)
-        if opset >= self.target:
+        wanted = self.target or (LADDER[0] if _recoverable(model) else LEAST)
+        opset = model.opset_imports.get("", wanted)
+        if opset >= wanted:
             return Outcome()
         with tempfile.TemporaryDirectory() as folder:
             source, result = Path(folder) / "old.onnx", Path(folder) / "new.onnx"
             source.write_bytes(without_weights(model).SerializeToString())
-            sandbox.call(
+            targets = (wanted, *(rung for rung in LADDER if opset < rung < wanted))
+            reached = sandbox.call(
                 f"{__name__}:convert",
-                {"source": str(source), "result": str(result), "target": self.target},
+                {"source": str(source), "result": str(result), "targets": targets},
                 Limits(context.limits.memory, min(60.0, context.limits.wall)),
             )
             adopt(model, onnx.load(result))
-        model.opset_imports[""] = self.target
-        opsets = [onnx.helper.make_opsetid("", self.target)]
+        target = int(reached["target"])
+        model.opset_imports[""] = target
+        opsets = [onnx.helper.make_opsetid("", target)]
         model.ir_version = max(model.ir_version, onnx.helper.find_min_ir_version_for(opsets, True))
-        return Outcome(1, detail=f"operator set raised from {opset} to {self.target}")
+        detail = f"operator set raised from {opset} to {target}"
+        if target < wanted:
+            detail += f"; {wanted} is out of reach: {reached['reason']}"
+        return Outcome(1, detail=detail)
+
+
+def _recoverable(model: ir.Model) -> bool:
+    nodes = ir.traversal.RecursiveGraphIterator(model.graph)
+    return any(node.op_type in ANCHORS and node.domain == "" for node in nodes)
 
 
 def convert(argument: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """The child's side: convert `source` to operator set `target`, write `result`."""
+    """The child's side: convert `source` to the first of `targets` that works, write `result`."""
     message = onnx.load(argument["source"])
-    try:
-        converted = onnx.version_converter.convert_version(message, argument["target"])
-    except Exception as error:  # the converter raises whatever its parts raise
-        raise UnsupportedModel(f"ONNX's version converter raised {first_line(error)}") from None
-    onnx.save(converted, argument["result"])
-    return {}
+    reason = ""
+    for target in argument["targets"]:
+        try:
+            converted = onnx.version_converter.convert_version(message, target)
+        except Exception as error:  # the converter raises whatever its parts raise
+            reason = reason or f"ONNX's version converter raised {first_line(error)}"
+            continue
+        onnx.save(converted, argument["result"])
+        return {"target": target, "reason": reason}
+    raise UnsupportedModel(reason)

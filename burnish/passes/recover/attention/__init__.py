@@ -1,0 +1,1 @@
+"""Softmax between two products, in any spelling, becomes `Attention`."""

@@ -1,0 +1,233 @@
+"""Softmax between two products, in any spelling, becomes `Attention`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from burnish.optimizer.analysis import shapes
+from burnish.optimizer.analysis.products import label
+from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
+from burnish.passes.recover.attention.masks import Masks
+from burnish.passes.recover.attention.operands import (
+    Split,
+    insert,
+    merged_heads,
+    split_heads,
+    transposed,
+    without_repeats,
+)
+from burnish.passes.recover.attention.pattern import Pattern, match
+from burnish.passes.recover.attention.scores import Miss, describe, rank
+
+SINCE = 23
+"""Operator set from which there is an `Attention`."""
+
+
+@dataclass(frozen=True)
+class RecoverAttention(Pass):
+    """Recover scaled dot product attention from its products and its softmax.
+
+    Found from the softmax outwards, through reshapes, casts, scales on either side of the product,
+    caps, guards against NaN, and whatever is added to the scores or hides some of them. Repeated
+    keys and values (grouped queries) are taken before they are repeated.
+
+    Before:
+        `Softmax(q @ Transpose(k) * scale + mask) @ v`, with q, k, v [batch, heads, sequence, size]
+        made by `Transpose(Reshape(x))`.
+    After:
+        `Attention(x_q, x_k, x_v, mask)` on [batch, sequence, heads * size], or on the values with
+        heads where those were made otherwise.
+    Refuses when:
+        The probabilities are read by more than one product or are changed before it, the softmax
+        is not over keys, a factor is neither constant nor one for each head, a mask's shape does
+        not fit, or the operator set is older than 23.
+    Numerics:
+        Rounding. A row that no key is left for, which a softmax gives NaN for, is zero.
+    """
+
+    name = "attention"
+    phase = Phase.RECOVER
+    promise = ROUNDING
+
+    def apply(self, model: ir.Model, context: Context) -> Outcome:
+        """Rewrite in place."""
+        nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
+        softmaxes = [node for node in nodes if node.op_type == "Softmax" and node.domain == ""]
+        if not softmaxes:
+            return Outcome()
+        shapes.annotate(model)
+        places = {node: index for index, node in enumerate(nodes)}
+        found, refusals = [], []
+        for softmax in softmaxes:
+            pattern = match(softmax)
+            if isinstance(pattern, Pattern) and model.opset_imports.get("", 0) < SINCE:
+                reason = f"operator set {model.opset_imports.get('', 0)} has no Attention"
+                pattern = Miss(softmax, f"{reason}, {SINCE} has")
+            if isinstance(pattern, Miss):
+                refusals.append(Refusal(label(softmax), describe(pattern)))
+            elif pattern is not None:
+                found.append((softmax, pattern))
+        # Masks are made at the first attention that needs them, and shared by those after it.
+        found.sort(key=lambda item: places[item[1].product])
+        done, masks = 0, {}
+        for softmax, pattern in found:
+            graph = softmax.graph
+            assert isinstance(graph, ir.Graph)
+            miss = _Rewrite(pattern, masks.setdefault(graph, Masks(graph))).apply()
+            if miss is not None:
+                refusals.append(Refusal(label(softmax), describe(miss)))
+            else:
+                done += 1
+        return Outcome(done, tuple(refusals), detail=f"{done} attentions")
+
+
+class _Rewrite:
+    """The rewriting of one attention."""
+
+    def __init__(self, pattern: Pattern, masks: Masks) -> None:
+        self._pattern = pattern
+        self._masks = masks
+        self._before = pattern.product
+
+    def apply(self) -> Miss | None:
+        """Rewrite; what is in the way, where something is."""
+        pattern = self._pattern
+        query, key, value = pattern.query, pattern.key, pattern.value
+        if not pattern.key_last:
+            key = transposed(key, self._before)
+        if not pattern.single:
+            query, key, value = self._grouped(query, key, value)
+        problem = self._misfit(query, key, value)
+        keys = (key, rank(key) - 2)
+        mask = problem or self._masks.mask(
+            pattern.scores, query, keys, self._before, guarded=pattern.guarded
+        )
+        if isinstance(mask, Miss):
+            _remove_unused(key)
+            return mask
+        for factor in pattern.scores.multipliers:
+            query = insert(self._before, "Mul", [query, factor], like=query, shape=query.shape)
+        self._replace(query, key, value, mask)
+        return None
+
+    def _grouped(
+        self, query: ir.Value, key: ir.Value, value: ir.Value
+    ) -> tuple[ir.Value, ir.Value, ir.Value]:
+        assert query.shape is not None
+        heads = query.shape[1]
+        if isinstance(heads, int):
+            few = without_repeats(key, heads), without_repeats(value, heads)
+            if few[0] is not key and few[1] is not value and _heads(few[0]) == _heads(few[1]):
+                return query, *few
+        return query, key, value
+
+    def _misfit(self, query: ir.Value, key: ir.Value, value: ir.Value) -> Miss | None:
+        """Why the operator does not take these operands."""
+        node = self._pattern.scores.product
+        for item, role in ((key, "keys"), (value, "values")):
+            assert item.shape is not None and query.shape is not None
+            if item.shape[0] == 1 and query.shape[0] != 1:
+                return Miss(node, f"its {role} are shared by the rows of the batch")
+        if query.shape is not None and query.shape[0] == 1 and key.shape[0] != 1:  # type: ignore[index]
+            return Miss(node, "its queries are shared by the rows of the batch")
+        if self._pattern.single:
+            return None
+        heads, groups = _heads(query), _heads(key)
+        if heads is None or groups is None or groups != _heads(value) or heads % groups:
+            return Miss(node, f"it has {heads} heads of queries, {groups} of keys")
+        return None
+
+    def _replace(
+        self, query: ir.Value, key: ir.Value, value: ir.Value, mask: ir.Value | None
+    ) -> None:
+        result, product = self._pattern.product.outputs[0], self._pattern.product
+        attributes: dict[str, int | float] = {"scale": self._pattern.scale}
+        if self._pattern.scores.cap:
+            attributes["softcap"] = self._pattern.scores.cap
+        if self._pattern.scores.cast is ir.DataType.FLOAT and query.dtype != ir.DataType.FLOAT:
+            attributes["softmax_precision"] = ir.DataType.FLOAT.value
+        apart = _with_heads_after(result)
+        flat = self._flat(query, key, value, apart)
+        inputs: list[ir.Value | None] = [query, key, value]
+        if self._pattern.single:
+            attributes |= {"q_num_heads": 1, "kv_num_heads": 1}
+        elif flat is not None:
+            splits, merged = flat
+            inputs, result = [split.source for split in splits], merged
+            attributes |= {"q_num_heads": splits[0].heads, "kv_num_heads": splits[1].heads}
+        elif apart is not None:
+            result = apart
+        if mask is not None:
+            inputs.append(mask)
+        node = ir.node("Attention", inputs, attributes)
+        graph = product.graph
+        assert isinstance(graph, ir.Graph)
+        graph.insert_before(product, node)
+        output = node.outputs[0]
+        output.type = result.type
+        output.shape = result.shape
+        if not self._pattern.single and rank(result) == 3 and flat is None:
+            output = self._merged(output, query, result)
+        _take_over(result, output)
+        _remove_unused(result)
+        _remove_unused(key)
+
+    def _merged(self, output: ir.Value, query: ir.Value, result: ir.Value) -> ir.Value:
+        """The operator's [batch, heads, ...] as the [batch * heads, ...] that was there."""
+        output.shape = None
+        like = self._masks.integers("lead", [-1])
+        before = self._before
+        tail = insert(before, "Shape", [output], like=like, shape=ir.Shape([2]), start=2, end=4)
+        target = insert(before, "Concat", [like, tail], like=like, shape=ir.Shape([3]), axis=0)
+        return insert(before, "Reshape", [output, target], like=output, shape=result.shape)
+
+    def _flat(
+        self, query: ir.Value, key: ir.Value, value: ir.Value, apart: ir.Value | None
+    ) -> tuple[list[Split], ir.Value] | None:
+        """The operands before heads were split, and the result after they are merged."""
+        if self._pattern.single or apart is None:
+            return None
+        splits = [split_heads(item) for item in (query, key, value)]
+        merged = merged_heads(apart)
+        if merged is None or any(split is None for split in splits):
+            return None
+        return [split for split in splits if split is not None], merged
+
+
+def _heads(value: ir.Value) -> int | None:
+    count = value.shape[1] if value.shape is not None else None
+    return count if isinstance(count, int) else None
+
+
+def _with_heads_after(result: ir.Value) -> ir.Value | None:
+    """The result [batch, heads, queries, size]: itself, or that which its only reader makes."""
+    if rank(result) == 4:
+        return result
+    uses = list(result.uses())
+    if len(uses) != 1 or result.is_graph_output() or uses[0].node.op_type != "Reshape":
+        return None
+    apart = uses[0].node.outputs[0]
+    return apart if rank(apart) == 4 else None
+
+
+def _take_over(old: ir.Value, new: ir.Value) -> None:
+    """Let a new value stand for an old one, under its name."""
+    name = old.name
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    old.name, new.name = f"{name}_replaced", name
+
+
+def _remove_unused(value: ir.Value) -> None:
+    """Remove what gives a value that nothing reads, and what only that needed."""
+    stack = [value.producer()]
+    while stack:
+        node = stack.pop()
+        if node is None or node.graph is None:
+            continue
+        if any(output.uses() or output.is_graph_output() for output in node.outputs):
+            continue
+        sources = [item.producer() for item in node.inputs if item is not None]
+        node.graph.remove(node, safe=True)
+        stack += sources

@@ -1,0 +1,259 @@
+"""The terms of the scores as one mask that is added: [batch or 1, heads or 1, queries, keys]."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from burnish.optimizer.analysis.extents import Extent, size
+from burnish.optimizer.model import add_initializer
+from burnish.passes.recover.attention.operands import insert
+from burnish.passes.recover.attention.scores import Hidden, Miss, Scores, Term, rank, scalar
+
+FLOOR = 0.3
+"""Part of the lowest number that hides a score. Kernels take a row of lowest numbers for one without
+keys, and give zero where a softmax gives the mean; this hides as well, and is not taken for one."""
+
+LARGEST = 1 << 20
+"""Elements of the largest table that is searched for numbers that hide."""
+
+MOVES = {"Transpose", "Unsqueeze", "Squeeze", "Reshape", "Gather", "Slice", "Expand", "Identity",
+         "GatherElements", "Cast"}  # fmt: skip
+"""Operators whose results hold only what their first operand holds."""
+
+
+class Masks:
+    """Makes the masks of a graph, each once."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._graph = graph
+        self._made: dict[tuple[object, ...], ir.Value] = {}
+        self._constants: dict[tuple[object, ...], ir.Value] = {}
+
+    def mask(
+        self,
+        scores: Scores,
+        query: ir.Value,
+        keys: tuple[ir.Value, int],
+        before: ir.Node,
+        *,
+        guarded: bool,
+    ) -> ir.Value | Miss | None:
+        """The sum of the terms.
+
+        Args:
+            scores: whose terms.
+            query: [..., queries, size].
+            keys: a value and the axis of it that has one element for each key.
+            before: where new nodes go.
+            guarded: whether a row without keys is zero.
+        """
+        total: ir.Value | None = None
+        for term in reversed(scores.terms):
+            part = self._part(term, query, before, guarded=guarded)
+            if isinstance(part, Miss):
+                return part
+            total = part if total is None else self._sum(total, part, before)
+        if total is None:
+            return None
+        if scores.cast is not None and total.dtype != query.dtype:
+            return Miss(before, "its mask is of another type than its queries")
+        return self._expanded(total, query, keys, before)
+
+    def _part(
+        self, term: Term | Hidden, query: ir.Value, before: ir.Node, *, guarded: bool
+    ) -> ir.Value | Miss:
+        value = term.value if isinstance(term, Term) else term.condition
+        if rank(value) < 0:
+            return Miss(before, f"the shape of its mask {value.name} is not known")
+        if isinstance(term, Hidden):
+            value = self._hiding(term, query, before)
+        elif term.factor != 1.0:
+            factor = self._constant("factor", term.factor, value)
+            value = self._once("Mul", [value, factor], before, like=value, shape=value.shape)
+        if isinstance(term, Term):
+            value = self._above_lowest(value, before, guarded=guarded)
+        if term.windows is not None and rank(value) == 5:
+            return self._of_windows(value, query, before)
+        if rank(value) > 4:
+            return Miss(before, f"its mask {value.name} has {rank(value)} axes")
+        if rank(value) == 3:
+            return self._with_heads(value, query, before)
+        return value
+
+    def _above_lowest(self, value: ir.Value, before: ir.Node, *, guarded: bool) -> ir.Value:
+        """The mask with none of the numbers by which kernels know a row without keys.
+
+        Where NaN is guarded against, a row of -inf is zero, for the kernels as well.
+        """
+        assert value.dtype is not None
+        floor = FLOOR * float(value.dtype.min)
+        node = value.producer()
+        if node is not None and node.op_type == "Where":
+            fills = [scalar(item) for item in node.inputs[1:]]
+            if None not in fills:
+                low = min(number for number in fills if number is not None)
+                if low > floor or (guarded and np.isinf(low)):
+                    return value
+                kept = [max(number, floor) for number in fills if number is not None]
+                pair = [self._constant("mask", number, value) for number in kept]
+                inputs = [node.inputs[0], *pair]
+                return self._once("Where", inputs, before, like=value, shape=value.shape)  # type: ignore[arg-type]
+        if guarded or _above(value, floor):
+            return value
+        least = self._constant("mask", floor, value)
+        return self._once("Max", [value, least], before, like=value, shape=value.shape)
+
+    def _hiding(self, term: Hidden, like: ir.Value, before: ir.Node) -> ir.Value:
+        """0 where a score stays, and what hides it elsewhere."""
+        lowest = -np.inf if np.isinf(term.fill) else FLOOR * float(like.dtype.min)  # type: ignore[union-attr]
+        zero, fill = (self._constant("mask", number, like) for number in (0.0, lowest))
+        pair = [fill, zero] if term.where else [zero, fill]
+        condition = term.condition
+        return self._once("Where", [condition, *pair], before, like=like, shape=condition.shape)
+
+    def _with_heads(self, value: ir.Value, query: ir.Value, before: ir.Node) -> ir.Value | Miss:
+        """[batch * heads, queries, keys] (or 1 in front) as a value of four axes."""
+        assert value.shape is not None and query.shape is not None
+        tail = list(value.shape)[1:]
+        if value.shape[0] == 1 or rank(query) == 3:
+            shape, axis = [value.shape[0], 1, *tail], 1
+            axes = self.integers("axis", [axis])
+            return self._once("Unsqueeze", [value, axes], before, like=value, shape=ir.Shape(shape))
+        heads = query.shape[1]
+        if not isinstance(heads, int):
+            return Miss(before, "the number of its heads is not known")
+        if value.shape[0] == heads:  # one table for each head, none for each row of the batch
+            shape = [1, heads, *tail]
+            axes = self.integers("axis", [0])
+            return self._once("Unsqueeze", [value, axes], before, like=value, shape=ir.Shape(shape))
+        sizes = self._tail(value, 1, before)
+        lead = self.integers("lead", [-1, heads])
+        target = self._vector([lead, sizes], 4, before)
+        shape = [None, heads, *tail]
+        return self._once("Reshape", [value, target], before, like=value, shape=ir.Shape(shape))
+
+    def _of_windows(self, value: ir.Value, query: ir.Value, before: ir.Node) -> ir.Value | Miss:
+        """[1, windows, 1, n, n], repeated for each image: [batch * windows, 1, n, n]."""
+        assert value.shape is not None
+        first, windows, heads, *rest = list(value.shape)
+        if first != 1 or heads != 1 or not isinstance(windows, int):
+            return Miss(before, f"its mask {value.name} differs from image to image or by heads")
+        if not all(isinstance(item, int) for item in rest):
+            return Miss(before, f"the shape of its mask {value.name} is not known")
+        count = self._shape(query, 0, 1, before)
+        divisor = self.integers("windows", [windows])
+        vector = ir.Shape([1])
+        images = self._once("Div", [count, divisor], before, like=count, shape=vector)
+        tail = self.integers("window", [windows, 1, *rest])  # type: ignore[list-item]
+        wide = self._vector([images, tail], 5, before)
+        shape = ir.Shape([None, windows, 1, *rest])
+        many = self._once("Expand", [value, wide], before, like=value, shape=shape)
+        target = self.integers("windows_first", [-1, 1, *rest])  # type: ignore[list-item]
+        shape = ir.Shape([None, 1, *rest])
+        return self._once("Reshape", [many, target], before, like=value, shape=shape)
+
+    def _sum(self, first: ir.Value, second: ir.Value, before: ir.Node) -> ir.Value:
+        shape = _broadcast(first.shape, second.shape)
+        return self._once("Add", [first, second], before, like=first, shape=shape)
+
+    def _expanded(
+        self, mask: ir.Value, query: ir.Value, keys: tuple[ir.Value, int], before: ir.Node
+    ) -> ir.Value:
+        """The mask with a row for each query: kernels do not repeat it for them."""
+        assert mask.shape is not None
+        wanted = (size(query, rank(query) - 2), size(*keys))
+        present = tuple(size(mask, rank(mask) - back) for back in (2, 1)) if rank(mask) > 1 else ()
+        if present == wanted:
+            return mask
+        key = (mask, *wanted)
+        if key not in self._made or not all(isinstance(item, int | str) for item in wanted):
+            queries = self._shape(query, rank(query) - 2, rank(query) - 1, before)
+            count = self._shape(keys[0], keys[1], keys[1] + 1, before)
+            target = self._vector([queries, count], 2, before)
+            shape = ir.Shape([*list(mask.shape)[:-2], *(_dim(item) for item in wanted)])
+            self._made[key] = insert(before, "Expand", [mask, target], like=mask, shape=shape)
+        return self._made[key]
+
+    def _once(
+        self,
+        operator: str,
+        inputs: list[ir.Value],
+        before: ir.Node,
+        *,
+        like: ir.Value,
+        shape: ir.Shape | None,
+    ) -> ir.Value:
+        """The output of a node, made where there is none yet with these inputs."""
+        key = (operator, *inputs)
+        if key not in self._made:
+            self._made[key] = insert(before, operator, [*inputs], like=like, shape=shape)
+        return self._made[key]
+
+    def _shape(self, value: ir.Value, start: int, end: int, before: ir.Node) -> ir.Value:
+        key = ("Shape", value, start, end)
+        if key not in self._made:
+            like = self.integers("one", [1])
+            self._made[key] = insert(
+                before, "Shape", [value], like=like, shape=ir.Shape([end - start]),
+                start=start, end=end,
+            )  # fmt: skip
+        return self._made[key]
+
+    def _tail(self, value: ir.Value, start: int, before: ir.Node) -> ir.Value:
+        return self._shape(value, start, rank(value), before)
+
+    def _vector(self, parts: list[ir.Value], length: int, before: ir.Node) -> ir.Value:
+        key = ("Concat", *parts)
+        if key not in self._made:
+            shape = ir.Shape([length])
+            self._made[key] = insert(before, "Concat", [*parts], like=parts[0], shape=shape, axis=0)
+        return self._made[key]
+
+    def integers(self, name: str, numbers: list[int]) -> ir.Value:
+        """An initializer [n] of these numbers."""
+        return self._initializer(name, np.array(numbers, np.int64))
+
+    def _constant(self, name: str, number: float, like: ir.Value) -> ir.Value:
+        assert like.dtype is not None
+        return self._initializer(name, np.array(number, np.float32).astype(like.dtype.numpy()))
+
+    def _initializer(self, name: str, array: np.ndarray) -> ir.Value:
+        key = (array.dtype.name, array.tobytes(), array.shape)
+        if key not in self._constants:
+            self._constants[key] = add_initializer(self._graph, name, ir.tensor(array))
+        return self._constants[key]
+
+
+def _above(value: ir.Value, floor: float) -> bool:
+    """Whether every element is known to lie above a number: those of a table, or of a product."""
+    stack, seen = [value], set()
+    while stack:
+        item = stack.pop()
+        node = item.producer()
+        if item in seen:
+            continue
+        seen.add(item)
+        tensor = ir.convenience.get_const_tensor(item)
+        if tensor is not None:
+            if tensor.size > LARGEST or not bool((tensor.numpy() > floor).all()):
+                return False
+        elif node is not None and node.op_type in MOVES:
+            stack += [part for part in node.inputs[:1] if part is not None]
+        elif node is not None and node.op_type in ("Add", "Mul", "Div"):
+            stack += [part for part in node.inputs if part is not None]
+        elif node is None or node.op_type != "MatMul":
+            return False
+    return True
+
+
+def _dim(extent: Extent) -> int | str | None:
+    return extent if isinstance(extent, int | str) else None
+
+
+def _broadcast(first: ir.Shape | None, second: ir.Shape | None) -> ir.Shape | None:
+    if first is None or second is None:
+        return None
+    count = max(len(first), len(second))
+    rows = [[1] * (count - len(shape)) + list(shape) for shape in (first, second)]
+    return ir.Shape([mine if theirs == 1 else theirs for mine, theirs in zip(*rows, strict=True)])
