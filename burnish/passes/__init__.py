@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from burnish.optimizer.contract import Pass, Phase
 from burnish.optimizer.errors import UsageError
 from burnish.passes.compress.int8.dynamic import DynamicInt8
+from burnish.passes.lower.attention.attention import LowerAttention
 from burnish.passes.lower.residual_sum import ResidualSum
 from burnish.passes.recover.attention.attention import RecoverAttention
 from burnish.passes.recover.clean import Clean
@@ -30,6 +31,7 @@ REGISTRY: tuple[type[Pass], ...] = (
     # compress: a cheaper function within the user's budget
     DynamicInt8,
     # lower: the fastest kernels measured on the target
+    LowerAttention,
     ResidualSum,
 )
 

@@ -8,15 +8,12 @@ is not known gets a symbol of its own, which later values with that size then sh
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.extents import MADE_UP
-
-Size = int | str
-"""A number, or a symbol: equal symbols of one model are equal sizes."""
+from burnish.optimizer.analysis.sizes import Size, computed, quotient, sliced, total
 
 LONGEST = 16
 """Elements of the longest vector whose content is followed."""
@@ -111,7 +108,8 @@ class _Propagation:
             return None
         known = [shape for shape in shapes if shape is not None]
         count = max(len(shape) for shape in known)
-        padded = [[1] * (count - len(shape)) + list(shape) for shape in known]
+        ones: list[Size | None] = [1] * count
+        padded = [ones[len(shape) :] + shape for shape in known]
         found: list[Size | None] = []
         for sizes in zip(*padded, strict=True):
             wide = {size for size in sizes if size != 1}
@@ -147,7 +145,7 @@ class _Propagation:
         if -1 in copied:
             index = copied.index(-1)
             rest = [size for i, size in enumerate(copied) if i != index]
-            copied[index] = _quotient(source, rest)
+            copied[index] = quotient(source, rest)
         return copied
 
     def _expand(self, node: ir.Node) -> list[Size | None] | None:
@@ -187,7 +185,7 @@ class _Propagation:
         for place in range(len(known[0])):
             parts = [shape[place] for shape in known]
             if place == axis:
-                joined.append(_sum(parts))
+                joined.append(total(parts))
             else:
                 joined.append(next((part for part in parts if part is not None), None))
         return joined
@@ -212,7 +210,7 @@ class _Propagation:
             if not isinstance(axis, int) or place >= len(starts) or place >= len(ends):
                 return None
             step = steps[place] if steps and place < len(steps) else 1
-            source[axis] = _sliced(source[axis], starts[place], ends[place], step)
+            source[axis] = sliced(source[axis], starts[place], ends[place], step)
         return source
 
     def _attention(self, node: ir.Node) -> list[Size | None] | None:
@@ -267,7 +265,7 @@ class _Propagation:
         if not parts or any(part is None for part in parts):
             return None
         known = [part for part in parts if part is not None]
-        return _computed(node, known)
+        return computed(node, known)
 
     def _partly(
         self, parts: list[list[Size | None] | None], counts: list[list[Size | None] | None]
@@ -282,103 +280,3 @@ class _Propagation:
             else:
                 return None
         return joined
-
-
-def _computed(node: ir.Node, parts: list[list[Size | None]]) -> list[Size | None] | None:
-    operator = node.op_type
-    if operator == "Gather" and node.attributes.get_int("axis", 0) == 0:
-        whole = parts[0]
-        valid = all(isinstance(i, int) and -len(whole) <= i < len(whole) for i in parts[1])
-        return [whole[i] for i in parts[1] if isinstance(i, int)] if valid else None
-    if operator == "Slice" and all(isinstance(i, int) for part in parts[1:] for i in part):
-        bounds = [part[0] for part in parts[1:] if part]
-        step = bounds[3] if len(bounds) > 3 else 1
-        return parts[0][slice(bounds[0], bounds[1], step)]  # type: ignore[misc]
-    arithmetic = {
-        "Add": _sum, "Mul": _times, "Sub": _less, "Div": _over, "Equal": _equal, "Where": _either,
-    }.get(operator)  # fmt: skip
-    if arithmetic is not None:
-        count = max(len(part) for part in parts)
-        wide = [part * count if len(part) == 1 else part for part in parts]
-        if all(len(part) == count for part in wide):
-            return [arithmetic(list(items)) for items in zip(*wide, strict=True)]
-    return None
-
-
-def _numbers(parts: Sequence[Size | None]) -> list[int] | None:
-    numbers = [part for part in parts if isinstance(part, int)]
-    return numbers if len(numbers) == len(parts) else None
-
-
-def _sum(parts: Sequence[Size | None]) -> Size | None:
-    if (numbers := _numbers(parts)) is not None:
-        return sum(numbers)
-    if None in parts:
-        return None
-    return " + ".join(sorted(str(part) for part in parts if part != 0))
-
-
-def _times(parts: Sequence[Size | None]) -> Size | None:
-    if (numbers := _numbers(parts)) is not None:
-        return math.prod(numbers)
-    if None in parts:
-        return None
-    rest = sorted(str(part) for part in parts if part != 1)
-    return rest[0] if len(rest) == 1 else "*".join(rest)
-
-
-def _less(parts: Sequence[Size | None]) -> Size | None:
-    first, second = parts
-    if isinstance(first, int) and isinstance(second, int):
-        return first - second
-    return first if second == 0 else None
-
-
-def _equal(parts: Sequence[Size | None]) -> Size | None:
-    """1 or 0 where that is certain; no size is negative."""
-    first, second = parts
-    if first is not None and first == second:
-        return 1
-    numbers = [part for part in parts if isinstance(part, int)]
-    return 0 if len(numbers) == 2 or (numbers and numbers[0] < 0 and None not in parts) else None
-
-
-def _either(parts: Sequence[Size | None]) -> Size | None:
-    condition, first, second = parts
-    return first if condition == 1 else second if condition == 0 else None
-
-
-def _over(parts: Sequence[Size | None]) -> Size | None:
-    first, second = parts
-    if isinstance(first, int) and isinstance(second, int) and second:
-        return first // second
-    return first if second == 1 else None
-
-
-def _quotient(source: list[Size | None] | None, rest: list[Size | None]) -> Size | None:
-    """What an axis of -1 stands for: the source's elements over those of the other axes."""
-    if source is None or None in source or None in rest:
-        return None
-    symbols = [size for size in source if isinstance(size, str)]
-    above = math.prod(size for size in source if isinstance(size, int))
-    below = math.prod(size for size in rest if isinstance(size, int))
-    for size in rest:
-        if isinstance(size, str):
-            if size not in symbols:
-                return None
-            symbols.remove(size)
-    if below == 0 or above % below:
-        return None
-    return _times([*symbols, above // below])
-
-
-def _sliced(
-    size: Size | None, start: Size | None, end: Size | None, step: Size | None
-) -> Size | None:
-    if start == 0 and step == 1 and (end == size or (isinstance(end, int) and end > 1 << 30)):
-        return size
-    if not isinstance(start, int) or not isinstance(end, int) or not isinstance(step, int):
-        return end if start == 0 and step == 1 and isinstance(end, str) and size is None else None
-    if isinstance(size, int) and step:
-        return len(range(size)[start:end:step])
-    return None

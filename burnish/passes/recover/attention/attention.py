@@ -55,7 +55,8 @@ class RecoverAttention(Pass):
         """Rewrite in place."""
         nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
         softmaxes = [node for node in nodes if node.op_type == "Softmax" and node.domain == ""]
-        if not softmaxes:
+        apart = [node for node in nodes if node.op_type == "Attention" and node.domain == ""]
+        if not softmaxes and not apart:
             return Outcome()
         shapes.annotate(model)
         places = {node: index for index, node in enumerate(nodes)}
@@ -71,7 +72,8 @@ class RecoverAttention(Pass):
                 found.append((softmax, pattern))
         # Masks are made at the first attention that needs them, and shared by those after it.
         found.sort(key=lambda item: places[item[1].product])
-        done, masks = 0, {}
+        done = 0
+        masks: dict[ir.Graph, Masks] = {}
         for softmax, pattern in found:
             graph = softmax.graph
             assert isinstance(graph, ir.Graph)
@@ -80,7 +82,11 @@ class RecoverAttention(Pass):
                 refusals.append(Refusal(label(softmax), describe(miss)))
             else:
                 done += 1
-        return Outcome(done, tuple(refusals), detail=f"{done} attentions")
+        flattened = sum(_flatten(node) for node in apart)
+        detail = f"{done} attentions"
+        if flattened:
+            detail += f", {flattened} taken before their heads are split"
+        return Outcome(done + flattened, tuple(refusals), detail=detail)
 
 
 class _Rewrite:
@@ -149,7 +155,9 @@ class _Rewrite:
         if self._pattern.scores.cast is ir.DataType.FLOAT and query.dtype != ir.DataType.FLOAT:
             attributes["softmax_precision"] = ir.DataType.FLOAT.value
         apart = _with_heads_after(result)
-        flat = self._flat(query, key, value, apart)
+        flat = None
+        if not self._pattern.single and apart is not None:
+            flat = _before_split(query, key, value, apart)
         inputs: list[ir.Value | None] = [query, key, value]
         if self._pattern.single:
             attributes |= {"q_num_heads": 1, "kv_num_heads": 1}
@@ -183,17 +191,42 @@ class _Rewrite:
         target = insert(before, "Concat", [like, tail], like=like, shape=ir.Shape([3]), axis=0)
         return insert(before, "Reshape", [output, target], like=output, shape=result.shape)
 
-    def _flat(
-        self, query: ir.Value, key: ir.Value, value: ir.Value, apart: ir.Value | None
-    ) -> tuple[list[Split], ir.Value] | None:
-        """The operands before heads were split, and the result after they are merged."""
-        if self._pattern.single or apart is None:
-            return None
-        splits = [split_heads(item) for item in (query, key, value)]
-        merged = merged_heads(apart)
-        if merged is None or any(split is None for split in splits):
-            return None
-        return [split for split in splits if split is not None], merged
+
+def _before_split(
+    query: ir.Value, key: ir.Value, value: ir.Value, result: ir.Value
+) -> tuple[list[Split], ir.Value] | None:
+    """The operands before heads were split, and the result after they are merged."""
+    splits = [split_heads(item) for item in (query, key, value)]
+    merged = merged_heads(result)
+    if merged is None or any(split is None for split in splits):
+        return None
+    return [split for split in splits if split is not None], merged
+
+
+def _flatten(node: ir.Node) -> bool:
+    """Let an `Attention` of a source model read its operands before their heads are split."""
+    query, key, value, *rest = node.inputs
+    assert query is not None and key is not None and value is not None
+    result = node.outputs[0]
+    if rank(query) != 4 or len(node.outputs) > 1 or any(item is not None for item in rest[1:]):
+        return False
+    flat = _before_split(query, key, value, result)
+    if flat is None:
+        return False
+    splits, merged = flat
+    attributes = dict(node.attributes)
+    heads = {"q_num_heads": splits[0].heads, "kv_num_heads": splits[1].heads}
+    attributes |= {name: ir.AttrInt64(name, count) for name, count in heads.items()}
+    inputs = [*(split.source for split in splits), *rest]
+    flattened = ir.Node("", "Attention", inputs, attributes.values())
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)
+    graph.insert_before(node, flattened)
+    output = flattened.outputs[0]
+    output.type, output.shape = merged.type, merged.shape
+    _take_over(merged, output)
+    _remove_unused(merged)
+    return True
 
 
 def _heads(value: ir.Value) -> int | None:

@@ -11,8 +11,10 @@ from burnish.passes.recover.attention.operands import insert
 from burnish.passes.recover.attention.scores import Hidden, Miss, Scores, Term, rank, scalar
 
 FLOOR = 0.3
-"""Part of the lowest number that hides a score. Kernels take a row of lowest numbers for one without
-keys, and give zero where a softmax gives the mean; this hides as well, and is not taken for one."""
+"""Part of the lowest number that hides a score.
+
+Kernels take a row of lowest numbers for one without keys, and give zero where a softmax gives the
+mean. This hides as well, and is not taken for one."""
 
 LARGEST = 1 << 20
 """Elements of the largest table that is searched for numbers that hide."""
@@ -130,8 +132,8 @@ class Masks:
         sizes = self._tail(value, 1, before)
         lead = self.integers("lead", [-1, heads])
         target = self._vector([lead, sizes], 4, before)
-        shape = [None, heads, *tail]
-        return self._once("Reshape", [value, target], before, like=value, shape=ir.Shape(shape))
+        apart = ir.Shape([None, heads, *tail])
+        return self._once("Reshape", [value, target], before, like=value, shape=apart)
 
     def _of_windows(self, value: ir.Value, query: ir.Value, before: ir.Node) -> ir.Value | Miss:
         """[1, windows, 1, n, n], repeated for each image: [batch * windows, 1, n, n]."""
@@ -255,5 +257,6 @@ def _broadcast(first: ir.Shape | None, second: ir.Shape | None) -> ir.Shape | No
     if first is None or second is None:
         return None
     count = max(len(first), len(second))
-    rows = [[1] * (count - len(shape)) + list(shape) for shape in (first, second)]
+    ones: list[int | ir.SymbolicDim] = [1] * count
+    rows = [ones[len(shape) :] + list(shape) for shape in (first, second)]
     return ir.Shape([mine if theirs == 1 else theirs for mine, theirs in zip(*rows, strict=True)])

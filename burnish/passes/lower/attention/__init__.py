@@ -1,0 +1,1 @@
+"""`Attention` becomes the form that is measured fastest."""
