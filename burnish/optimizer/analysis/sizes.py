@@ -92,17 +92,22 @@ def quotient(source: list[Size | None] | None, rest: list[Size | None]) -> Size 
     """What an axis of -1 stands for: the source's elements over those of the other axes."""
     if source is None or None in source or None in rest:
         return None
-    symbols = [size for size in source if isinstance(size, str)]
-    above = math.prod(size for size in source if isinstance(size, int))
-    below = math.prod(size for size in rest if isinstance(size, int))
-    for size in rest:
-        if isinstance(size, str):
-            if size not in symbols:
-                return None
-            symbols.remove(size)
+    above, symbols = _factors(source)
+    below, divisors = _factors(rest)
+    for symbol in divisors:
+        if symbol not in symbols:
+            return None
+        symbols.remove(symbol)
     if below == 0 or above % below:
         return None
     return times([*symbols, above // below])
+
+
+def _factors(sizes: Sequence[Size | None]) -> tuple[int, list[str]]:
+    """The product of the numbers among sizes, and the symbols, those in products apart."""
+    parts = [part for size in sizes for part in str(size).split("*")]
+    numbers = [int(part) for part in parts if part.isdecimal()]
+    return math.prod(numbers), [part for part in parts if not part.isdecimal()]
 
 
 def sliced(

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.products import label
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
-from burnish.passes.recover.attention.masks import Masks
+from burnish.passes.recover.attention.masks import Frame, Masks
 from burnish.passes.recover.attention.operands import (
     Split,
     insert,
@@ -82,6 +82,8 @@ class RecoverAttention(Pass):
                 refusals.append(Refusal(label(softmax), describe(miss)))
             else:
                 done += 1
+        for made in masks.values():
+            made.sweep()
         flattened = sum(_flatten(node) for node in apart)
         detail = f"{done} attentions"
         if flattened:
@@ -105,18 +107,33 @@ class _Rewrite:
             key = transposed(key, self._before)
         if not pattern.single:
             query, key, value = self._grouped(query, key, value)
-        problem = self._misfit(query, key, value)
-        keys = (key, rank(key) - 2)
-        mask = problem or self._masks.mask(
-            pattern.scores, query, keys, self._before, guarded=pattern.guarded
+        result = _with_heads_after(pattern.product.outputs[0])
+        flat = None
+        if not pattern.single and result is not None:
+            flat = _before_split(query, key, value, result)
+        frame = self._frame(query, key, flat)
+        mask = self._misfit(query, key, value) or self._masks.mask(
+            pattern.scores, frame, self._before
         )
         if isinstance(mask, Miss):
             _remove_unused(key)
             return mask
         for factor in pattern.scores.multipliers:
+            flat = None
             query = insert(self._before, "Mul", [query, factor], like=query, shape=query.shape)
-        self._replace(query, key, value, mask)
+        inputs = [query, key, value] if flat is None else [part.source for part in flat[0]]
+        self._replace(inputs, mask, result, flat)
+        _remove_unused(key)
         return None
+
+    def _frame(
+        self, query: ir.Value, key: ir.Value, flat: tuple[list[Split], ir.Value] | None
+    ) -> Frame:
+        rows, keys = (query, rank(query) - 2), (key, rank(key) - 2)
+        if flat is not None:
+            rows, keys = (flat[0][0].source, 1), (flat[0][1].source, 1)
+        heads = 0 if self._pattern.single else _heads(query) or 0
+        return Frame(query, heads, rows, keys, self._pattern.guarded)
 
     def _grouped(
         self, query: ir.Value, key: ir.Value, value: ir.Value
@@ -146,29 +163,27 @@ class _Rewrite:
         return None
 
     def _replace(
-        self, query: ir.Value, key: ir.Value, value: ir.Value, mask: ir.Value | None
+        self,
+        operands: list[ir.Value],
+        mask: ir.Value | None,
+        apart: ir.Value | None,
+        flat: tuple[list[Split], ir.Value] | None,
     ) -> None:
-        result, product = self._pattern.product.outputs[0], self._pattern.product
+        product, scores = self._pattern.product, self._pattern.scores
+        result = product.outputs[0]
         attributes: dict[str, int | float] = {"scale": self._pattern.scale}
-        if self._pattern.scores.cap:
-            attributes["softcap"] = self._pattern.scores.cap
-        if self._pattern.scores.cast is ir.DataType.FLOAT and query.dtype != ir.DataType.FLOAT:
+        if scores.cap:
+            attributes["softcap"] = scores.cap
+        if scores.cast is ir.DataType.FLOAT and operands[0].dtype != ir.DataType.FLOAT:
             attributes["softmax_precision"] = ir.DataType.FLOAT.value
-        apart = _with_heads_after(result)
-        flat = None
-        if not self._pattern.single and apart is not None:
-            flat = _before_split(query, key, value, apart)
-        inputs: list[ir.Value | None] = [query, key, value]
         if self._pattern.single:
             attributes |= {"q_num_heads": 1, "kv_num_heads": 1}
         elif flat is not None:
-            splits, merged = flat
-            inputs, result = [split.source for split in splits], merged
+            splits, result = flat
             attributes |= {"q_num_heads": splits[0].heads, "kv_num_heads": splits[1].heads}
         elif apart is not None:
             result = apart
-        if mask is not None:
-            inputs.append(mask)
+        inputs = operands if mask is None else [*operands, mask]
         node = ir.node("Attention", inputs, attributes)
         graph = product.graph
         assert isinstance(graph, ir.Graph)
@@ -177,12 +192,11 @@ class _Rewrite:
         output.type = result.type
         output.shape = result.shape
         if not self._pattern.single and rank(result) == 3 and flat is None:
-            output = self._merged(output, query, result)
+            output = self._merged(output, result)
         _take_over(result, output)
         _remove_unused(result)
-        _remove_unused(key)
 
-    def _merged(self, output: ir.Value, query: ir.Value, result: ir.Value) -> ir.Value:
+    def _merged(self, output: ir.Value, result: ir.Value) -> ir.Value:
         """The operator's [batch, heads, ...] as the [batch * heads, ...] that was there."""
         output.shape = None
         like = self._masks.integers("lead", [-1])

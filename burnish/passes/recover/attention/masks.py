@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import onnx_ir as ir
 
@@ -24,6 +26,24 @@ MOVES = {"Transpose", "Unsqueeze", "Squeeze", "Reshape", "Gather", "Slice", "Exp
 """Operators whose results hold only what their first operand holds."""
 
 
+@dataclass(frozen=True)
+class Frame:
+    """What a mask has to fit.
+
+    Attributes:
+        query: any value of the queries' type, with the batch in front.
+        heads: 0 where there is no axis of heads.
+        rows, keys: values with the axes that have an element for each query, and for each key.
+        guarded: whether a row without keys is zero.
+    """
+
+    query: ir.Value
+    heads: int
+    rows: tuple[ir.Value, int]
+    keys: tuple[ir.Value, int]
+    guarded: bool
+
+
 class Masks:
     """Makes the masks of a graph, each once."""
 
@@ -32,55 +52,37 @@ class Masks:
         self._made: dict[tuple[object, ...], ir.Value] = {}
         self._constants: dict[tuple[object, ...], ir.Value] = {}
 
-    def mask(
-        self,
-        scores: Scores,
-        query: ir.Value,
-        keys: tuple[ir.Value, int],
-        before: ir.Node,
-        *,
-        guarded: bool,
-    ) -> ir.Value | Miss | None:
-        """The sum of the terms.
-
-        Args:
-            scores: whose terms.
-            query: [..., queries, size].
-            keys: a value and the axis of it that has one element for each key.
-            before: where new nodes go.
-            guarded: whether a row without keys is zero.
-        """
+    def mask(self, scores: Scores, frame: Frame, before: ir.Node) -> ir.Value | Miss | None:
+        """The sum of the terms, in new nodes before another; None where there are no terms."""
         total: ir.Value | None = None
         for term in reversed(scores.terms):
-            part = self._part(term, query, before, guarded=guarded)
+            part = self._part(term, frame, before)
             if isinstance(part, Miss):
                 return part
             total = part if total is None else self._sum(total, part, before)
         if total is None:
             return None
-        if scores.cast is not None and total.dtype != query.dtype:
+        if scores.cast is not None and total.dtype != frame.query.dtype:
             return Miss(before, "its mask is of another type than its queries")
-        return self._expanded(total, query, keys, before)
+        return self._expanded(total, frame, before)
 
-    def _part(
-        self, term: Term | Hidden, query: ir.Value, before: ir.Node, *, guarded: bool
-    ) -> ir.Value | Miss:
+    def _part(self, term: Term | Hidden, frame: Frame, before: ir.Node) -> ir.Value | Miss:
         value = term.value if isinstance(term, Term) else term.condition
         if rank(value) < 0:
             return Miss(before, f"the shape of its mask {value.name} is not known")
         if isinstance(term, Hidden):
-            value = self._hiding(term, query, before)
+            value = self._hiding(term, frame.query, before)
         elif term.factor != 1.0:
             factor = self._constant("factor", term.factor, value)
             value = self._once("Mul", [value, factor], before, like=value, shape=value.shape)
         if isinstance(term, Term):
-            value = self._above_lowest(value, before, guarded=guarded)
+            value = self._above_lowest(value, before, guarded=frame.guarded)
         if term.windows is not None and rank(value) == 5:
-            return self._of_windows(value, query, before)
+            return self._of_windows(value, frame.query, before)
         if rank(value) > 4:
             return Miss(before, f"its mask {value.name} has {rank(value)} axes")
         if rank(value) == 3:
-            return self._with_heads(value, query, before)
+            return self._with_heads(value, frame.heads, before)
         return value
 
     def _above_lowest(self, value: ir.Value, before: ir.Node, *, guarded: bool) -> ir.Value:
@@ -114,26 +116,25 @@ class Masks:
         condition = term.condition
         return self._once("Where", [condition, *pair], before, like=like, shape=condition.shape)
 
-    def _with_heads(self, value: ir.Value, query: ir.Value, before: ir.Node) -> ir.Value | Miss:
+    def _with_heads(self, value: ir.Value, heads: int, before: ir.Node) -> ir.Value:
         """[batch * heads, queries, keys] (or 1 in front) as a value of four axes."""
-        assert value.shape is not None and query.shape is not None
-        tail = list(value.shape)[1:]
-        if value.shape[0] == 1 or rank(query) == 3:
-            shape, axis = [value.shape[0], 1, *tail], 1
-            axes = self.integers("axis", [axis])
-            return self._once("Unsqueeze", [value, axes], before, like=value, shape=ir.Shape(shape))
-        heads = query.shape[1]
-        if not isinstance(heads, int):
-            return Miss(before, "the number of its heads is not known")
-        if value.shape[0] == heads:  # one table for each head, none for each row of the batch
-            shape = [1, heads, *tail]
-            axes = self.integers("axis", [0])
-            return self._once("Unsqueeze", [value, axes], before, like=value, shape=ir.Shape(shape))
-        sizes = self._tail(value, 1, before)
+        assert value.shape is not None
+        first, *tail = list(value.shape)
+        if first == 1 or not heads:
+            return self._unsqueezed(value, 1, [first, 1, *tail], before)
+        if first == heads:  # one table for each head, none for each row of the batch
+            return self._unsqueezed(value, 0, [1, heads, *tail], before)
+        sizes = self._shape(value, 1, 3, before)
         lead = self.integers("lead", [-1, heads])
         target = self._vector([lead, sizes], 4, before)
         apart = ir.Shape([None, heads, *tail])
         return self._once("Reshape", [value, target], before, like=value, shape=apart)
+
+    def _unsqueezed(
+        self, value: ir.Value, axis: int, shape: list[int | ir.SymbolicDim], before: ir.Node
+    ) -> ir.Value:
+        axes = self.integers("axis", [axis])
+        return self._once("Unsqueeze", [value, axes], before, like=value, shape=ir.Shape(shape))
 
     def _of_windows(self, value: ir.Value, query: ir.Value, before: ir.Node) -> ir.Value | Miss:
         """[1, windows, 1, n, n], repeated for each image: [batch * windows, 1, n, n]."""
@@ -159,20 +160,20 @@ class Masks:
         shape = _broadcast(first.shape, second.shape)
         return self._once("Add", [first, second], before, like=first, shape=shape)
 
-    def _expanded(
-        self, mask: ir.Value, query: ir.Value, keys: tuple[ir.Value, int], before: ir.Node
-    ) -> ir.Value:
+    def _expanded(self, mask: ir.Value, frame: Frame, before: ir.Node) -> ir.Value:
         """The mask with a row for each query: kernels do not repeat it for them."""
         assert mask.shape is not None
-        wanted = (size(query, rank(query) - 2), size(*keys))
+        wanted = (size(*frame.rows), size(*frame.keys))
         present = tuple(size(mask, rank(mask) - back) for back in (2, 1)) if rank(mask) > 1 else ()
         if present == wanted:
             return mask
         key = (mask, *wanted)
         if key not in self._made or not all(isinstance(item, int | str) for item in wanted):
-            queries = self._shape(query, rank(query) - 2, rank(query) - 1, before)
-            count = self._shape(keys[0], keys[1], keys[1] + 1, before)
-            target = self._vector([queries, count], 2, before)
+            parts = [
+                self._shape(value, axis, axis + 1, before)
+                for value, axis in (frame.rows, frame.keys)
+            ]
+            target = self._vector(parts, 2, before)
             shape = ir.Shape([*list(mask.shape)[:-2], *(_dim(item) for item in wanted)])
             self._made[key] = insert(before, "Expand", [mask, target], like=mask, shape=shape)
         return self._made[key]
@@ -202,9 +203,6 @@ class Masks:
             )  # fmt: skip
         return self._made[key]
 
-    def _tail(self, value: ir.Value, start: int, before: ir.Node) -> ir.Value:
-        return self._shape(value, start, rank(value), before)
-
     def _vector(self, parts: list[ir.Value], length: int, before: ir.Node) -> ir.Value:
         key = ("Concat", *parts)
         if key not in self._made:
@@ -219,6 +217,16 @@ class Masks:
     def _constant(self, name: str, number: float, like: ir.Value) -> ir.Value:
         assert like.dtype is not None
         return self._initializer(name, np.array(number, np.float32).astype(like.dtype.numpy()))
+
+    def sweep(self) -> None:
+        """Remove what was made for an attention that then was left alone."""
+        for value in reversed(self._made.values()):
+            node = value.producer()
+            if node is not None and node.graph is not None and not value.uses():
+                node.graph.remove(node, safe=True)
+        for value in self._constants.values():
+            if not value.uses() and value.name in self._graph.initializers:
+                del self._graph.initializers[value.name or ""]
 
     def _initializer(self, name: str, array: np.ndarray) -> ir.Value:
         key = (array.dtype.name, array.tobytes(), array.shape)
