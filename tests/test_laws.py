@@ -83,7 +83,6 @@ def test_laws_hold_on_random_graphs(kind: type[Pass]) -> None:
 def test_laws_hold_on_a_graph_of_everything(kind: type[Pass], opset: int) -> None:
     rewrites = hold(kind, build(0, opset, list(range(len(PLACES)))))
     inapplicable = {
-        "raise-opset": opset >= 13,
         "residual-sum": opset < 17,  # LayerNormalization came with operator set 17
         "nan-guard": opset < 13,  # the softmax is written with its axis counted from the front
         "flat-transpose": True,  # shapes of inner values are not written here
