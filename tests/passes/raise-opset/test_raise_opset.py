@@ -12,7 +12,6 @@ from samples import parse
 from burnish.optimizer import pipeline, sandbox
 from burnish.passes.recover.raise_opset import RaiseOpset, convert
 
-
 PLAIN = """
     <ir_version: 8, opset_import: ["" : 15]>
     plain (float[2, 3] x) => (float[2, 3] y) { y = Relu (x) }
