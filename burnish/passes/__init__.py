@@ -11,10 +11,13 @@ from burnish.passes.lower.residual_sum import ResidualSum
 from burnish.passes.recover.clean import Clean
 from burnish.passes.recover.flat_transpose import FlatTranspose
 from burnish.passes.recover.fold_constants import FoldConstants
+from burnish.passes.recover.gelu import Gelu
 from burnish.passes.recover.inline_functions import InlineFunctions
+from burnish.passes.recover.layer_norm import LayerNorm
 from burnish.passes.recover.nan_guard import NanGuard
 from burnish.passes.recover.onnxsim import Onnxsim
 from burnish.passes.recover.raise_opset import RaiseOpset
+from burnish.passes.recover.rms_norm import RmsNorm
 
 REGISTRY: tuple[type[Pass], ...] = (
     # recover: exporter debris -> standard high-level operators
@@ -25,6 +28,9 @@ REGISTRY: tuple[type[Pass], ...] = (
     NanGuard,
     FlatTranspose,
     Clean,
+    LayerNorm,
+    RmsNorm,
+    Gelu,
     # compress: a cheaper function within the user's budget
     DynamicInt8,
     # lower: the fastest kernels measured on the target

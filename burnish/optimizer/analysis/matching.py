@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import onnx_ir as ir
 
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
+
 EXACT_CASTS = {
     (ir.DataType.FLOAT16, ir.DataType.FLOAT),
     (ir.DataType.BFLOAT16, ir.DataType.FLOAT),
@@ -92,15 +94,15 @@ def axes_of(node: ir.Node) -> tuple[int, ...] | None:
     return tuple(int(axis) for axis in tensor.numpy().reshape(-1))
 
 
-def replace(old: ir.Value, new: ir.Node) -> None:
-    """Let a new node, put in the place of the old value's, give that value from now on.
+def replace(old: ir.Value, *nodes: ir.Node) -> None:
+    """Let new nodes, put where the old value's is, give that value; the last one's output is it.
 
     The value keeps its name, type and shape; what nothing needs any more goes.
     """
-    producer, value, name = old.producer(), new.outputs[0], old.name
+    producer, value, name = old.producer(), nodes[-1].outputs[0], old.name
     assert producer is not None and isinstance(producer.graph, ir.Graph)
     value.type, value.shape = old.type, old.shape
-    producer.graph.insert_before(producer, new)
+    producer.graph.insert_before(producer, nodes)
     ir.convenience.replace_all_uses_with(old, value, replace_graph_outputs=True)
     remove_unused([old])
     value.name = name
@@ -118,7 +120,9 @@ def remove_unused(values: Iterable[ir.Value]) -> None:
             if value.is_initializer() and not value.is_graph_input():
                 del graph.initializers[value.name or ""]
             continue
-        if node.graph is None or any(item.uses() or item.is_graph_output() for item in node.outputs):
+        if node.graph is None or any(
+            item.uses() or item.is_graph_output() for item in node.outputs
+        ):
             continue
         stack += [item for item in node.inputs if item is not None]
         graph.remove(node, safe=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.matching import (
+    FLOATS,
     axes_of,
     made_by,
     near,
@@ -16,8 +17,6 @@ from burnish.optimizer.analysis.matching import (
     scalar,
     with_operand,
 )
-
-FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 
 REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceSumSquare")
 
@@ -39,6 +38,11 @@ class Moment:
     share: float = 1.0
     kept: bool = True
     centered: bool = False
+
+
+def alike(first: Moment, second: Moment) -> bool:
+    """Whether two moments are of the same numbers over the same axes."""
+    return first.axes == second.axes and origin(first.base) is origin(second.base)
 
 
 def count(moment: Moment) -> int | None:
@@ -157,10 +161,9 @@ def square_root_of(value: ir.Value) -> ir.Value | None:
         return first if scalar(second) == 2.0 else None
     if origin(first) is origin(second):
         return first
-    around = centered(first), centered(second)  # the mean may be computed twice
-    if around[0] is None or around[1] is None or around[0].axes != around[1].axes:
-        return None
-    return first if origin(around[0].base) is origin(around[1].base) else None
+    mine, theirs = centered(first), centered(second)  # the mean may be computed twice
+    same = mine is not None and theirs is not None and alike(mine, theirs)
+    return first if same else None
 
 
 def _square_of_norm(node: ir.Node) -> Moment | None:
@@ -195,8 +198,7 @@ def _difference(node: ir.Node) -> Moment | None:
     mean = mean_of(root) if root is not None else None
     if inner is None or mean is None or not near(inner.share, 1.0):
         return None
-    same = origin(mean.base) is origin(inner.base) and mean.axes == inner.axes
-    return replace(inner, centered=True) if same and inner.kept else None
+    return replace(inner, centered=True) if alike(mean, inner) and inner.kept else None
 
 
 def _guarded(node: ir.Node) -> Moment | None:
@@ -220,4 +222,3 @@ def _unsqueezed(node: ir.Node, inner: Moment) -> Moment | None:
     rank = len(inner.base.shape) if inner.base.shape is not None else 0
     axes = tuple(sorted(axis - rank if axis >= 0 else axis for axis in axes))
     return replace(inner, kept=True) if not inner.kept and axes == inner.axes else None
-

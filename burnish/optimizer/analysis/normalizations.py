@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.matching import (
+    FLOATS,
     made_by,
     near,
     only_reader,
@@ -25,8 +26,8 @@ from burnish.optimizer.analysis.matching import (
     with_operand,
 )
 from burnish.optimizer.analysis.moments import (
-    FLOATS,
     Moment,
+    alike,
     centered,
     count,
     mean_of,
@@ -224,8 +225,7 @@ def _squared(moment: Moment, value: ir.Value) -> ir.Value | None:
     if not moment.centered:
         return value if origin(value) is origin(moment.base) else None
     around = centered(value)
-    same = around is not None and around.axes == moment.axes
-    return around.base if same and origin(around.base) is origin(moment.base) else None
+    return around.base if around is not None and alike(around, moment) else None
 
 
 def _shifted(
@@ -239,8 +239,7 @@ def _shifted(
     def is_mean(value: ir.Value) -> bool:
         pair = with_operand(made_by(value, "Mul"), lambda item: item is inverse)
         mean = mean_of(pair[1]) if pair is not None else None
-        same = mean is not None and mean.axes == moment.axes
-        return same and origin(mean.base) is origin(moment.base)
+        return mean is not None and alike(mean, moment)
 
     product = node.outputs[0]
     for reader in readers(product):

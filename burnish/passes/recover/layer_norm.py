@@ -18,9 +18,9 @@ class LayerNorm(Pass):
     that root, with scale and bias before or after, in either order of operands, or without them.
 
     Before:
-        `m = ReduceMean(x)`, `d = x - m`, `y = d / Sqrt(ReduceMean(d * d) + epsilon) * scale + bias`;
-        `Pow(d, 2)`, sums divided by the size, `ReduceMean(x * x) - m * m`, powers of -0.5, and
-        `x * i + (bias - m * i)` with `i` the inverse of the root times the scale.
+        `m = ReduceMean(x)`, `d = x - m`, `y = d / Sqrt(ReduceMean(d * d) + epsilon)`, then
+        `y * scale + bias`; `Pow(d, 2)`, sums divided by the size, `ReduceMean(x * x) - m * m`,
+        powers of -0.5, and `x * i + (bias - m * i)` with `i` the inverse root times the scale.
     After:
         `LayerNormalization(x, scale, bias)`. A scale that is missing is one of ones. A cast to
         float32 before and back after goes where scale and bias come after it, and stays otherwise.
