@@ -166,11 +166,13 @@ def _apply(node: ir.Node, known: dict[ir.Value, Values | None], depth: int) -> V
         if operand is None:
             return None
         operands.append(operand)
+    if node.op_type == "Swish":
+        return operands[0] * _sigmoid(node.attributes.get_float("alpha", 1.0) * operands[0])
     return OPERATORS[node.op_type](*operands)
 
 
 def _is_elementwise(node: ir.Node) -> bool:
-    if node.domain != "" or node.op_type not in OPERATORS:
+    if node.domain != "" or node.op_type not in (*OPERATORS, "Swish"):
         return False
     return node.op_type != "Cast" or node.attributes.get_int("to", 0) in FLOATS
 

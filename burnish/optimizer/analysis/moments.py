@@ -95,12 +95,21 @@ def mean_square_of(value: ir.Value) -> Moment | None:
     `share` is not 1 for a sum of squares, nor where the divisor is the number less one.
     """
     found = _moment(value, squares=True)
-    if found is None or found.centered:
-        return found
-    around = centered(found.base)
-    if around is None or around.axes != found.axes:
-        return found
-    return replace(found, base=around.base, centered=True)
+    return _around_mean(found) if found is not None else None
+
+
+def squares_over(norm: ir.Node) -> Moment | None:
+    """The sum of squares whose root a `ReduceL2` gives."""
+    base = norm.inputs[0]
+    return _around_mean(_over(norm, base, total=True)) if base is not None else None
+
+
+def _around_mean(moment: Moment) -> Moment:
+    """The moment as one of `x`, where it is one of `x` less the mean of `x` over the same axes."""
+    around = centered(moment.base)
+    if moment.centered or around is None or around.axes != moment.axes:
+        return moment
+    return replace(moment, base=around.base, centered=True)
 
 
 def _moment(value: ir.Value, squares: bool) -> Moment | None:

@@ -17,24 +17,21 @@ import onnx_ir as ir
 from burnish.optimizer.analysis.matching import (
     FLOATS,
     made_by,
-    near,
     only_reader,
     operands,
     origin,
     readers,
-    scalar,
     with_operand,
 )
 from burnish.optimizer.analysis.moments import (
     Moment,
     alike,
     centered,
-    count,
     mean_of,
-    mean_square_of,
     sizes_of,
 )
 from burnish.optimizer.analysis.products import label
+from burnish.optimizer.analysis.roots import Root, inverse_of
 
 
 @dataclass(frozen=True)
@@ -58,97 +55,6 @@ class Normalization:
     @property
     def axis(self) -> int:
         return -len(self.moment.axes)
-
-
-@dataclass(frozen=True)
-class Root:
-    """The root of a mean square: its node, what is under it, and whether it is inverted."""
-
-    node: ir.Node
-    moment: Moment
-    epsilon: float
-    inverted: bool
-    problem: str = ""
-
-
-def root_of(node: ir.Node) -> Root | None:
-    """The root that a node takes of a mean square; the anchor of a normalization."""
-    found = _under_root(node)
-    if found is None:
-        return None
-    value, inverted = found
-    epsilon, problem = 0.0, ""
-    moment = mean_square_of(value)
-    if moment is None:
-        adder = made_by(_uncast(value), "Add", "Max", "Clip")
-        pair = _beside_mean_square(adder) if adder is not None else None
-        if adder is None or pair is None:
-            return None
-        moment, number = pair[0], scalar(pair[1])
-        epsilon = number or 0.0
-        if adder.op_type != "Add":
-            problem = f"{label(adder)} bounds the mean square instead of adding epsilon to it"
-        elif number is None:
-            problem = f"what {label(adder)} adds to the mean square is no constant"
-    size = count(moment)
-    if size is not None and near(moment.share, size) and size > 1:
-        return None  # the root of a sum is a length, and dividing by it another function
-    return Root(node, moment, epsilon, inverted, problem or _unlike_mean(moment, size))
-
-
-def _under_root(node: ir.Node) -> tuple[ir.Value, bool] | None:
-    """What a node takes the root of, and whether it gives the inverse of that."""
-    value = node.inputs[0] if node.inputs else None
-    if node.domain != "" or value is None:
-        return None
-    if node.op_type == "Pow":
-        power = scalar(node.inputs[1])
-        return (value, power < 0) if power in (0.5, -0.5) else None
-    if node.op_type != "Sqrt":
-        return None
-    inverse = _inverse(value.producer())
-    return (inverse, True) if inverse is not None else (value, False)
-
-
-def _inverse(node: ir.Node | None) -> ir.Value | None:
-    """What a node gives 1 over."""
-    if node is None or node.domain != "":
-        return None
-    if node.op_type == "Reciprocal":
-        return node.inputs[0]
-    return node.inputs[1] if node.op_type == "Div" and scalar(node.inputs[0]) == 1.0 else None
-
-
-def _uncast(value: ir.Value) -> ir.Value:
-    """The value before casts between floats, of a statistic that may be rounded."""
-    while (node := made_by(value, "Identity", "Cast")) is not None and node.inputs[0] is not None:
-        value = node.inputs[0]
-    return value
-
-
-def _beside_mean_square(node: ir.Node) -> tuple[Moment, ir.Value] | None:
-    for value, other in operands(node):
-        if (moment := mean_square_of(value)) is not None:
-            return moment, other
-    return None
-
-
-def _unlike_mean(moment: Moment, size: int | None) -> str:
-    """Why a sum of squares is no mean square over the last axes; empty where it is."""
-    around = "variance" if moment.centered else "mean square"
-    if not moment.axes:
-        return f"the axes of the {around} are not known"
-    if moment.axes != tuple(range(-len(moment.axes), 0)):
-        return f"the {around} is over axes {list(moment.axes)}, which are not the last ones"
-    if not moment.kept:
-        return f"the {around} does not keep its axes"
-    if near(moment.share, 1.0):
-        return ""
-    if size is not None and size > 1 and near(moment.share, size / (size - 1)):
-        return f"the {around} divides by {size - 1}, one less than the number of elements"
-    if size is None:
-        return f"the {around} is a sum over axes whose size is not known"
-    return f"the {around} is scaled by {moment.share:g}, or by what is no constant"
 
 
 def normalizations(root: Root) -> list[Normalization] | str:
@@ -177,7 +83,7 @@ def _divided(
         result = reader.outputs[0]
         if reader.op_type in ("Identity", "Cast"):
             yield from _divided(root, result, inverted, scale)
-        elif not inverted and _inverse(reader) is value:
+        elif not inverted and inverse_of(reader) is value:
             yield from _divided(root, result, True, scale)
         elif reader.op_type == "Div" and not inverted and reader.inputs[1] is value:
             yield _numerator(root, reader, reader.inputs[0], scale)
@@ -185,6 +91,8 @@ def _divided(
             yield from _multiplied(root, reader, value, scale)
         elif reader.op_type == "Add" and not inverted:
             yield f"epsilon is added outside of the root, at {label(reader)}"
+        elif reader.op_type in ("Max", "Clip") and not inverted:
+            yield f"{label(reader)} bounds the root instead of adding epsilon to the mean square"
         else:
             yield f"{label(reader)} neither multiplies nor divides by the root"
 

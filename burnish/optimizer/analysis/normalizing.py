@@ -7,21 +7,29 @@ import onnx_ir as ir
 
 from burnish.optimizer.analysis.matching import replace
 from burnish.optimizer.analysis.moments import sizes_of
-from burnish.optimizer.analysis.normalizations import Normalization, normalizations, root_of
+from burnish.optimizer.analysis.normalizations import Normalization, normalizations
 from burnish.optimizer.analysis.products import label
+from burnish.optimizer.analysis.roots import root_of
+from burnish.optimizer.analysis.shapes import describe
 from burnish.optimizer.contract import Outcome, Refusal
 from burnish.optimizer.model import add_initializer
 
 SINCE = {"LayerNormalization": 17, "RMSNormalization": 23}
 """The operator set that each operator came with."""
 
+LENGTHS = ("Sqrt", "Pow", "ReduceL2")
+"""Operators without one of which there is no normalization in pieces."""
+
 
 def write_normalizations(model: ir.Model, operator: str) -> Outcome:
     """Write every normalization of one kind as `operator`, in place."""
     writer, done = _Writer(operator), 0
     refusals: list[Refusal] = []
+    nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
+    if any(node.op_type in LENGTHS for node in nodes):
+        describe(model)
     old = model.opset_imports.get("", 0) < SINCE[operator]
-    for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
+    for node in nodes:
         root = root_of(node) if node.graph is not None else None
         if root is None or root.moment.centered != (operator == "LayerNormalization"):
             continue

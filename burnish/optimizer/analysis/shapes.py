@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
 import onnx
 import onnx_ir as ir
 
+from burnish.optimizer.admission.walk import graphs
 from burnish.optimizer.model import without_weights
 from burnish.optimizer.signature import Port
 
@@ -54,6 +56,31 @@ def element_types(model: ir.Model) -> dict[str, ir.DataType]:
         for value in (*light.graph.input, *light.graph.value_info, *light.graph.output)
         if value.type.HasField("tensor_type")
     }
+
+
+def describe(model: ir.Model) -> None:
+    """Give values without a type or a shape those that ONNX's shape inference finds, if any.
+
+    Names that several subgraphs use are left as they are.
+    """
+    values = [value for node in _nodes(model) for value in node.outputs if value.name]
+    counts = Counter(value.name for value in values)
+    if all(value.shape is not None and value.dtype is not None for value in values):
+        return
+    try:
+        light = onnx.shape_inference.infer_shapes(without_weights(model), data_prop=True)
+    except Exception:  # as above
+        return
+    found = {item.name: item for graph, _ in graphs(light.graph) for item in graph.value_info}
+    for value in values:
+        if value.name in found and counts[value.name] == 1:
+            described = ir.serde.deserialize_value_info_proto(found[value.name], None)
+            value.type = value.type or described.type
+            value.shape = value.shape if value.shape is not None else described.shape
+
+
+def _nodes(model: ir.Model) -> Iterator[ir.Node]:
+    yield from ir.traversal.RecursiveGraphIterator(model.graph)
 
 
 def resolve(symbol: str, sizes: Mapping[str, int]) -> int | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.activations import QUICK, sigmoid_product
 from burnish.optimizer.analysis.functions import (
     SIX_DIGITS,
     Likeness,
@@ -14,16 +15,14 @@ from burnish.optimizer.analysis.functions import (
     likenesses,
     multiplies_its_argument,
 )
-from burnish.optimizer.analysis.matching import made_by, replace, scalar, with_operand
+from burnish.optimizer.analysis.matching import made_by, replace
 from burnish.optimizer.analysis.products import label
+from burnish.optimizer.analysis.shapes import describe
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
 from burnish.optimizer.model import add_initializer
 
 SINCE = 20
 """The operator set that `Gelu` came with."""
-
-QUICK = 1.702
-"""The factor in quick GELU."""
 
 ANCHORS = {
     "Erf": ("GELU",),
@@ -62,8 +61,12 @@ class Gelu(Pass):
     def apply(self, model: ir.Model, context: Context) -> Outcome:
         """Rewrite in place."""
         opset, done, refusals = model.opset_imports.get("", 0), 0, []
-        for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
-            if node.graph is None or node.domain != "" or node.op_type not in ANCHORS:
+        nodes = ir.traversal.RecursiveGraphIterator(model.graph)
+        anchors = [node for node in nodes if node.domain == "" and node.op_type in ANCHORS]
+        if anchors:
+            describe(model)
+        for node in anchors:
+            if node.graph is None:
                 continue
             found = likenesses(node, ANCHORS[node.op_type])
             if not found or not found[0].within:
@@ -105,17 +108,8 @@ def _unlike(found: list[Likeness]) -> str:
 def _has_its_form(found: Likeness) -> bool:
     """Whether the activation is `Mul(x, Sigmoid(x))` or `Mul(x, Sigmoid(Mul(x, 1.702)))`."""
     node = made_by(found.value, "Mul")
-    if node is None or found.name not in ("SiLU", "quick GELU") or found.factor != 1.0:
-        return False
-    pair = with_operand(node, lambda value: made_by(value, "Sigmoid") is not None)
-    if pair is None or pair[1] is not found.argument:
-        return False
-    sigmoid = made_by(pair[0], "Sigmoid")
-    inner = sigmoid.inputs[0] if sigmoid is not None else None
-    if found.name == "SiLU":
-        return inner is found.argument
-    scaled = with_operand(made_by(inner, "Mul"), lambda value: value is found.argument)
-    return scaled is not None and scalar(scaled[1]) is not None
+    kind, source = sigmoid_product(node) if node is not None else ("", None)
+    return kind in ("silu", "quick-gelu") and source is found.argument and found.factor == 1.0
 
 
 def _write(found: Likeness) -> None:
