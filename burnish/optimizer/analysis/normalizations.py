@@ -36,7 +36,7 @@ from burnish.optimizer.analysis.roots import Root, inverse_of
 
 @dataclass(frozen=True)
 class Normalization:
-    """See the module's docstring; `axis` is the first of the trailing axes, counted from the last.
+    """See the module's docstring.
 
     Attributes:
         moment: what is under the root.
@@ -54,7 +54,15 @@ class Normalization:
 
     @property
     def axis(self) -> int:
+        """The first of the trailing axes, counted from the last."""
         return -len(self.moment.axes)
+
+    @property
+    def kind(self) -> ir.DataType | None:
+        """The type of the output, which elementwise operators share with their operands."""
+        producer = self.output.producer()
+        values = (self.output, *(producer.inputs if producer is not None else ()))
+        return next((item.dtype for item in values if item is not None and item.dtype), None)
 
 
 def normalizations(root: Root) -> list[Normalization] | str:
@@ -207,7 +215,7 @@ def _fits(moment: Moment, value: ir.Value) -> bool:
 
 def _typed(found: Normalization) -> Normalization | str:
     """The normalization with its `x` in the type of its output; why it has none."""
-    kind, source = found.output.dtype, found.source
+    kind, source = found.kind, found.source
     if kind is ir.DataType.DOUBLE:
         return "it is in double precision, and ONNX's operator computes in single precision"
     for candidate in (source, origin(source)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.matching import replace
+from burnish.optimizer.analysis.matching import Constants, replace
 from burnish.optimizer.analysis.moments import sizes_of
 from burnish.optimizer.analysis.normalizations import Normalization, normalizations
 from burnish.optimizer.analysis.products import label
@@ -17,8 +17,8 @@ from burnish.optimizer.model import add_initializer
 SINCE = {"LayerNormalization": 17, "RMSNormalization": 23}
 """The operator set that each operator came with."""
 
-LENGTHS = ("Sqrt", "Pow", "ReduceL2")
-"""Operators without one of which there is no normalization in pieces."""
+PARTS = ("Sqrt", "Pow", "ReduceL2", "ReduceMean", "ReduceSum", "ReduceSumSquare")
+"""Operators of normalizations in pieces, whose values must be known by type and shape."""
 
 
 def write_normalizations(model: ir.Model, operator: str) -> Outcome:
@@ -26,8 +26,8 @@ def write_normalizations(model: ir.Model, operator: str) -> Outcome:
     writer, done = _Writer(operator), 0
     refusals: list[Refusal] = []
     nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
-    if any(node.op_type in LENGTHS for node in nodes):
-        describe(model)
+    parts = [node for node in nodes if node.op_type in PARTS]
+    describe(model, (value for node in parts for value in (*node.inputs[:1], *node.outputs)))
     old = model.opset_imports.get("", 0) < SINCE[operator]
     for node in nodes:
         root = root_of(node) if node.graph is not None else None
@@ -46,34 +46,27 @@ def write_normalizations(model: ir.Model, operator: str) -> Outcome:
 
 
 class _Writer:
-    """Writes one operator; scales of ones are made once."""
+    """Writes one operator."""
 
     def __init__(self, operator: str) -> None:
         self._operator = operator
-        self._ones: dict[tuple[ir.Graph, tuple[int, ...], ir.DataType], ir.Value] = {}
+        self._constants = Constants()
 
     def write(self, found: Normalization) -> None:
-        producer, kind = found.output.producer(), found.output.dtype
+        producer, kind = found.output.producer(), found.kind
         assert producer is not None and isinstance(producer.graph, ir.Graph) and kind is not None
         graph = producer.graph
         # Of unknown sizes there is no parameter to fit, and one that is broadcast says the same.
         sizes = sizes_of(found.moment.base, -found.axis) or (1,)
-        inputs = [found.source, self._scale(graph, found.scale, sizes, kind)]
+        if found.scale is not None:
+            scale = _fitted(graph, found.scale, sizes)
+        else:
+            scale = self._constants.make(graph, "ones", 1.0, kind, *sizes)
+        inputs = [found.source, scale]
         if found.bias is not None:
             inputs.append(_fitted(graph, found.bias, sizes))
         attributes: dict[str, int | float] = {"axis": found.axis, "epsilon": found.epsilon}
         replace(found.output, ir.node(self._operator, inputs, attributes))
-
-    def _scale(
-        self, graph: ir.Graph, scale: ir.Value | None, sizes: tuple[int, ...], kind: ir.DataType
-    ) -> ir.Value:
-        if scale is not None:
-            return _fitted(graph, scale, sizes)
-        key = graph, sizes, kind
-        if key not in self._ones:
-            ones = ir.tensor(np.ones(sizes, kind.numpy()), dtype=kind)
-            self._ones[key] = add_initializer(graph, "ones", ones)
-        return self._ones[key]
 
 
 def _fitted(graph: ir.Graph, value: ir.Value, sizes: tuple[int, ...]) -> ir.Value:

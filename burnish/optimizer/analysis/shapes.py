@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import onnx
 import onnx_ir as ir
@@ -58,15 +58,17 @@ def element_types(model: ir.Model) -> dict[str, ir.DataType]:
     }
 
 
-def describe(model: ir.Model) -> None:
-    """Give values without a type or a shape those that ONNX's shape inference finds, if any.
+def describe(model: ir.Model, needed: Iterable[ir.Value | None]) -> None:
+    """Give the values of a model the types and shapes that ONNX's shape inference finds.
 
-    Names that several subgraphs use are left as they are.
+    Nothing is done where all that is needed is known. Values that know theirs keep them, and so
+    do names that several subgraphs use.
     """
-    values = [value for node in _nodes(model) for value in node.outputs if value.name]
-    counts = Counter(value.name for value in values)
-    if all(value.shape is not None and value.dtype is not None for value in values):
+    if all(value is None or _is_described(value) for value in needed):
         return
+    nodes = ir.traversal.RecursiveGraphIterator(model.graph)
+    values = [value for node in nodes for value in node.outputs if value.name]
+    counts = Counter(value.name for value in values)
     try:
         light = onnx.shape_inference.infer_shapes(without_weights(model), data_prop=True)
     except Exception:  # as above
@@ -79,8 +81,8 @@ def describe(model: ir.Model) -> None:
             value.shape = value.shape if value.shape is not None else described.shape
 
 
-def _nodes(model: ir.Model) -> Iterator[ir.Node]:
-    yield from ir.traversal.RecursiveGraphIterator(model.graph)
+def _is_described(value: ir.Value) -> bool:
+    return value.shape is not None and value.dtype is not None
 
 
 def resolve(symbol: str, sizes: Mapping[str, int]) -> int | None:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.activations import QUICK, sigmoid_product
 from burnish.optimizer.analysis.functions import (
-    SIX_DIGITS,
     Likeness,
     is_cubic,
     likenesses,
     multiplies_its_argument,
 )
-from burnish.optimizer.analysis.matching import made_by, replace
+from burnish.optimizer.analysis.matching import Constants, made_by, replace
 from burnish.optimizer.analysis.products import label
 from burnish.optimizer.analysis.shapes import describe
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
-from burnish.optimizer.model import add_initializer
 
 SINCE = 20
 """The operator set that `Gelu` came with."""
@@ -63,8 +60,8 @@ class Gelu(Pass):
         opset, done, refusals = model.opset_imports.get("", 0), 0, []
         nodes = ir.traversal.RecursiveGraphIterator(model.graph)
         anchors = [node for node in nodes if node.domain == "" and node.op_type in ANCHORS]
-        if anchors:
-            describe(model)
+        constants = Constants()
+        describe(model, (value for node in anchors for value in (*node.inputs, *node.outputs)))
         for node in anchors:
             if node.graph is None:
                 continue
@@ -79,7 +76,7 @@ class Gelu(Pass):
                 reason = f"Gelu came with operator set {SINCE}, and this one is older"
                 refusals.append(Refusal(label(node), reason))
                 continue
-            _write(found[0])
+            _write(found[0], constants)
             done += 1
         return Outcome(done, tuple(refusals), detail=f"{done} activations")
 
@@ -112,9 +109,10 @@ def _has_its_form(found: Likeness) -> bool:
     return kind in ("silu", "quick-gelu") and source is found.argument and found.factor == 1.0
 
 
-def _write(found: Likeness) -> None:
+def _write(found: Likeness, constants: Constants) -> None:
     x, producer = found.argument, found.value.producer()
     assert producer is not None and isinstance(producer.graph, ir.Graph)
+    graph, kind = producer.graph, x.dtype or ir.DataType.FLOAT
     nodes: list[ir.Node] = []
 
     def add(operator: str, *inputs: ir.Value, **attributes: str) -> ir.Value:
@@ -122,19 +120,14 @@ def _write(found: Likeness) -> None:
         nodes[-1].outputs[0].type, nodes[-1].outputs[0].shape = x.type, x.shape
         return nodes[-1].outputs[0]
 
-    def constant(number: float, name: str) -> ir.Value:
-        kind = x.dtype or ir.DataType.FLOAT
-        tensor = ir.tensor(np.array(number, kind.numpy()), dtype=kind)
-        assert producer is not None and isinstance(producer.graph, ir.Graph)
-        return add_initializer(producer.graph, name, tensor)
-
     if found.name == "GELU":
         result = add("Gelu", x)
     elif found.name == "GELU (tanh)":
         result = add("Gelu", x, approximate="tanh")
     else:
-        inner = add("Mul", x, constant(QUICK, "quick")) if found.name == "quick GELU" else x
+        quick = found.name == "quick GELU"
+        inner = add("Mul", x, constants.make(graph, "quick", QUICK, kind)) if quick else x
         result = add("Mul", x, add("Sigmoid", inner))
-    if abs(found.factor - 1.0) > SIX_DIGITS:
-        add("Mul", result, constant(found.factor, "factor"))
+    if found.factor != 1.0:
+        add("Mul", result, constants.make(graph, "factor", found.factor, kind))
     replace(found.value, *nodes)

@@ -245,3 +245,18 @@ def test_double_precision_is_left_alone() -> None:
     text = FRAME.replace("BODY", ROOT + "y = Div (d, r)").replace("float", "double")
     (refusal,) = LayerNorm().apply(parse(text), make_context()).refusals
     assert "double precision" in refusal.reason
+
+
+def test_types_that_only_the_statistics_know() -> None:
+    model = frame(SPELLINGS["plain"])
+    for node in model.graph:
+        if node.op_type in ("ReduceMean", "Sqrt"):
+            node.outputs[0].dtype, node.outputs[0].shape = (
+                ir.DataType.FLOAT,
+                ir.Shape(["b", "s", 1]),
+            )
+    model.graph.outputs[0].type = None
+    original = frame(SPELLINGS["plain"])
+    assert LayerNorm().apply(model, make_context()).rewrites == 1
+    model.graph.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+    assert_equal(original, model)
