@@ -72,6 +72,46 @@ def _activation(b: Writer, x: str) -> str:
     return b.op("Mul", [x, f"{name}.share"], name)
 
 
+def _torn(b: Writer, x: str) -> str:
+    """A layer normalization, one by the root mean square, a GELU and a SiLU, in pieces."""
+    name = b.fresh("torn")
+    b.constant(f"{name}.small", 1e-5)
+    b.constant(f"{name}.one", 1.0)
+    b.constant(f"{name}.root2", np.sqrt(2))
+    b.constant(f"{name}.scale", 1 + 0.2 * b.random.standard_normal(WIDTH))
+    b.op("Add", [x, "x"], f"{name}.sum")
+    mean = _mean(b, f"{name}.sum", f"{name}.mean")
+    b.op("Sub", [f"{name}.sum", mean], f"{name}.difference")
+    layer = _over_root(b, f"{name}.difference", f"{name}.layer")
+    square = _over_root(b, layer, f"{name}.square")
+    b.op("Mul", [square, f"{name}.scale"], f"{name}.scaled")
+    b.op("Div", [f"{name}.scaled", f"{name}.root2"], f"{name}.less")
+    b.op("Erf", [f"{name}.less"], f"{name}.erf")
+    b.op("Add", [f"{name}.erf", f"{name}.one"], f"{name}.raised")
+    b.op("Mul", [f"{name}.raised", f"{name}.scaled"], f"{name}.gelu")
+    b.op("Neg", [f"{name}.gelu"], f"{name}.minus")
+    b.op("Exp", [f"{name}.minus"], f"{name}.power")
+    b.op("Add", [f"{name}.power", f"{name}.one"], f"{name}.above")
+    return b.op("Div", [f"{name}.gelu", f"{name}.above"], name)
+
+
+def _mean(b: Writer, x: str, name: str) -> str:
+    if b.opset < 18:
+        return b.op("ReduceMean", [x], name, axes=[-1])
+    b.constant(f"{name}.axis", [-1], np.int64)
+    return b.op("ReduceMean", [x, f"{name}.axis"], name)
+
+
+def _over_root(b: Writer, x: str, name: str) -> str:
+    """`x` over the root of the mean of its square; `small` is of the place."""
+    small = f"{name.rsplit('.', 1)[0]}.small"
+    b.op("Mul", [x, x], f"{name}.squared")
+    mean = _mean(b, f"{name}.squared", f"{name}.mean")
+    b.op("Add", [mean, small], f"{name}.above")
+    b.op("Sqrt", [f"{name}.above"], f"{name}.root")
+    return b.op("Div", [x, f"{name}.root"], name)
+
+
 def _debris(b: Writer, x: str) -> str:
     """An identity, the same twice, a dead branch, a sum of constants."""
     name = b.fresh("debris")
@@ -132,6 +172,7 @@ PLACES: tuple[Callable[[Writer, str], str], ...] = (
     _flat_gemm,
     _normalized,
     _activation,
+    _torn,
     _debris,
     _attention,
     _call,
@@ -164,6 +205,6 @@ def models() -> st.SearchStrategy[onnx.ModelProto]:
     return st.builds(
         build,
         st.integers(0, 1 << 16),
-        st.sampled_from([17, 11, 13, 18]),
+        st.sampled_from([17, 11, 13, 18, 23]),
         st.lists(st.integers(0, len(PLACES) - 1), min_size=1, max_size=5),
     )

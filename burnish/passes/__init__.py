@@ -13,10 +13,13 @@ from burnish.passes.recover.attention.attention import RecoverAttention
 from burnish.passes.recover.clean import Clean
 from burnish.passes.recover.flat_transpose import FlatTranspose
 from burnish.passes.recover.fold_constants import FoldConstants
+from burnish.passes.recover.gelu import Gelu
 from burnish.passes.recover.inline_functions import InlineFunctions
+from burnish.passes.recover.layer_norm import LayerNorm
 from burnish.passes.recover.nan_guard import NanGuard
 from burnish.passes.recover.onnxsim import Onnxsim
 from burnish.passes.recover.raise_opset import RaiseOpset
+from burnish.passes.recover.rms_norm import RmsNorm
 
 REGISTRY: tuple[type[Pass], ...] = (
     # recover: exporter debris -> standard high-level operators
@@ -26,6 +29,9 @@ REGISTRY: tuple[type[Pass], ...] = (
     FoldConstants,
     FlatTranspose,
     Clean,
+    LayerNorm,
+    RmsNorm,
+    Gelu,
     RecoverAttention,
     NanGuard,
     # compress: a cheaper function within the user's budget

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 import onnx
 import onnx_ir as ir
 
+from burnish.optimizer.admission.walk import graphs
 from burnish.optimizer.analysis.symbols import propagate
 from burnish.optimizer.model import without_weights
 from burnish.optimizer.signature import Port
@@ -89,6 +91,33 @@ def element_types(model: ir.Model) -> dict[str, ir.DataType]:
         for value in (*light.graph.input, *light.graph.value_info, *light.graph.output)
         if value.type.HasField("tensor_type")
     }
+
+
+def describe(model: ir.Model, needed: Iterable[ir.Value | None]) -> None:
+    """Give the values of a model the types and shapes that ONNX's shape inference finds.
+
+    Nothing is done where all that is needed is known. Values that know theirs keep them, and so
+    do names that several subgraphs use.
+    """
+    if all(value is None or _is_described(value) for value in needed):
+        return
+    nodes = ir.traversal.RecursiveGraphIterator(model.graph)
+    values = [value for node in nodes for value in node.outputs if value.name]
+    counts = Counter(value.name for value in values)
+    try:
+        light = onnx.shape_inference.infer_shapes(without_weights(model), data_prop=True)
+    except Exception:  # as above
+        return
+    found = {item.name: item for graph, _ in graphs(light.graph) for item in graph.value_info}
+    for value in values:
+        if value.name in found and counts[value.name] == 1:
+            described = ir.serde.deserialize_value_info_proto(found[value.name], None)
+            value.type = value.type or described.type
+            value.shape = value.shape if value.shape is not None else described.shape
+
+
+def _is_described(value: ir.Value) -> bool:
+    return value.shape is not None and value.dtype is not None
 
 
 def resolve(symbol: str, sizes: Mapping[str, int]) -> int | None:

@@ -1,0 +1,148 @@
+"""The questions that matchers ask of values and nodes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import onnx_ir as ir
+
+from burnish.optimizer.model import add_initializer
+
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
+
+EXACT_CASTS = {
+    (ir.DataType.FLOAT16, ir.DataType.FLOAT),
+    (ir.DataType.BFLOAT16, ir.DataType.FLOAT),
+    (ir.DataType.FLOAT16, ir.DataType.DOUBLE),
+    (ir.DataType.BFLOAT16, ir.DataType.DOUBLE),
+    (ir.DataType.FLOAT, ir.DataType.DOUBLE),
+}
+"""Casts, from one type to another, that lose nothing."""
+
+
+def scalar(value: ir.Value | None) -> float | None:
+    """The number that a constant of one element holds."""
+    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
+    if tensor is None or tensor.size != 1 or tensor.dtype is ir.DataType.STRING:
+        return None
+    return float(tensor.numpy().reshape(()))
+
+
+def near(number: float | None, wanted: float, relative: float = 1e-5) -> bool:
+    """Whether a number is another one as it is written with six digits."""
+    return number is not None and math.isclose(number, wanted, rel_tol=relative)
+
+
+def made_by(value: ir.Value | None, *operators: str) -> ir.Node | None:
+    """The node that makes a value, where it is one of these standard operators."""
+    node = value.producer() if value is not None else None
+    known = node is not None and node.domain == "" and node.op_type in operators
+    return node if known else None
+
+
+def operands(node: ir.Node) -> Iterator[tuple[ir.Value, ir.Value]]:
+    """The two operands of a commutative node in both orders."""
+    if len(node.inputs) == 2:
+        first, second = node.inputs
+        if first is not None and second is not None:
+            yield first, second
+            yield second, first
+
+
+def with_operand(
+    node: ir.Node | None, wanted: Callable[[ir.Value], bool]
+) -> tuple[ir.Value, ir.Value] | None:
+    """The operand of a commutative node that is wanted, and the other one."""
+    pairs = operands(node) if node is not None else ()
+    return next((pair for pair in pairs if wanted(pair[0])), None)
+
+
+def origin(value: ir.Value) -> ir.Value:
+    """The value that holds the same numbers, before `Identity` and casts that lose nothing."""
+    while (node := made_by(value, "Identity", "Cast")) is not None:
+        before = node.inputs[0]
+        if before is None or (node.op_type == "Cast" and not _loses_nothing(before, node)):
+            break
+        value = before
+    return value
+
+
+def _loses_nothing(before: ir.Value, cast: ir.Node) -> bool:
+    target = ir.DataType(cast.attributes.get_int("to", 0))
+    return before.dtype is target or (before.dtype, target) in EXACT_CASTS
+
+
+def readers(value: ir.Value) -> list[ir.Node]:
+    """The nodes that read a value, each once, in order."""
+    return list(dict.fromkeys(use.node for use in value.uses()))
+
+
+def only_reader(value: ir.Value) -> ir.Node | None:
+    """The one node that reads a value, where that is all that needs it."""
+    found = readers(value)
+    return found[0] if len(found) == 1 and not value.is_graph_output() else None
+
+
+def axes_of(node: ir.Node) -> tuple[int, ...] | None:
+    """The axes of a reduction, given as attribute or as input; None for all or unknown ones."""
+    if "axes" in node.attributes:
+        return tuple(node.attributes["axes"].as_ints())
+    tensor = None
+    if len(node.inputs) > 1 and node.inputs[1] is not None:
+        tensor = ir.convenience.get_const_tensor(node.inputs[1])
+    if tensor is None or tensor.size == 0:
+        return None
+    return tuple(int(axis) for axis in tensor.numpy().reshape(-1))
+
+
+class Constants:
+    """Initializers that hold one number, made once for each graph: naming one costs a walk."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[ir.Graph, float, ir.DataType, tuple[int, ...]], ir.Value] = {}
+
+    def make(
+        self, graph: ir.Graph, name: str, number: float, kind: ir.DataType, *sizes: int
+    ) -> ir.Value:
+        """The number as a scalar or, with sizes, as a tensor of them."""
+        key = graph, number, kind, sizes
+        if key not in self._made:
+            tensor = ir.tensor(np.full(sizes, number, kind.numpy()), dtype=kind)
+            self._made[key] = add_initializer(graph, name, tensor)
+        return self._made[key]
+
+
+def replace(old: ir.Value, *nodes: ir.Node) -> None:
+    """Let new nodes, put where the old value's is, give that value; the last one's output is it.
+
+    The value keeps its name, type and shape; what nothing needs any more goes.
+    """
+    producer, value, name = old.producer(), nodes[-1].outputs[0], old.name
+    assert producer is not None and isinstance(producer.graph, ir.Graph)
+    value.type, value.shape = old.type, old.shape
+    producer.graph.insert_before(producer, nodes)
+    ir.convenience.replace_all_uses_with(old, value, replace_graph_outputs=True)
+    remove_unused([old])
+    value.name = name
+
+
+def remove_unused(values: Iterable[ir.Value]) -> None:
+    """Remove nodes and initializers that only gave these values, as far as nothing reads them."""
+    stack = list(values)
+    while stack:
+        value = stack.pop()
+        node, graph = value.producer(), value.graph
+        if value.uses() or value.is_graph_output() or not isinstance(graph, ir.Graph):
+            continue
+        if node is None:
+            if value.is_initializer() and not value.is_graph_input():
+                del graph.initializers[value.name or ""]
+            continue
+        if node.graph is None or any(
+            item.uses() or item.is_graph_output() for item in node.outputs
+        ):
+            continue
+        stack += [item for item in node.inputs if item is not None]
+        graph.remove(node, safe=True)
