@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,30 +45,26 @@ class Cached(torch.nn.Module):
         cache = hf.DynamicCache(config=self.model.config)
         for layer in range(len(past) // 2):
             cache.update(past[2 * layer], past[2 * layer + 1], layer)
-        result = self.model(
-            input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True
-        )
-        grown = result.past_key_values
-        return (
-            result.logits,
-            *(part for item in grown.layers for part in (item.keys, item.values)),
-        )
+        # The cache's keyword changes between versions of Transformers.
+        known = inspect.signature(self.model.forward).parameters
+        keyword = "cache" if "cache" in known else "past_key_values"
+        logits, grown = self.model(
+            input_ids=ids, attention_mask=mask, use_cache=True, **{keyword: cache}
+        )[:2]
+        return (logits, *(part for item in grown.layers for part in (item.keys, item.values)))
 
 
 class Decoder(torch.nn.Module):
-    """The decoder of a sequence-to-sequence model, fed with what its encoder gave."""
+    """The decoder of a sequence-to-sequence model with its head, to be fed by name."""
 
     def __init__(self, decoder: torch.nn.Module, head: torch.nn.Module) -> None:
         super().__init__()
         self.decoder = decoder
         self.head = head
+        self.config = decoder.config
 
-    def forward(
-        self, ids: torch.Tensor, hidden: torch.Tensor, mask: torch.Tensor | None = None
-    ) -> Any:
-        extra = {} if mask is None else {"encoder_attention_mask": mask}
-        result = self.decoder(input_ids=ids, encoder_hidden_states=hidden, use_cache=False, **extra)
-        return self.head(result[0])
+    def forward(self, **inputs: Any) -> tuple[torch.Tensor]:
+        return (self.head(self.decoder(**inputs)[0]),)
 
 
 def export(
@@ -113,16 +110,14 @@ def export(
 
 def wrapped(module: torch.nn.Module, inputs: Inputs) -> torch.nn.Module:
     """The module with positional parameters, ready to run."""
-    if not isinstance(module, Cached | Decoder):
+    if not isinstance(module, Cached):
         module = Outputs(module, tuple(inputs))
     return module.eval()
 
 
 def _shapes(module: torch.nn.Module, dims: tuple[Any, ...]) -> Any:
     """Dynamic axes by parameter: variadic parameters are one tuple in the exporter's eyes."""
-    if isinstance(module, Cached):
-        return (*dims[:2], dims[2:])
-    return dims if isinstance(module, Decoder) else (dims,)
+    return (*dims[:2], dims[2:]) if isinstance(module, Cached) else (dims,)
 
 
 def _dim(name: str) -> Any:

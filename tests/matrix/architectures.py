@@ -30,8 +30,10 @@ T5 = {
     "vocab_size": VOCABULARY,
 }  # fmt: skip
 PICTURE = {**SMALL, "image_size": 32, "patch_size": 8}
-WHISPER = {**BOTH, **SPECIAL, "max_source_positions": 50, "max_target_positions": 128}
-WHISPER.pop("max_position_embeddings")
+WHISPER = {
+    **BOTH, **SPECIAL, "max_source_positions": 50, "max_target_positions": 128,
+    "decoder_start_token_id": 1,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,10 @@ def clip(attention: str) -> torch.nn.Module:
 
 
 LLAMA = plain("LlamaForCausalLM", "LlamaConfig", **TEXT, **GROUPED)
-GPT2 = plain("GPT2LMHeadModel", "GPT2Config", n_embd=64, n_layer=2, n_head=4, vocab_size=300)
+GPT2 = plain(
+    "GPT2LMHeadModel", "GPT2Config", n_embd=64, n_layer=2, n_head=4, vocab_size=300,
+    bos_token_id=1, eos_token_id=2,
+)  # fmt: skip
 GPT_NEOX = plain("GPTNeoXForCausalLM", "GPTNeoXConfig", **TEXT)
 QWEN3 = plain("Qwen3ForCausalLM", "Qwen3Config", **TEXT, **GROUPED, head_dim=16)
 OPT = plain(
@@ -140,7 +145,7 @@ ARCHITECTURES = (
             hidden_dim=128,
             vocab_size=300,
         ),
-    ),  # fmt: skip
+    ),
     Architecture("albert", plain("AlbertModel", "AlbertConfig", **TEXT, embedding_size=32)),
     Architecture("electra", plain("ElectraModel", "ElectraConfig", **TEXT, embedding_size=32)),
     Architecture(
@@ -157,7 +162,7 @@ ARCHITECTURES = (
             share_att_key=True,
             position_biased_input=False,
         ),
-    ),  # fmt: skip
+    ),
     Architecture("mpnet", plain("MPNetModel", "MPNetConfig", **TEXT)),
     Architecture(
         "modernbert",
@@ -172,7 +177,7 @@ ARCHITECTURES = (
             global_attn_every_n_layers=2,
         ),
         undefined=ANY,
-    ),  # fmt: skip
+    ),
     Architecture(
         "longformer",
         plain(
@@ -184,7 +189,7 @@ ARCHITECTURES = (
         ),
         feeds.windows,
         ANY,
-    ),  # fmt: skip
+    ),
     Architecture("gpt2", GPT2, undefined=LEFT),
     Architecture("gpt-neox", GPT_NEOX, undefined=LEFT),
     Architecture("opt", OPT, undefined=LEFT),
@@ -206,7 +211,14 @@ ARCHITECTURES = (
     ),
     Architecture(
         "mixtral",
-        plain("MixtralForCausalLM", "MixtralConfig", **TEXT, **GROUPED, num_local_experts=4),
+        plain(
+            "MixtralForCausalLM",
+            "MixtralConfig",
+            **TEXT,
+            **GROUPED,
+            num_local_experts=4,
+            experts_implementation="batched_mm",  # no exporter takes the default
+        ),
         undefined=LEFT,
     ),
     Architecture(
@@ -227,14 +239,14 @@ ARCHITECTURES = (
         "marian",
         plain("MarianMTModel", "MarianConfig", **BOTH, **SPECIAL, decoder_start_token_id=0),
         feeds.translation,
-    ),  # fmt: skip
+    ),
     Architecture(
         "m2m100",
         plain("M2M100ForConditionalGeneration", "M2M100Config", **BOTH),
         feeds.translation,
-    ),  # fmt: skip
+    ),
     Architecture("whisper-encoder", whisper_encoder, feeds.spectrogram),
-    Architecture("whisper-decoder", whisper_decoder, feeds.transcribed),
+    Architecture("whisper-decoder", whisper_decoder, feeds.transcribed, LEFT),
     Architecture("vit", plain("ViTModel", "ViTConfig", **PICTURE), feeds.image),
     Architecture("deit", plain("DeiTModel", "DeiTConfig", **PICTURE), feeds.image),
     Architecture(
@@ -250,7 +262,7 @@ ARCHITECTURES = (
             window_size=4,
         ),
         feeds.image,
-    ),  # fmt: skip
+    ),
     Architecture("clip", clip, feeds.pairs, LEFT),
     Architecture(
         "wav2vec2",
@@ -268,7 +280,7 @@ ARCHITECTURES = (
             vocab_size=32,
         ),
         feeds.sound,
-    ),  # fmt: skip
+    ),
     Architecture("gpt2-cached", with_caches(GPT2), feeds.cached(4)),
     Architecture("llama-cached", with_caches(LLAMA), feeds.cached(2)),
     Architecture("qwen3-cached", with_caches(QWEN3), feeds.cached(2)),

@@ -7,8 +7,6 @@ one line of FOLDER/cells.jsonl. A cell that is there already is not exported aga
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import sys
 import time
 import warnings
@@ -23,6 +21,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import exporting
+import isolation
 import torch
 from architectures import ARCHITECTURES, BY_NAME, Architecture, built
 from inputs import TRACED, Batch
@@ -97,20 +96,27 @@ def export(cell: Cell, path: Path) -> dict[str, Any]:
     Where dynamo finds that an axis is not as free as it was told, it decides by itself which are.
     """
     warnings.simplefilter("ignore")
-    inputs = cell.architecture.inputs(TRACED)
-    kind, opset = cell.exporter.kind, cell.exporter.opset
-    axes = "named"
+    torch.set_num_threads(1)
+    partial = path.with_name(f"{path.stem}.partial.onnx")
     try:
-        module = built(cell.architecture, cell.exporter.attention)
-        exporting.export(module, inputs, path, kind, opset)
+        _write(cell, partial, automatic=False)
+        axes = "named"
     except Exception:
-        if kind != "dynamo":
+        if cell.exporter.kind != "dynamo":
             raise
+        _write(cell, partial, automatic=True)
         axes = "automatic"
-        module = built(cell.architecture, cell.exporter.attention)
-        exporting.export(module, inputs, path, kind, opset, automatic=True)
     _save_reference(cell, path)
+    partial.rename(path)
     return {"axes": axes, "bytes": path.stat().st_size}
+
+
+def _write(cell: Cell, path: Path, *, automatic: bool) -> None:
+    module = built(cell.architecture, cell.exporter.attention)
+    exporting.export(
+        module, cell.architecture.inputs(TRACED), path, cell.exporter.kind, cell.exporter.opset,
+        automatic=automatic,
+    )  # fmt: skip
 
 
 def _save_reference(cell: Cell, path: Path) -> None:
@@ -134,7 +140,7 @@ def export_all(folder: Path, wanted: Iterable[Cell]) -> None:
         if str(cell) in known:
             continue
         start = time.monotonic()
-        facts = isolated(cell, folder / f"{cell}.onnx")
+        facts = isolation.call(export, cell, folder / f"{cell}.onnx", seconds=HANGING)
         line = {"cell": str(cell), **facts, "seconds": round(time.monotonic() - start, 1)}
         with record.open("a") as file:
             file.write(json.dumps(line) + "\n")
@@ -145,53 +151,6 @@ def read(folder: Path) -> list[dict[str, Any]]:
     """What became of the exports in the folder."""
     record = folder / "cells.jsonl"
     return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
-
-
-def isolated(cell: Cell, path: Path) -> dict[str, Any]:
-    """Export in a child that shares what is imported already, and outlive whatever it does."""
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_child, args=(cell, path, sender))
-    child.start()
-    sender.close()
-    try:
-        facts = receiver.recv() if receiver.poll(HANGING) else {"status": "hangs"}
-    except EOFError:
-        child.join()
-        facts = {"status": "crash", "error": f"the process ended with code {child.exitcode}"}
-    if facts["status"] == "hangs":
-        facts["error"] = f"not done after {HANGING:.0f} s"
-    child.kill()
-    child.join()
-    return facts
-
-
-def _child(cell: Cell, path: Path, sender: Any) -> None:
-    os.nice(5)
-    torch.set_num_threads(1)
-    silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, 1)
-    os.dup2(silence, 2)
-    partial = path.with_name(f"{path.stem}.partial.onnx")
-    try:
-        facts = {"status": "ok", **export(cell, partial)}
-        partial.with_suffix(".npz").rename(path.with_suffix(".npz"))
-        partial.rename(path)
-    except BaseException as error:  # whatever an exporter raises is what its cell shows
-        partial.unlink(missing_ok=True)
-        lines = [line for line in str(error).splitlines() if line.strip()] or [""]
-        facts = {"status": "error", "error": f"{type(error).__name__}: {_telling(error, lines)}"}
-    sender.send(facts)
-
-
-def _telling(error: BaseException, lines: list[str]) -> str:
-    """The first line, and what dynamo's exporter wraps: its own first line says nothing."""
-    cause = error.__cause__
-    text = lines[0]
-    if type(error).__name__ == "TorchExportError" and cause is not None:
-        inner = next((line for line in str(cause).splitlines() if line.strip()), "")
-        text = f"{type(cause).__name__}: {inner}"
-    return text[:300]
 
 
 if __name__ == "__main__":

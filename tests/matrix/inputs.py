@@ -90,11 +90,9 @@ def decoded(batch: Batch) -> Inputs:
 
 
 def transcribed(batch: Batch) -> Inputs:
-    """Ids beside the hidden states of an encoder, without padding on either side."""
-    return {
-        "input_ids": (_ids(batch), ROWS),
-        "encoder_hidden_states": (_numbers(batch, 50, HIDDEN), {0: "batch"}),
-    }
+    """Ids and their mask beside the hidden states of an encoder of sound, which has no padding."""
+    hidden = _numbers(batch, 50, HIDDEN)
+    return {**text(batch), "encoder_hidden_states": (hidden, {0: "batch"})}
 
 
 def spectrogram(batch: Batch) -> Inputs:
