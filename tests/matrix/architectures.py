@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import inputs as feeds
 import torch
 import transformers as hf
 from exporting import Cached, Decoder
-from inputs import HIDDEN, VOCABULARY
+
+from matrix import inputs as feeds
+from matrix.inputs import HIDDEN, VOCABULARY
 
 Builder = Callable[[str], torch.nn.Module]
 """From the implementation of attention (`eager`, `sdpa`) to a model."""

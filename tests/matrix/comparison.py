@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from architectures import Architecture
-from inputs import TRIALS, Batch
 
 from burnish.optimizer.contract import Array, relative_l2
+from matrix.architectures import Architecture
+from matrix.inputs import REFERENCE, TRIALS, Batch
 
 Outputs = list[Array]
 
@@ -55,14 +55,13 @@ class Reference:
     def from_torch(self, path: Path) -> float | None:
         """The export's own error from torch; None where it does not take the reference's sizes."""
         with np.load(path) as archive:
-            feed = {name[3:]: archive[name] for name in archive if name.startswith("in.")}
             wanted = [archive[name] for name in archive if name.startswith("out.")]
         try:
-            answer = run(self.session, feed)
+            answer = run(self.session, self.feed(REFERENCE))
         except Exception:
             return None
-        pairs = zip(wanted, answer, strict=True)
-        return max(relative_l2(mine, theirs) for mine, theirs in pairs)
+        pairs = self._compared(REFERENCE, wanted, answer)
+        return max((relative_l2(*pair) for pair in pairs), default=None)
 
     def _compared(self, batch: Batch, mine: Outputs, theirs: Outputs) -> list[tuple[Array, Array]]:
         """Pairs of outputs; where a padded query sees no key, only the rows of real tokens."""

@@ -21,16 +21,14 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import exporting
-import isolation
 import torch
-from architectures import ARCHITECTURES, BY_NAME, Architecture, built
-from inputs import TRACED, Batch
+
+from matrix import isolation
+from matrix.architectures import ARCHITECTURES, BY_NAME, Architecture, built
+from matrix.inputs import REFERENCE, TRACED
 
 HANGING = 150.0
 """Seconds after which an export is given up."""
-
-REFERENCE = Batch(2, 10, "right", 6)
-"""What the reference outputs beside each export are of."""
 
 
 @dataclass(frozen=True)
@@ -120,14 +118,13 @@ def _write(cell: Cell, path: Path, *, automatic: bool) -> None:
 
 
 def _save_reference(cell: Cell, path: Path) -> None:
-    """Sample inputs and what torch answers: `in.NAME` and `out.INDEX` in an archive beside it."""
+    """What torch answers to `REFERENCE`: `out.INDEX` in an archive beside the export."""
     inputs = cell.architecture.inputs(REFERENCE)
     module = exporting.wrapped(built(cell.architecture, cell.exporter.attention), inputs)
     with torch.no_grad():
         result = module(*(value for value, _ in inputs.values()))
     outputs = (result,) if isinstance(result, torch.Tensor) else result
-    arrays = {f"in.{name}": value.numpy() for name, (value, _) in inputs.items()}
-    arrays |= {f"out.{index}": value.numpy() for index, value in enumerate(outputs)}
+    arrays = {f"out.{index}": value.numpy() for index, value in enumerate(outputs)}
     np.savez(path.with_suffix(".npz"), **arrays)
 
 

@@ -18,7 +18,7 @@ class Batch:
 
     Attributes:
         rows, length: rows of the batch and tokens of the longest.
-        padding: `none`, `right` or `left`; the first row has none in any case.
+        padding: `none`, `right` or `left`; the first of several rows has none.
         seed: of the values.
     """
 
@@ -37,8 +37,13 @@ TRIALS = (
     Batch(2, 14, "left", 3),
     Batch(1, 5, "none", 4),
     Batch(4, 20, "right", 5),
+    Batch(1, 11, "right", 7),
+    Batch(1, 8, "left", 8),
 )
 """What outputs are compared on; one row and several, shorter and longer than traced."""
+
+REFERENCE = Batch(2, 10, "right", 6)
+"""What torch's own answers beside each export are of."""
 
 Maker = Callable[[Batch], Inputs]
 
@@ -149,12 +154,12 @@ def _numbers(batch: Batch, *shape: int) -> torch.Tensor:
 
 
 def _mask(batch: Batch, length: int) -> torch.Tensor:
-    """Row i of n has about i/n of a third of its tokens masked, and at least one."""
+    """Row i of n has about i/n of a third of its tokens masked, and a row alone a sixth."""
     mask = torch.ones(batch.rows, length, dtype=torch.int64)
     if batch.padding == "none":
         return mask
-    for row in range(1, batch.rows):
-        count = 1 + (length // 3) * row // batch.rows
+    for row in range(int(batch.rows > 1), batch.rows):
+        count = 1 + (length // 3) * max(row, 1) // max(batch.rows, 2)
         if batch.padding == "left":
             mask[row, :count] = 0
         else:

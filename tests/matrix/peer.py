@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import isolation
-from isolation import Facts
 from onnxruntime.transformers.optimizer import optimize_model
 
-HANGING = 40.0
-"""Seconds after which a model type is given up."""
+from matrix import isolation
+from matrix.isolation import Facts
+
+HANGING, PATIENCE = 40.0, 150.0
+"""Seconds after which a model type is given up, and all of them."""
 
 TYPES = (
     "bert", "gpt2", "gpt_neox", "bart", "t5", "vit", "swin", "clip", "phi", "qwen3", "conformer",
@@ -43,7 +45,11 @@ def optimize(source: Path, target: Path, heads: int, hidden: int) -> Facts:
     """
     done: dict[str, Facts] = {}
     failures: dict[str, str] = {}
+    start = time.monotonic()
     for kind in TYPES:
+        if time.monotonic() - start > PATIENCE:
+            failures[kind] = "not tried: others took too long"
+            continue
         path = target.with_name(f"{kind}.onnx")
         facts = isolation.call(_one, source, path, kind, heads, hidden, seconds=HANGING)
         if facts["status"] == "ok":

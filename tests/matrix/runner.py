@@ -17,21 +17,19 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import exporters
-import isolation
-import peer
-import table
-from architectures import ARCHITECTURES
-from comparison import Reference
-from exporters import Cell
-from inputs import TRIALS
-from isolation import Facts
-from truth import truth
-
 import burnish
+from matrix import exporters, isolation, peer, table
+from matrix.architectures import ARCHITECTURES
+from matrix.comparison import Reference
+from matrix.exporters import Cell
+from matrix.inputs import TRIALS
+from matrix.isolation import Facts
+from matrix.truth import truth
 
 HANGING = 300.0
 """Seconds after which either tool is given up on a cell."""
+
+NOT_RUN = {"status": "not run", "error": "not run"}
 
 HEADS, HIDDEN = 4, 64
 """What the peer must be told."""
@@ -82,15 +80,17 @@ def _error(cell: Cell, source: Path, target: Path) -> Facts:
     return {"worst": Reference(cell.architecture, source).worst(target)}
 
 
-def run_all(folder: Path, wanted: list[Cell], jobs: int) -> None:
-    """Run both tools on the cells of the folder that have no result yet."""
+def run_all(folder: Path, wanted: list[Cell], jobs: int, *, compared: bool = True) -> None:
+    """Export, and run Burnish and (where `compared`) its peer, what the folder does not hold yet.
+
+    The exports and results go to the folder's `cells.jsonl` and `results.jsonl`.
+    """
     known = {line["cell"] for line in read(folder)}
-    left = [
-        cell for cell in wanted if str(cell) not in known and (folder / f"{cell}.onnx").exists()
-    ]
+    left = [cell for cell in wanted if str(cell) not in known]
     context = multiprocessing.get_context("fork")
     workers = [
-        context.Process(target=_work, args=(folder, left[index::jobs])) for index in range(jobs)
+        context.Process(target=_work, args=(folder, left[index::jobs], compared))
+        for index in range(jobs)
     ]
     for worker in workers:
         worker.start()
@@ -98,14 +98,17 @@ def run_all(folder: Path, wanted: list[Cell], jobs: int) -> None:
         worker.join()
 
 
-def _work(folder: Path, wanted: list[Cell]) -> None:
+def _work(folder: Path, wanted: list[Cell], compared: bool) -> None:
     for cell in wanted:
         source = folder / f"{cell}.onnx"
+        exporters.export_all(folder, [cell])
+        if not source.exists():
+            continue
         start = time.monotonic()
         line = {
             "cell": str(cell),
             "ours": isolation.call(ours, cell, source, seconds=HANGING),
-            "peer": theirs(cell, source),
+            "peer": theirs(cell, source) if compared else NOT_RUN,
         }
         with (folder / "results.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
@@ -134,11 +137,12 @@ def main() -> None:
     parser.add_argument("cells", nargs="*")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--table", type=Path)
-    parser.add_argument("--no-export", action="store_true")
+    parser.add_argument("--no-export", action="store_true", help="only the exports that are there")
     options = parser.parse_intermixed_args()
     wanted = [cell for cell in exporters.cells() if not options.cells or str(cell) in options.cells]
-    if not options.no_export:
-        exporters.export_all(options.folder, wanted)
+    if options.no_export:
+        known = {line["cell"] for line in exporters.read(options.folder)}
+        wanted = [cell for cell in wanted if str(cell) in known]
     run_all(options.folder, wanted, options.jobs)
     if options.table:
         options.table.write_text(page(options.folder))

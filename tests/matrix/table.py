@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from isolation import Facts
+from matrix.inputs import TRIALS
+from matrix.isolation import Facts
 
 KINDS = ("attention", "normalization", "activation", "rotary", "linear")
 COUNTED = KINDS[:4]
@@ -189,6 +190,8 @@ def _notes(exported: Facts, result: Facts, truth: Mapping[str, int]) -> Iterator
             yield f"{name} was rolled back: {_plain(reason)}"
         if mine["from_torch"] is not None and mine["from_torch"] > BOUND:
             yield f"the export itself differs from torch by {mine['from_torch']:.1e}"
+    if mine.get("trials", len(TRIALS)) < len(TRIALS):
+        yield f"the export itself runs on {mine['trials']} of the inputs"
     if exported["axes"] == "automatic":
         yield "dynamo chose the dynamic axes"
     if peer["status"] != "ok":

@@ -9,14 +9,20 @@ from typing import Any
 
 import exporting
 import torch
-from architectures import Architecture, built
-from inputs import TRACED
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from matrix.architectures import Architecture, built
+from matrix.inputs import TRACED
 
 MODULES = {
     "normalization": re.compile(r"(Layer|RMS)Norm$"),
-    "activation": re.compile(r"GELU|Gelu|SiLU|ReLU"),
+    "activation": re.compile(r"NewGELU|BloomGelu|QuickGELU"),
 }
+"""Modules of no operator of their own, by the names of their classes."""
+
+OPERATORS = {
+    "_softmax": "attention", "gelu": "activation", "silu": "activation", "relu": "activation",
+}  # fmt: skip
 ROUTER = re.compile(r"Router|Gate$")
 
 
@@ -32,8 +38,8 @@ class _Operators(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = func.overloadpacket.__name__
-        if name == "_softmax" and not self.routing:
-            self.counts["attention"] += 1
+        if name in OPERATORS and not self.routing:
+            self.counts[OPERATORS[name]] += 1
         if name == "neg" and args[0].is_floating_point():
             self.counts["rotary"] += 1
         return func(*args, **(kwargs or {}))
