@@ -1,4 +1,4 @@
-"""The matrix: `python tests/matrix/runner.py FOLDER [--jobs N] [--table FILE] [CELL ...]`.
+"""The matrix: `python tests/matrix/runner.py FOLDER --table FILE`; `--help` shows the rest.
 
 Exports what FOLDER does not hold yet, runs Burnish and its peer on every export, each in a child
 of its own, and writes what came of it to FOLDER/results.jsonl and as a table to FILE.
@@ -132,18 +132,19 @@ def page(folder: Path) -> str:
 
 def main() -> None:
     """Export, run, write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description="Architectures times exporters.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("cells", nargs="*")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--table", type=Path)
     parser.add_argument("--no-export", action="store_true", help="only the exports that are there")
+    parser.add_argument("--no-peer", action="store_true", help="Burnish alone")
     options = parser.parse_intermixed_args()
     wanted = [cell for cell in exporters.cells() if not options.cells or str(cell) in options.cells]
     if options.no_export:
         known = {line["cell"] for line in exporters.read(options.folder)}
         wanted = [cell for cell in wanted if str(cell) in known]
-    run_all(options.folder, wanted, options.jobs)
+    run_all(options.folder, wanted, options.jobs, compared=not options.no_peer)
     if options.table:
         options.table.write_text(page(options.folder))
 
