@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import exporting
 import torch
 import transformers as hf
+from exporting import ROWS, Cached, Decoder, Inputs
 
 SMALL = {
     "hidden_size": 64,
@@ -17,12 +17,6 @@ SMALL = {
     "num_attention_heads": 4,
     "intermediate_size": 128,
 }
-
-
-Inputs = dict[str, tuple[torch.Tensor, dict[int, str]]]
-"""Sample values and dynamic axes by input."""
-
-ROWS = {0: "batch", 1: "sequence"}
 
 
 def text(length: int = 12) -> Inputs:
@@ -69,51 +63,6 @@ class Case:
 
     def __str__(self) -> str:
         return f"{self.name}-{self.exporter}-{self.opset}"
-
-
-class Outputs(torch.nn.Module):
-    """A model with positional inputs and its first output."""
-
-    def __init__(self, model: torch.nn.Module, names: Sequence[str]) -> None:
-        super().__init__()
-        self.model = model
-        self.names = names
-
-    def forward(self, *values: torch.Tensor) -> torch.Tensor:
-        extra = {"use_cache": False} if hasattr(self.model.config, "use_cache") else {}
-        result = self.model(**dict(zip(self.names, values, strict=True)), **extra)
-        return result[0]
-
-
-class Cached(torch.nn.Module):
-    """A decoder that takes its caches and gives them back, grown."""
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor, *past: torch.Tensor) -> Any:
-        cache = hf.DynamicCache(config=self.model.config)
-        for layer in range(len(past) // 2):
-            cache.update(past[2 * layer], past[2 * layer + 1], layer)
-        # By position: the cache's keyword changes between versions of Transformers.
-        logits, grown = self.model(ids, mask, None, cache, use_cache=True)[:2]
-        return (logits, *(part for item in grown.layers for part in (item.keys, item.values)))
-
-
-class Decoder(torch.nn.Module):
-    """The decoder of a sequence-to-sequence model, fed with what its encoder gave."""
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, ids: torch.Tensor, hidden: torch.Tensor, mask: torch.Tensor) -> Any:
-        result = self.model.decoder(
-            input_ids=ids, encoder_hidden_states=hidden, encoder_attention_mask=mask,
-            use_cache=False,
-        )  # fmt: skip
-        return self.model.lm_head(result[0])
 
 
 def bert(attention: str = "sdpa") -> torch.nn.Module:
@@ -178,7 +127,8 @@ def llama_cached() -> torch.nn.Module:
 
 def t5_decoder() -> torch.nn.Module:
     config = hf.T5Config(d_model=64, d_kv=16, d_ff=256, num_layers=2, num_heads=4, vocab_size=300)
-    return Decoder(hf.T5ForConditionalGeneration(config))
+    model = hf.T5ForConditionalGeneration(config)
+    return Decoder(model.decoder, model.lm_head)
 
 
 CASES = (
@@ -205,37 +155,4 @@ def export(case: Case, path: Path) -> None:
     """Write the case's model to `path`."""
     torch.manual_seed(0)
     inputs = case.inputs()
-    module = case.build().eval()
-    if not isinstance(module, Cached | Decoder):
-        module = Outputs(module, tuple(inputs))
-    values = tuple(value for value, _ in inputs.values())
-    axes = {name: dims for name, (_, dims) in inputs.items()}
-    with torch.no_grad():
-        result = module(*values)
-    outputs = ["output"]
-    if not isinstance(result, torch.Tensor):
-        outputs += [f"present.{index}" for index in range(len(result) - 1)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if case.exporter == "torchscript":
-            torch.onnx.export(
-                module, values, path, dynamo=False, opset_version=case.opset,
-                input_names=list(inputs), output_names=outputs, dynamic_axes=axes,
-            )  # fmt: skip
-        else:
-            dims = tuple(
-                {axis: _dim(name) for axis, name in item.items()} for item in axes.values()
-            )
-            # Variadic parameters are one tuple in the exporter's eyes.
-            shapes = (*dims[:2], dims[2:]) if isinstance(module, Cached) else (dims,)
-            torch.onnx.export(
-                module, values, path, dynamo=True, opset_version=case.opset,
-                input_names=list(inputs), output_names=outputs, dynamic_shapes=shapes,
-                external_data=False, verbose=False,
-            )  # fmt: skip
-
-
-def _dim(name: str) -> Any:
-    if name == "total":  # past and sequence together, as the exporter finds out
-        return torch.export.Dim.AUTO
-    return torch.export.Dim(name, **({} if name == "batch" else {"max": 64}))
+    exporting.export(case.build(), inputs, path, case.exporter, case.opset)

@@ -1,0 +1,1 @@
+"""Architectures times exporters: what Burnish, and its peer, recover of each."""
