@@ -79,9 +79,7 @@ def account(compiled: Compiled) -> dict[str, Count]:
     source = find_anchors(_model(compiled, _first(compiled.steps[:last])))
     reached = find_anchors(recovered)
     explanations = _Explanations(compiled.steps[:last], recovered)
-    return {
-        kind: _count(kind, source[kind], reached[kind], explanations) for kind in KINDS
-    }
+    return {kind: _count(kind, source[kind], reached[kind], explanations) for kind in KINDS}
 
 
 def recovered_model(compiled: Compiled) -> ir.Model:
@@ -133,9 +131,8 @@ class _Explanations:
                 self._said.setdefault(refusal.node, []).append((name, refusal.reason))
         self._labels: dict[str, str] = {}
         for node in ir.traversal.RecursiveGraphIterator(model.graph):
-            for name in (node.name, *(value.name for value in node.outputs)):
-                if name:
-                    self._labels[name] = label(node)
+            names = (node.name or "", *(value.name or "" for value in node.outputs))
+            self._labels |= {name: label(node) for name in names if name}
 
     def miss(self, kind: str, anchor: Anchor) -> Miss:
         """Why an anchor is not in its form."""

@@ -53,8 +53,8 @@ def shape_of(value: ir.Value | None, shapes: Mapping[str, tuple[int, ...]]) -> S
         return None
     if value.const_value is not None:
         return tuple(int(size) for size in value.const_value.shape.numpy())
-    if value.name in shapes:
-        return shapes[value.name]
+    if (inferred := shapes.get(value.name or "")) is not None:
+        return inferred
     declared = tuple(value.shape) if value.shape is not None else (None,)
     sizes = tuple(size for size in declared if isinstance(size, int))
     return sizes if len(sizes) == len(declared) else None
@@ -95,9 +95,7 @@ def _standard(node: ir.Node, look: Look) -> Geometry:
     kv_heads = node.attributes.get_int("kv_num_heads", 0) or None
     found = Geometry(heads=heads, kv_heads=kv_heads)
     if query is not None and len(query) == 4:
-        found = replace(
-            found, batch=query[0], heads=query[1], queries=query[2], size=query[3]
-        )
+        found = replace(found, batch=query[0], heads=query[1], queries=query[2], size=query[3])
     elif query is not None and len(query) == 3:
         found = replace(found, batch=query[0], queries=query[1], size=_over(query[2], heads))
     if key is not None and len(key) == 4:
@@ -142,9 +140,7 @@ def _grouped(node: ir.Node, look: Look) -> Geometry:
     size = _over(query[2], in_width)
     known = number(node.inputs[6]) if _has(node, 6) else None
     keys = int(known) if known is not None else _with_past(node, query[1], 3, look)
-    return replace(
-        found, batch=query[0], queries=query[1], keys=keys, size=size, value_size=size
-    )
+    return replace(found, batch=query[0], queries=query[1], keys=keys, size=size, value_size=size)
 
 
 def _with_projection(node: ir.Node, look: Look) -> Geometry:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 import onnx
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.size_arithmetic import compute_sizes
 from burnish.optimizer.analysis.stand_ins import stand_in
 from burnish.optimizer.model import without_weights
 from burnish.optimizer.signature import Port
@@ -17,7 +18,7 @@ SUM = re.compile(r"^\s*(\w+)\s*\+\s*(\w+)\s*$")
 
 
 MOST_ROUNDS = 4
-"""Times that shapes are inferred anew with bounds on what only the data tells."""
+"""Times that shapes are inferred anew with what their first inference told."""
 
 
 def infer(
@@ -43,10 +44,13 @@ def infer(
     del light.graph.value_info[:]
     stand_in(light)
     found = _inferred(light)
-    for _ in range(MOST_ROUNDS if bounded else 0):
-        if not _bound(light, found):
+    for _ in range(MOST_ROUNDS):
+        if all(name in found for node in light.graph.node for name in node.output if name):
             break
-        found = _inferred(light)
+        known = compute_sizes(light, found)
+        if not (known or (bounded and _bound(light, found))):
+            break
+        found |= _inferred(light)
     return found
 
 

@@ -33,9 +33,7 @@ class _Graph:
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._graph = graph
-        self._ranks = {
-            value.name: len(value.type.tensor_type.shape.dim) for value in graph.input
-        }
+        self._ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in graph.input}
         self._dims: dict[str, list[int]] = {
             value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
             for value in graph.input
@@ -96,8 +94,9 @@ def _fused_product(graph: _Graph, node: NodeProto) -> list[NodeProto]:
 
 
 def _gemm(graph: _Graph, node: NodeProto) -> list[NodeProto]:
-    turned = {name: _attribute(node, name) for name in ("transA", "transB")}
-    return [helper.make_node("Gemm", node.input[:3], node.output[:1], **turned)]
+    plain = helper.make_node("Gemm", node.input[:3], node.output[:1])
+    plain.attribute.extend(item for item in node.attribute if item.name.startswith("trans"))
+    return [plain]
 
 
 def _integer_product(graph: _Graph, node: NodeProto) -> list[NodeProto]:

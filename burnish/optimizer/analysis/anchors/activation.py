@@ -58,8 +58,7 @@ def _anchor(node: ir.Node, product: ir.Node, degree: int) -> Anchor:
 def _gated(
     flow: Flow, value: ir.Value, argument: ir.Value | None, degrees: tuple[int, ...], steps: int = 0
 ) -> tuple[ir.Node, int] | None:
-    """The product of a gate (or what is made of it) with the value in its argument, and the
-    argument's degree in that value."""
+    """The product of a gate with the value in its argument, and the argument's degree in that."""
     if steps > FARTHEST:
         return None
     onward: list[ir.Node] = []
@@ -94,9 +93,7 @@ def _roots(value: ir.Value) -> Iterator[ir.Value]:
         value = inputs[0]
 
 
-def _degree(
-    flow: Flow, value: ir.Value | None, variable: ir.Value, steps: int = 0
-) -> int | None:
+def _degree(flow: Flow, value: ir.Value | None, variable: ir.Value, steps: int = 0) -> int | None:
     """The degree of a value as a polynomial of `variable`; None where it is none."""
     if value is variable:
         return 1

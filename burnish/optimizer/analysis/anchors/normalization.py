@@ -108,7 +108,7 @@ class _Search:
         return number(node.inputs[1]) if node.op_type == "Pow" and index == 0 else None
 
     def _hands_on(self, node: ir.Node, index: int, rooted: bool) -> bool:
-        if node.op_type not in SCALING or index != 0 and node.op_type in SHAPING:
+        if node.op_type not in SCALING or (index != 0 and node.op_type in SHAPING):
             return False
         others = [item for place, item in enumerate(node.inputs) if place != index]
         with_data = any(map(self.flow.is_data, others))

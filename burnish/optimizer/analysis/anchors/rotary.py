@@ -63,14 +63,14 @@ def _multiplied(value: ir.Value, steps: int = 0) -> ir.Node | None:
     for node, _ in value.uses():
         if node.op_type == "Mul" and any(True for _ in readers(node.outputs[0], "Add", "Sum")):
             return node
-        if node.op_type in SHAPING and steps < FARTHEST:
-            if found := _multiplied(node.outputs[0], steps + 1):
-                return found
+        onward = node.op_type in SHAPING and steps < FARTHEST
+        if onward and (found := _multiplied(node.outputs[0], steps + 1)):
+            return found
     return None
 
 
 def _complex(first: ir.Value | None, second: ir.Value | None) -> tuple[ir.Node, ...] | None:
-    """The nodes of `a * cos - b * sin` beside `b * cos + a * sin`, for halves a and b of a value."""
+    """The nodes of `a * cos - b * sin` beside `b * cos + a * sin`, for halves a, b of a value."""
     minus = first.producer() if first is not None else None
     plus = second.producer() if second is not None else None
     if minus is None or plus is None or (minus.op_type, plus.op_type) != ("Sub", "Add"):
