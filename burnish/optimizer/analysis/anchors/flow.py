@@ -59,7 +59,7 @@ class Flow:
     """Which values hold data, come from a product of two activations, or go into one.
 
     Attributes:
-        nodes: all nodes, those of subgraphs before the one that holds them.
+        nodes: those that an output needs; those of subgraphs before the one that holds them.
     """
 
     def __init__(self, model: ir.Model) -> None:
@@ -69,6 +69,7 @@ class Flow:
         self._weights: set[ir.Value] = set()
         self._outside: dict[ir.Value, ir.Value] = {}
         self._forward(model.graph)
+        self.nodes = _needed(self.nodes)
         for node in reversed(self.nodes):
             self._weights.update(value for value in node.outputs if self._leads_to_product(value))
 
@@ -129,6 +130,16 @@ class Flow:
             elif _hands_on(node, index) and any(out in self._weights for out in node.outputs):
                 return True
         return False
+
+
+def _needed(nodes: list[ir.Node]) -> list[ir.Node]:
+    """The nodes that an output needs: what a pass replaced may still lie around."""
+    needed: set[ir.Node] = set()
+    for node in reversed(nodes):
+        for value in node.outputs:
+            if value.is_graph_output() or any(use.node in needed for use in value.uses()):
+                needed.add(node)
+    return [node for node in nodes if node in needed]
 
 
 def operands(node: ir.Node) -> list[ir.Value]:
