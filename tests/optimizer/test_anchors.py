@@ -147,7 +147,9 @@ NORMALIZATION = {
     "as one operator": ("y = LayerNormalization (x, g)", 1, 1),
     "as ONNX Runtime's operator": ("y = com.microsoft.SkipLayerNormalization (x, z, g)", 1, 1),
     "not: a loss": ("d = Sub (x, z) s = Mul (d, d) y = ReduceMean (s)", 0, 0),
-    "not: a root of a loss": ("d = Sub (x, z) s = Mul (d, d) v = ReduceMean (s) y = Sqrt (v)", 0, 0),
+    "not: a root of a loss": (
+        "d = Sub (x, z) s = Mul (d, d) v = ReduceMean (s) y = Sqrt (v)", 0, 0,
+    ),
     "not: the length of a vector": (
         "s = Mul (x, x) t = ReduceSum (s, last) r = Sqrt (t) y = Div (x, r)", 0, 0,
     ),
@@ -163,7 +165,9 @@ NORMALIZATION = {
 }  # fmt: skip
 
 ACTIVATION = {
-    "gelu": ("a = Div (x, two) e = Erf (a) p = Add (e, one) m = Mul (x, p) y = Mul (m, half)", 1, 0),
+    "gelu": (
+        "a = Div (x, two) e = Erf (a) p = Add (e, one) m = Mul (x, p) y = Mul (m, half)", 1, 0,
+    ),
     "gelu, half first": (
         "h = Mul (x, half) a = Mul (x, root) e = Erf (a) p = Add (one, e) y = Mul (h, p)", 1, 0,
     ),
