@@ -276,8 +276,8 @@ LINEAR = {
         0, 0,
     ),
     "not: a table computed from constants": (
-        "n = LayerNormalization (w, g) p = MatMul (n, w) t = Transpose <perm = [1, 0]> (p)"
-        "y = MatMul (x, t)",
+        "n = LayerNormalization (w, g) p = MatMul (n, w) b = Add (g, p)"
+        "t = Transpose <perm = [1, 0]> (b) y = MatMul (x, t)",
         0, 0,
     ),
 }  # fmt: skip

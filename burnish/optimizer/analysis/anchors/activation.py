@@ -17,8 +17,13 @@ OPERATORS = {
 GATES = {"Erf": (1,), "Tanh": (3,), "Sigmoid": (1, 3)}
 """Functions that gate: the degrees of the polynomial of the gated value that they are of."""
 
-FARTHEST = 6
-"""Nodes between a gate and its product with the gated value, or a polynomial and its variable."""
+POLYNOMIAL = ("Cast", "Identity", "Reshape", "Neg", "Add", "Sub", "Sum", "Mul", "Div", "Pow")
+
+FARTHEST = 7
+"""Nodes between a polynomial and its variable."""
+
+MOST = 24
+"""Values that are looked at between a gate and its product with the gated value."""
 
 
 def activations(flow: Flow) -> Iterator[Anchor]:
@@ -56,33 +61,29 @@ def _anchor(node: ir.Node, product: ir.Node, degree: int) -> Anchor:
 
 
 def _gated(
-    flow: Flow, value: ir.Value, argument: ir.Value | None, degrees: tuple[int, ...], steps: int = 0
+    flow: Flow, value: ir.Value, argument: ir.Value | None, degrees: tuple[int, ...]
 ) -> tuple[ir.Node, int] | None:
     """The product of a gate with the value in its argument, and the argument's degree in that."""
-    if steps > FARTHEST:
-        return None
-    onward: list[ir.Node] = []
-    for node, index in value.uses():
-        if node.op_type in ("Cast", "Add", "Sub", "Mul", "Div", "Identity", "Reshape"):
-            onward.append(node)
-        if node.op_type != "Mul":
-            continue
-        other = node.inputs[1 - index]
-        if other is not None and flow.is_data(other):
-            for variable in _roots(other):
-                degree = _degree(flow, argument, variable)
-                if degree in degrees:
-                    assert degree is not None
+    near, seen = [value], {value}
+    for current in near:  # grows while it is walked
+        for node, index in current.uses():
+            other = node.inputs[1 - index] if node.op_type == "Mul" else None
+            for variable in _roots(other) if flow.is_data(other) else ():
+                degree = _degree(flow, argument, variable, {})
+                if degree is not None and degree in degrees:
                     return node, degree
-    for node in onward:
-        if found := _gated(flow, node.outputs[0], argument, degrees, steps + 1):
-            return found
+            onward = node.op_type in ("Cast", "Add", "Sub", "Mul", "Div", "Identity", "Reshape")
+            if onward and len(near) < MOST and node.outputs[0] not in seen:
+                seen.add(node.outputs[0])
+                near.append(node.outputs[0])
     return None
 
 
-def _roots(value: ir.Value) -> Iterator[ir.Value]:
+def _roots(value: ir.Value | None) -> Iterator[ir.Value]:
     """A value, and what it is a constant multiple or a cast of, step by step."""
     for _ in range(FARTHEST):
+        if value is None:
+            return
         yield value
         node = value.producer()
         if node is None or node.op_type not in ("Cast", "Identity", "Mul", "Div", "Reshape"):
@@ -93,16 +94,29 @@ def _roots(value: ir.Value) -> Iterator[ir.Value]:
         value = inputs[0]
 
 
-def _degree(flow: Flow, value: ir.Value | None, variable: ir.Value, steps: int = 0) -> int | None:
+def _degree(
+    flow: Flow,
+    value: ir.Value | None,
+    variable: ir.Value,
+    known: dict[ir.Value, int | None],
+    steps: int = 0,
+) -> int | None:
     """The degree of a value as a polynomial of `variable`; None where it is none."""
     if value is variable:
         return 1
     if value is None or not flow.is_data(value):
         return 0
-    node = value.producer()
-    if node is None or steps > FARTHEST:
-        return None
-    parts = [_degree(flow, item, variable, steps + 1) for item in node.inputs]
+    if value not in known:
+        known[value] = None
+        node = value.producer()
+        if node is not None and steps < FARTHEST and node.op_type in POLYNOMIAL:
+            parts = [_degree(flow, item, variable, known, steps + 1) for item in node.inputs]
+            known[value] = _combined(node, parts)
+    return known[value]
+
+
+def _combined(node: ir.Node, parts: list[int | None]) -> int | None:
+    """The degree of a node's result, from those of its inputs."""
     known = [part for part in parts if part is not None]
     if not known or len(known) < len(parts):
         return None

@@ -17,8 +17,12 @@ QUANTIZED = {
 """Linear layers in few bits, as they are."""
 
 SHAPING = ("Cast", "Identity", "Reshape", "Expand", "Unsqueeze", "Squeeze", "Transpose", "Tile")
-UNPACKING = ("DequantizeLinear", "Add", "Sub", "Mul", "Div", "Slice", "Split", *SHAPING)
+UNPACKING = ("DequantizeLinear", "Slice", "Split", *SHAPING)
+ARITHMETIC = ("Add", "Sub", "Mul", "Div")
 """Operators between a weight as it is stored and its product."""
+
+MOST = 24
+"""Values that are looked at between the two."""
 
 
 def linears(flow: Flow) -> Iterator[Anchor]:
@@ -35,18 +39,26 @@ def linears(flow: Flow) -> Iterator[Anchor]:
         if node.op_type in QUANTIZED:
             yield Anchor("linear", node, FORM, found=True)
             continue
-        stored = source(factors[constant[0]], UNPACKING)
         # What is computed from constants by other products is a table, such as relative positions.
-        if stored is not None and stored.producer() is not None and not _is_constant_node(stored):
+        if not _is_stored(factors[constant[0]]):
             continue
         if _contracts(node, factors[constant[0]], constant[0]):
             plain = node.op_type in ("MatMul", "Gemm") and constant == [1]
             yield Anchor("linear", node, FORM, found=plain and _is_weight(factors[1]))
 
 
-def _is_constant_node(value: ir.Value) -> bool:
-    node = value.producer()
-    return node is not None and node.op_type == "Constant"
+def _is_stored(value: ir.Value) -> bool:
+    """Whether a value is a constant, unpacked or not."""
+    near = [value]
+    for current in near:  # grows while it is walked
+        node = current.producer()
+        if node is None or node.op_type == "Constant":
+            continue
+        if node.op_type not in (*UNPACKING, *ARITHMETIC) or len(near) > MOST:
+            return False
+        inputs = node.inputs if node.op_type in ARITHMETIC else node.inputs[:1]
+        near.extend(item for item in inputs if item is not None)
+    return True
 
 
 def _is_weight(value: ir.Value) -> bool:

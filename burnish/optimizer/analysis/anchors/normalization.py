@@ -22,6 +22,9 @@ SCALING = ("Add", "Sub", "Mul", "Div", "Max", "Clip", "Relu", "Abs", *SHAPING)
 FARTHEST = 10
 """Nodes between a mean of squares and what it divides."""
 
+MOST = 40
+"""Values that are looked at on the way."""
+
 
 def normalizations(flow: Flow) -> Iterator[Anchor]:
     """The normalizations of a model, in order.
@@ -76,11 +79,13 @@ class _Search:
 
     def __post_init__(self) -> None:
         self.parts: list[ir.Node] = []
+        self._seen: set[tuple[ir.Value, bool]] = set()
 
     def divides(self, value: ir.Value, rooted: bool = False, steps: int = 0) -> bool:
         """Whether a node after `value` divides by it, once its root has been taken."""
-        if steps > FARTHEST:
+        if steps > FARTHEST or (value, rooted) in self._seen or len(self._seen) > MOST:
             return False
+        self._seen.add((value, rooted))
         for node, index in value.uses():
             if rooted and node.op_type == "Div" and index == 1:
                 return self._end(node)

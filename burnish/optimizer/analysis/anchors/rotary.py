@@ -12,8 +12,8 @@ SHAPING = ("Cast", "Identity", "Reshape", "Flatten", "Unsqueeze", "Squeeze", "Tr
 PARTS = ("Slice", "Split", "Gather", *SHAPING)
 """Operators that take a half of a value, or every other element."""
 
-FARTHEST = 6
-"""Nodes between the turned value and its product with the sine."""
+MOST = 16
+"""Values that are looked at between the turned value and its product with the sine."""
 
 
 def rotaries(flow: Flow) -> Iterator[Anchor]:
@@ -58,14 +58,17 @@ def _negated(value: ir.Value | None) -> ir.Value | None:
     return None
 
 
-def _multiplied(value: ir.Value, steps: int = 0) -> ir.Node | None:
+def _multiplied(value: ir.Value) -> ir.Node | None:
     """The product with the sine, whose result is added to another value."""
-    for node, _ in value.uses():
-        if node.op_type == "Mul" and any(True for _ in readers(node.outputs[0], "Add", "Sum")):
-            return node
-        onward = node.op_type in SHAPING and steps < FARTHEST
-        if onward and (found := _multiplied(node.outputs[0], steps + 1)):
-            return found
+    near, seen = [value], {value}
+    for current in near:  # grows while it is walked
+        for node, _ in current.uses():
+            if node.op_type == "Mul" and any(True for _ in readers(node.outputs[0], "Add", "Sum")):
+                return node
+            onward = node.op_type in SHAPING and len(near) < MOST
+            if onward and node.outputs[0] not in seen:
+                seen.add(node.outputs[0])
+                near.append(node.outputs[0])
     return None
 
 
