@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
@@ -9,9 +10,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from burnish.optimizer.errors import printable
+from burnish.rendering_structure import attention_lines, recovered_lines, work_lines
 
 MOST_REFUSALS = 6
 """Refusals of a pass that are shown without -v."""
+
+
+MOST_LINES = 24
+"""Lines of one kind that are shown without -v."""
 
 
 def safe(text: object, limit: int = 120) -> str:
@@ -61,6 +67,7 @@ def render_report(console: Console, report: dict[str, Any], verbose: bool) -> No
             style="dim",
         )
     _passes(console, report["passes"], verbose)
+    _texts(console, recovered_lines(report["recovered"]), verbose)
     _fidelity(console, report["fidelity"])
     _end(console, report)
 
@@ -75,6 +82,16 @@ def _faster(low: float, high: float) -> str:
 def _line(console: Console, text: str, style: str | None = None) -> None:
     """A line of text, which the terminal may wrap where it likes; tables are fitted to it."""
     console.print(text, style=style, soft_wrap=True)
+
+
+def _texts(console: Console, lines: Iterable[str], verbose: bool = False) -> None:
+    """Lines of plain text, which may hold names from a model; not too many of them."""
+    texts = list(lines)
+    shown = texts if verbose else texts[:MOST_LINES]
+    for text in shown:
+        _line(console, safe(text, 300))
+    if len(shown) < len(texts):
+        _line(console, f"  and {len(texts) - len(shown)} more lines (all in --json)", style="dim")
 
 
 def _passes(console: Console, steps: list[dict[str, Any]], verbose: bool) -> None:
@@ -168,9 +185,10 @@ def render_inspect(console: Console, facts: dict[str, Any]) -> None:
     console.print(weights)
     operators = ", ".join(f"{safe(name)} {count}" for name, count in facts["operators"].items())
     _line(console, f"operators: {operators}")
-    flops, products = facts["flops"], facts["products"]
-    sizes = ", ".join(f"{safe(name)} {count}" for name, count in flops["shape"].items())
-    _line(console, f"work: {flops['total'] / 1e9:.2f} GFLOP in matrix products at {sizes}")
+    _texts(console, recovered_lines(facts["recovered"]))
+    _texts(console, attention_lines(facts["attentions"]))
+    _texts(console, work_lines(facts["flops"]))
+    products = facts["products"]
     _line(
         console,
         f"int8 would take {products['count']} products with {products['parameters']:,} parameters",

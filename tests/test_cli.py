@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -89,6 +90,101 @@ def test_schema_1(model: Path) -> None:
         for item in onnx.load(model.with_name("model.int8.onnx")).metadata_props
     }
     assert any("burnish" in key for key in digest)
+
+
+COUNT = {"type": "integer", "minimum": 0}
+TEXT = {"type": "string"}
+RECOVERED = {
+    "type": "object",
+    "properties": {
+        "expected": COUNT,
+        "found": COUNT,
+        "missed": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": dict.fromkeys(("node", "nearest", "reason", "differs"), TEXT),
+                "required": ["node", "nearest", "reason", "differs"],
+                "additionalProperties": False,
+            },
+        },
+    },
+    "required": ["expected", "found", "missed"],
+    "additionalProperties": False,
+}
+
+
+def facts_of(model: Path, *options: object) -> dict:
+    """What `inspect` tells as data."""
+    report = model.with_name("facts.json")
+    assert command("inspect", model, "--quiet", "--json", report, *options) == 0
+    return json.loads(report.read_text())
+
+
+def test_the_account_in_both_reports(model: Path) -> None:
+    accounts = [
+        report["recovered"]
+        for report in (facts_of(model), report_of(model, "--no-measure", "--dry-run"))
+    ]
+    assert accounts[0] == accounts[1]
+    assert list(accounts[0]) == ["attention", "normalization", "activation", "rotary", "linear"]
+    for facts in accounts[0].values():
+        jsonschema.validate(facts, RECOVERED)
+        assert facts["expected"] == facts["found"] + len(facts["missed"])
+    assert [facts["expected"] for facts in accounts[0].values()] == [2, 5, 2, 0, 13]
+
+
+@pytest.mark.parametrize(
+    "words", [("inspect", "{model}"), ("{model}", "--no-measure", "--dry-run")]
+)
+def test_the_account_in_words(
+    model: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    """One line of counts; the layers of a miss in one line."""
+    assert command(*(word.format(model=model) for word in words)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = (line for line in lines if line.startswith("recovered: "))
+    assert "of 2 attentions, 5 of 5 normalizations, " in line
+    assert "13 of 13 linear layers" in line
+    assert "rotary" not in line
+    facts = facts_of(model)["recovered"]
+    reasons = sum(len({miss["reason"] for miss in kind["missed"]}) for kind in facts.values())
+    assert sum(line.startswith("  missed ") for line in lines) <= reasons
+
+
+def test_inspect_writes_nothing_and_tells_where_the_work_is(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {file: file.read_bytes() for file in model.parent.iterdir()}
+    assert command("inspect", model, "--shape", "batch=2,sequence=8") == 0
+    out = capsys.readouterr().out
+    assert {file: file.read_bytes() for file in model.parent.iterdir()} == before
+    assert "at batch 2, sequence 8 (linear " in out
+    assert "  layers 1 to 2: 4.26 MFLOP each (projections 2.10 MFLOP, " in out
+    assert "  head: " in out
+
+
+def test_inspect_of_operators(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Heads, sizes, scale and mask of attentions that are one operator; those alike in a line."""
+    b = Builder()
+    b.input("x", TensorProto.FLOAT, ["batch", "sequence", 32])
+    heads = {"q_num_heads": 4, "kv_num_heads": 4, "is_causal": 1}
+    b.op("Attention", ["x", "x", "x"], "first", **heads)
+    b.op("Attention", ["first", "first", "first"], "second", **heads)
+    b.op("Attention", ["second", "x", "x"], "y", q_num_heads=8, kv_num_heads=8, softcap=2.0)
+    b.output("y", TensorProto.FLOAT, ["batch", "sequence", 32])
+    message = b.message(23)
+    message.ir_version = 11
+    onnx.save(message, tmp_path / "model.onnx")
+    assert command("inspect", tmp_path / "model.onnx") == 0
+    out = capsys.readouterr().out
+    assert "recovered: 3 of 3 attentions\n" in out
+    assert "  2 x Attention: 4 heads of 8, scale 0.353553, mask: causal\n" in out
+    assert "  1 x Attention: 8 heads of 4, scale 0.5, softcap 2, mask: none\n" in out
+    facts = facts_of(tmp_path / "model.onnx")
+    assert [item["node"] for item in facts["attentions"]] == [
+        "first/Attention", "second/Attention", "y/Attention",
+    ]  # fmt: skip
 
 
 def test_verbose_shows_every_refusal(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

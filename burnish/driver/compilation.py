@@ -11,7 +11,7 @@ from typing import Any
 import onnx_ir as ir
 
 from burnish import __version__
-from burnish.driver import budget
+from burnish.driver import budget, recovery
 from burnish.driver.candidate import Candidate, Reference
 from burnish.driver.net import Net
 from burnish.driver.plan import passes_for
@@ -229,7 +229,7 @@ class _Compilation:
             ),
             "signature": Signature.of(self.original).as_json(),
             "passes": [step.as_json() for step in candidate.compiled.steps],
-            "recovered": {},
+            "recovered": recovery.facts(candidate.compiled),
             "fidelity": self._fidelity_facts(candidate),
             "latency": self._latency_facts(candidate),
             "memory": {"weights_bytes": weight_bytes(model)},

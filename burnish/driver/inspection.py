@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from burnish.driver import recovery
 from burnish.driver.plan import passes_for
 from burnish.driver.request import request_from
 from burnish.driver.workbench import Emit, open_model, threads
 from burnish.optimizer import report, tuner
 from burnish.optimizer.analysis import shapes
-from burnish.optimizer.analysis.costs import matrix_flops
 from burnish.optimizer.analysis.products import find_products
+from burnish.optimizer.analysis.work import work
 from burnish.optimizer.contract import Array
 from burnish.optimizer.errors import UnsupportedModel, UsageError, about
 from burnish.optimizer.executor import Job
@@ -29,13 +30,13 @@ BENCH_SECONDS = 15.0
 
 
 def inspect_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """What the model is: ports, operators, weights, products, work and memory of a run."""
+    """What the model is, what would be recovered, and the work and memory of a run."""
     request = replace(request_from(argument), check=False, measure=False)
     with open_model(request, emit) as bench:
         bench.accept()
         model, loaded = bench.loaded.model, bench.loaded
         sizes = bench.sizes()
-        flops = matrix_flops(model, shapes.infer(model, sizes))
+        compiled = recovery.recover(bench)
         products, refusals = find_products(model)
         return {
             "schema": report.SCHEMA,
@@ -52,7 +53,12 @@ def inspect_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
                 "parameters": sum(product.k * product.n for product in products),
                 "left": [asdict(item) for item in refusals],
             },
-            "flops": {"shape": sizes, "total": sum(flops.values()), "by_operator": flops},
+            "recovered": recovery.facts(compiled),
+            "attentions": recovery.attentions(compiled, sizes),
+            "flops": {
+                "shape": sizes,
+                **work(model, shapes.infer(model, sizes, bounded=True)).as_json(),
+            },
             "memory": {"weights_bytes": weight_bytes(model)},
             "passes": [item.name for item in passes_for(replace(request, int8=True))],
         }

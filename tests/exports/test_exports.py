@@ -14,6 +14,23 @@ from architectures import CASES, Case, export
 
 from burnish import cli
 
+EXPECTED = {
+    "bert-eager": (2, 5, 2, 0, 13),
+    "bert-sdpa": (2, 5, 2, 0, 13),
+    "distilbert": (2, 5, 3, 0, 14),
+    "llama": (2, 5, 2, 4, 15),
+    "llama-tied": (2, 5, 2, 4, 15),
+    "llama-cached": (2, 5, 2, 4, 15),
+    "gpt2": (2, 5, 2, 0, 9),
+    "albert": (2, 5, 2, 0, 13),
+    "t5-encoder": (2, 5, 2, 0, 12),
+    "t5-decoder": (4, 7, 2, 0, 21),
+    "modernbert": (2, 5, 2, 4, 8),
+    "vit": (2, 5, 2, 0, 12),
+    "swin": (4, 11, 4, 0, 25),
+}
+"""Attentions, normalizations, activations, rotary embeddings and linear layers, by architecture."""
+
 
 @pytest.fixture(scope="module", params=CASES, ids=str)
 def exported(
@@ -40,12 +57,15 @@ def ports(path: Path) -> list:
 
 
 def test_simplified(exported: tuple[Case, Path]) -> None:
-    _, path = exported
+    case, path = exported
     report = optimize(path)
     assert ports(path) == ports(path.with_name("model.opt.onnx"))
     assert report["fidelity"]["drop"] <= 1e-6
     assert [step["name"] for step in report["passes"] if step["status"] == "rejected"] == []
     assert report["output"]["nodes"] <= report["input"]["nodes"]
+    recovered = report["recovered"].values()
+    assert tuple(facts["expected"] for facts in recovered) == EXPECTED[case.name]
+    assert all(facts["found"] + len(facts["missed"]) == facts["expected"] for facts in recovered)
 
 
 def test_int8(exported: tuple[Case, Path]) -> None:

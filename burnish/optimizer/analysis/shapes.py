@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from burnish.optimizer.admission.walk import graphs
+from burnish.optimizer.analysis.shape_inference import inferred_shapes
 from burnish.optimizer.analysis.symbols import propagate
 from burnish.optimizer.model import without_weights
 from burnish.optimizer.signature import Port
@@ -17,10 +18,17 @@ from burnish.optimizer.signature import Port
 SUM = re.compile(r"^\s*(\w+)\s*\+\s*(\w+)\s*$")
 
 
-def infer(model: ir.Model, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+def infer(
+    model: ir.Model, sizes: Mapping[str, int], *, bounded: bool = False
+) -> dict[str, tuple[int, ...]]:
     """Shapes by value name, for those that ONNX's shape inference can tell.
 
     Weights take no part except by their shapes. Symbols that `sizes` does not hold stay open.
+
+    Args:
+        model: left as it is.
+        sizes: by symbolic dimension.
+        bounded: let NonZero and Compress give as much as they can, where only the data tells.
     """
     light = without_weights(model)
     for value in light.graph.input:
@@ -31,18 +39,7 @@ def infer(model: ir.Model, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...
     for value in light.graph.output:
         value.type.tensor_type.ClearField("shape")
     del light.graph.value_info[:]
-    try:
-        light = onnx.shape_inference.infer_shapes(light, data_prop=True)
-    except Exception:  # the C++ library raises types of its own; unknown shapes are legal
-        return {}
-    found = {}
-    for value in (*light.graph.input, *light.graph.value_info, *light.graph.output):
-        tensor = value.type.tensor_type
-        if tensor.HasField("shape"):
-            dims = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim]
-            if all(size >= 0 for size in dims):
-                found[value.name] = tuple(dims)
-    return found
+    return inferred_shapes(light, bounded=bounded)
 
 
 def annotate(model: ir.Model) -> None:

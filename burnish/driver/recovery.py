@@ -1,0 +1,52 @@
+"""What the recover phase makes of a model: run in memory, and told as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import onnx_ir as ir
+
+from burnish.driver.plan import passes_for
+from burnish.driver.workbench import Workbench
+from burnish.optimizer import pipeline, tuner
+from burnish.optimizer.analysis import shapes
+from burnish.optimizer.analysis.account import account, recovered_model
+from burnish.optimizer.analysis.attentions import GEOMETRIES, describe
+from burnish.optimizer.contract import Context, Phase
+from burnish.optimizer.pipeline import Compiled
+
+
+def recover(bench: Workbench) -> Compiled:
+    """The model after the passes that recover, on trust: nothing is run, nothing is written.
+
+    Weights are shared with the model as it is mapped, and never read for this.
+    """
+    passes = [item for item in passes_for(bench.request) if item.phase is Phase.RECOVER]
+    sizes = bench.sizes()
+    context = Context(
+        provider=bench.request.provider,
+        limits=bench.limits,
+        sizes=sizes,
+        choose=tuner.Tuner(None, bench.executor, None, ""),
+        processor_flags=tuner.processor()[1],
+        shapes=shapes.infer(bench.loaded.model, sizes),
+    )
+    return pipeline.run(bench.loaded.model, passes, context, check=None)
+
+
+def facts(compiled: Compiled) -> dict[str, Any]:
+    """Expected, found and missed by kind, as the report shows them."""
+    return {kind: count.as_json() for kind, count in account(compiled).items()}
+
+
+def attentions(compiled: Compiled, sizes: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The attentions that are one operator after recovery, in order."""
+    model = recovered_model(compiled)
+    nodes = [
+        node
+        for node in ir.traversal.RecursiveGraphIterator(model.graph)
+        if (node.domain, node.op_type) in GEOMETRIES
+    ]
+    known = shapes.infer(model, sizes) if nodes else {}
+    return [describe(node, known) for node in nodes]

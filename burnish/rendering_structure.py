@@ -1,0 +1,107 @@
+"""What a model is made of, and where its work is, as lines of plain text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+NAMES = {
+    "attention": ("attention", "attentions"),
+    "normalization": ("normalization", "normalizations"),
+    "activation": ("activation", "activations"),
+    "rotary": ("rotary embedding", "rotary embeddings"),
+    "linear": ("linear layer", "linear layers"),
+}
+"""One and several of a kind."""
+
+DIGITS = re.compile(r"\d+")
+
+
+def recovered_lines(recovered: dict[str, Any]) -> Iterator[str]:
+    """The account in one line, and a line for each reason why something was missed."""
+    present = {kind: facts for kind, facts in recovered.items() if facts["expected"]}
+    if not present:
+        yield "recovered: the model holds nothing of what is looked for"
+        return
+    counts = [
+        f"{facts['found']} of {facts['expected']} {NAMES[kind][facts['expected'] > 1]}"
+        for kind, facts in present.items()
+    ]
+    yield f"recovered: {', '.join(counts)}"
+    for kind, facts in present.items():
+        yield from _missed(kind, facts["missed"])
+
+
+def _missed(kind: str, missed: list[dict[str, str]]) -> Iterator[str]:
+    """Reasons that differ in numbers alone, as names of layers do, are one."""
+    groups: dict[str, list[dict[str, str]]] = {}
+    for miss in missed:
+        groups.setdefault(DIGITS.sub("#", miss["reason"]), []).append(miss)
+    for group in groups.values():
+        first, count = group[0], len(group)
+        nearest = f" (nearest: {first['nearest']})" if first["nearest"] else ""
+        where = first["node"]
+        if count > 1:
+            where = f"{count} {NAMES[kind][1]}{f', {where} the first' if where else ''}"
+        else:
+            where = f"{NAMES[kind][0]} {where}".strip()
+        yield f"  missed {where}{nearest}: {first['reason']}"
+
+
+def attention_lines(attentions: list[dict[str, Any]]) -> Iterator[str]:
+    """Attentions in order, those that are alike but for their place in one line."""
+    groups: dict[str, int] = {}
+    for facts in attentions:
+        text = _attention(facts)
+        groups[text] = groups.get(text, 0) + 1
+    for text, count in groups.items():
+        yield f"  {count} x {text}"
+
+
+def _attention(facts: dict[str, Any]) -> str:
+    def told(key: str) -> str:
+        return "?" if facts[key] is None else f"{facts[key]:g}"
+
+    heads = f"{told('heads')} heads"
+    if facts["kv_heads"] != facts["heads"]:
+        heads += f" ({told('kv_heads')} of keys and values)"
+    softcap = f", softcap {told('softcap')}" if facts["softcap"] else ""
+    return (
+        f"{facts['operator']}: {heads} of {told('head_size')}, scale {told('scale')}{softcap}, "
+        f"mask: {facts['mask']}"
+    )
+
+
+def work_lines(flops: dict[str, Any]) -> Iterator[str]:
+    """The work of a run: in all, by kind, and by layer."""
+    sizes = ", ".join(f"{name} {count}" for name, count in flops["shape"].items())
+    total = flops["total"]
+    kinds = ", ".join(
+        f"{kind} {share / total:.1%}" for kind, share in flops["by_kind"].items() if total
+    )
+    yield f"work: {_amount(total)} in matrix products at {sizes}{f' ({kinds})' if kinds else ''}"
+    for parts, group in groupby(flops["by_layer"], _parts):
+        layers = [entry["layer"] for entry in group]
+        name = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]} to {layers[-1]}"
+        each = " each" if len(layers) > 1 else ""
+        if layers == [0]:
+            name = "before the first attention"
+        told = ", ".join(f"{part.replace('_', ' ')} {_amount(count)}" for part, count in parts)
+        yield f"  {name}: {_amount(sum(count for _, count in parts))}{each} ({told})"
+    if flops["head"]:
+        yield f"  head: {_amount(flops['head'])}"
+    if flops["unknown"]:
+        yield f"  {flops['unknown']} products of unknown shapes count as nothing"
+
+
+def _parts(entry: dict[str, Any]) -> list[tuple[str, float]]:
+    return [(part, count) for part, count in entry.items() if part != "layer"]
+
+
+def _amount(flops: float) -> str:
+    for unit, scale in (("GFLOP", 1e9), ("MFLOP", 1e6)):
+        if flops >= 0.1 * scale:
+            return f"{flops / scale:.2f} {unit}"
+    return f"{flops / 1e3:.2f} kFLOP"
