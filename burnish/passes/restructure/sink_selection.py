@@ -1,0 +1,257 @@
+"""A selection of tokens at the end of a model moves up, past all work on single tokens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from burnish.optimizer.analysis.demand import Plan, Planner, axes_by_symbol, results
+from burnish.optimizer.analysis.dimensions import Dimensions
+from burnish.optimizer.analysis.products import label
+from burnish.optimizer.analysis.selections import Root, Selection, kept
+from burnish.optimizer.analysis.size_arithmetic import number
+from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
+from burnish.passes.restructure.selecting import Writer, renamed, size_of
+
+PRODUCTS = ("MatMul", "Gemm", "Attention")
+
+LEAST_OPSET = 15
+"""From here on Shape can give a part of a shape; 13 made axes of Squeeze an input."""
+
+NEAR = 64
+"""Nodes that are looked at above a stop, for work that was left."""
+
+
+@dataclass(frozen=True)
+class SinkSelection(Pass):
+    """Compute the last layers for those tokens only that something reads.
+
+    Before:
+        `y = Gather<axis = 1>(layer(x), 0)`, and other forms: a slice, the last token, a position
+        by row (`GatherND` of row numbers and positions, or of flat positions that `ArgMax` found).
+    After:
+        `layer(Slice(x))` for everything that treats tokens alike, and the query side of the
+        attention above: its queries and its mask's rows; keys and values stay those of all
+        tokens. Inside, the axis of the tokens stays, with fewer of them; it is squeezed at the end.
+    Refuses when:
+        A node may mix tokens, or nothing shows whether an operand differs by token, or more than
+        `most` of the tokens are kept. What something else reads whole stays whole: no work is
+        done twice.
+    Numerics:
+        Rounding: products of fewer rows are computed in other blocks.
+    """
+
+    most: float = 0.9
+
+    name = "sink-selection"
+    phase = Phase.RESTRUCTURE
+    promise = ROUNDING
+
+    def apply(self, model: ir.Model, context: Context) -> Outcome:
+        """Rewrite in place."""
+        if model.opset_imports.get("", 0) < LEAST_OPSET:
+            return Outcome()
+        dimensions = Dimensions(model.graph)
+        planner = Planner(model.graph, dimensions)
+        ignored, refusals = self._too_many(planner, dimensions, context)
+        plan = planner.plan(ignored)
+        passed = _passed(plan)
+        idle = {root.selection for root in plan.roots if not passed[root.selection]}
+        refusals += _explained(model.graph, plan)
+        if idle:
+            plan = planner.plan(ignored | idle)
+        moved = [root for root in plan.roots if root.source in plan.values]
+        if not moved:
+            return Outcome(0, tuple(refusals))
+        _Rewriter(model, dimensions, plan).run()
+        count = sum(_passed(plan).values())
+        detail = f"{len(moved)} selections moved up, past {count} products"
+        return Outcome(len(moved), tuple(refusals), detail=detail)
+
+    def _too_many(
+        self, planner: Planner, dimensions: Dimensions, context: Context
+    ) -> tuple[set[Selection], list[Refusal]]:
+        """Selections that leave out too little."""
+        ignored, refusals = set(), []
+        for root in planner.roots.values():
+            counts = kept(root, dimensions, context.sizes)
+            if counts is not None and counts[0] <= self.most * counts[1]:
+                continue
+            ignored.add(root.selection)
+            if _ends(root.node) and counts is not None and counts[0] < counts[1]:
+                reason = f"it keeps {counts[0]} of {counts[1]} tokens"
+                refusals.append(Refusal(label(root.node), reason))
+        return ignored, refusals
+
+
+def _passed(plan: Plan) -> Counter[Selection]:
+    """How many products each selection moves past."""
+    return Counter(
+        narrowed.selection for node, narrowed in plan.nodes.items() if node.op_type in PRODUCTS
+    )
+
+
+def _ends(node: ir.Node) -> bool:
+    """Whether nothing after a node mixes tokens: no attention follows."""
+    stack, seen = list(node.outputs), set()
+    while stack:
+        for use in stack.pop().uses():
+            reader = use.node
+            if reader in seen:
+                continue
+            seen.add(reader)
+            computed = [value for value in reader.inputs if value and value.const_value is None]
+            if reader.op_type == "Attention" or (reader.op_type == "MatMul" and len(computed) > 1):
+                return False
+            stack += reader.outputs
+    return True
+
+
+def _explained(graph: ir.Graph, plan: Plan) -> list[Refusal]:
+    """Why selections at the end stop before an attention, where there is work above."""
+    deep = {
+        narrowed.selection
+        for node, narrowed in plan.nodes.items()
+        if node.op_type in ("Attention", "Softmax")
+    }
+    ends = {
+        root.selection: root
+        for root in plan.roots
+        if root.selection not in deep and _ends(root.node) and _works(root.source)
+    }
+    found = [
+        Refusal(label(stop.node), f"the selection stops here: {stop.reason}")
+        for stop in plan.stops
+        if stop.selection in ends and _works(stop.node.outputs[0])
+    ]
+    outputs = [
+        Refusal(label(root.node), f"{root.source.name} is needed whole: it is an output")
+        for root in ends.values()
+        if root.source.is_graph_output()
+    ]
+    return found + outputs
+
+
+def _works(value: ir.Value) -> bool:
+    """Whether a product is near above a value."""
+    stack, seen = [value], set()
+    while stack and len(seen) < NEAR:
+        node = stack.pop().producer()
+        if node is None or node in seen:
+            continue
+        if node.op_type in PRODUCTS:
+            return True
+        seen.add(node)
+        stack += [item for item in node.inputs if item is not None]
+    return False
+
+
+class _Rewriter:
+    """Carries a plan out."""
+
+    def __init__(self, model: ir.Model, dimensions: Dimensions, plan: Plan) -> None:
+        self._graph, self._plan, self._dimensions = model.graph, plan, dimensions
+        self._writer = Writer(model.graph, dimensions)
+        self._axes = axes_by_symbol(model.graph, dimensions)
+        graphs = (model.graph, *model.graph.subgraphs())
+        self._names = {value.name or "" for graph in graphs for node in graph for value in node.outputs}
+
+    def run(self) -> None:
+        """Narrow the nodes, put selections before them, and drop those that they came from."""
+        whole = {value for node in self._plan.nodes for value in node.inputs if value is not None}
+        for node in self._plan.nodes:
+            self._narrow(node)
+        for root in self._plan.roots:
+            if root.source in self._plan.values:
+                self._drop(root)
+        self._sweep([value for value in whole if not value.uses()])
+        self._tell_shapes()
+        self._graph.sort()
+
+    def _narrow(self, node: ir.Node) -> None:
+        narrowed = self._plan.nodes[node]
+        for index, (value, place) in enumerate(zip(node.inputs, narrowed.parts, strict=True)):
+            if place is not None and value is not None and value not in self._plan.values:
+                chosen = self._writer.take(value, narrowed.selection, place)
+                node.replace_input_with(index, chosen)
+        if narrowed.target is not None:
+            goal = self._writer.constant(narrowed.target, "fewer")
+            node.replace_input_with(1, goal)
+            node.attributes.pop("allowzero", None)
+        if node.op_type == "Attention" and node.attributes.get_int("is_causal", 0):
+            self._uncover(node, narrowed.selection)
+        for value in results(node):
+            renamed(value, self._names)
+            if value.shape is not None:
+                shape = list(value.shape)
+                merged = bool(narrowed.place.merged)
+                shape[narrowed.place.axis] = None if merged else size_of(narrowed.selection)
+                value.shape = ir.Shape(shape)
+
+    def _uncover(self, node: ir.Node, selection: Selection) -> None:
+        """Say by a mask what a causal attention's chosen queries see; the last one sees all."""
+        node.attributes.pop("is_causal")
+        if selection.is_last:
+            return
+        mask = node.inputs[3] if len(node.inputs) > 3 else None
+        seen = self._writer.causal_mask(node, selection, mask)
+        node.resize_inputs(max(4, len(node.inputs)))
+        node.replace_input_with(3, seen)
+
+    def _drop(self, root: Root) -> None:
+        """Let what has the tokens already take the place of the selection."""
+        result, source = root.node.outputs[0], root.source
+        if root.squeezed is not None:
+            axes = self._writer.constant([root.squeezed], "token_axis")
+            plain = ir.node("Squeeze", [source, axes])
+        else:
+            plain = ir.node("Identity", [source])
+        self._graph.insert_after(root.node, plain)
+        value, name = plain.outputs[0], result.name
+        value.type, value.shape = result.type, result.shape
+        ir.convenience.replace_all_uses_with(result, value, replace_graph_outputs=True)
+        inputs = [item for item in root.node.inputs if item is not None]
+        self._graph.remove(root.node, safe=True)
+        value.name = name
+        self._sweep(inputs)
+
+    def _sweep(self, values: list[ir.Value]) -> None:
+        """Remove what nothing reads any more."""
+        while values:
+            value = values.pop()
+            node = value.producer()
+            if value.uses() or value.is_graph_output() or node is None or node.graph is None:
+                continue
+            if any(item.uses() or item.is_graph_output() for item in node.outputs):
+                continue
+            values += [item for item in node.inputs if item is not None]
+            self._graph.remove(node, safe=True)
+
+    def _tell_shapes(self) -> None:
+        """Let a Shape of a value that has fewer tokens now say what it said before."""
+        for value in self._plan.values:
+            for use in list(value.uses()):
+                if use.node.op_type == "Shape" and use.node not in self._plan.nodes:
+                    self._tell(use.node, value)
+
+    def _tell(self, node: ir.Node, value: ir.Value) -> None:
+        sizes = self._dimensions.of(value) or ()
+        start = node.attributes.get_int("start", 0)
+        parts: list[ir.Value | None] = []
+        for size in sizes[start : node.attributes.get_int("end", len(sizes))]:
+            known = number(size)
+            if known is not None:
+                parts.append(self._writer.constant([known], "size"))
+            else:
+                source, axis = self._axes[size[1][0]]
+                like = node.outputs[0]
+                parts.append(self._writer.op("Shape", [source], like, [1], start=axis, end=axis + 1))
+        told = self._writer.op("Concat", parts, node.outputs[0], node.outputs[0].shape, axis=0)
+        ir.convenience.replace_all_uses_with(node.outputs[0], told, replace_graph_outputs=True)
+        name = node.outputs[0].name
+        self._graph.remove(node, safe=True)
+        told.name = name
+
+
