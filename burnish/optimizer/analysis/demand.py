@@ -13,7 +13,9 @@ import onnx_ir as ir
 from burnish.optimizer.analysis.dimensions import Dimensions
 from burnish.optimizer.analysis.selections import Root, Selection, find
 from burnish.optimizer.analysis.size_arithmetic import number
-from burnish.optimizer.analysis.tokenwise import Place, Request, needs, target
+from burnish.optimizer.analysis.token_axes import Target, target
+from burnish.optimizer.analysis.token_places import Place, Request
+from burnish.optimizer.analysis.tokenwise import needs
 
 WHOLE = None
 """A demand for all of a value."""
@@ -41,7 +43,7 @@ class Narrowed:
     selection: Selection
     place: Place
     parts: list[Place | None]
-    target: list[int] | None = None
+    target: Target | None = None
 
 
 @dataclass(frozen=True)
@@ -77,15 +79,16 @@ class Planner:
         self._graph = graph
         self._dimensions = dimensions
         self._axes = axes_by_symbol(graph, dimensions)
-        self.roots = {
-            node: root for node in graph if (root := find(node, dimensions)) is not None
-        }
+        self.roots = {node: root for node in graph if (root := find(node, dimensions)) is not None}
 
     def plan(self, ignored: set[Selection]) -> Plan:
         """The plan for all selections but those ignored; empty where there is none."""
         fixed: set[ir.Node] = set()
         for _ in range(ROUNDS):
-            plan = _Sweep(self._graph, self._dimensions, self.roots, ignored, fixed).run(self._axes)
+            sweep = _Sweep(self._graph, self._dimensions, self._axes, fixed)
+            plan = sweep.run(
+                {node: root for node, root in self.roots.items() if root.selection not in ignored}
+            )
             if not (wrong := _not_carried_out(plan)):
                 return plan
             fixed |= wrong
@@ -121,30 +124,29 @@ class _Sweep:
         self,
         graph: ir.Graph,
         dimensions: Dimensions,
-        roots: dict[ir.Node, Root],
-        ignored: set[Selection],
+        axes: dict[str, tuple[ir.Value, int]],
         fixed: set[ir.Node],
     ) -> None:
-        self._graph, self._dimensions, self._fixed = graph, dimensions, fixed
-        self._roots = {
-            node: root for node, root in roots.items() if root.selection not in ignored
-        }
+        self._graph, self._dimensions, self._axes, self._fixed = graph, dimensions, axes, fixed
+        self._roots: dict[ir.Node, Root] = {}
         self._demands: dict[ir.Value, Demand] = {}
         self._plan = Plan()
 
-    def run(self, axes: dict[str, tuple[ir.Value, int]]) -> Plan:
+    def run(self, roots: dict[ir.Node, Root]) -> Plan:
         """The plan, which may hold nodes that cannot be carried out."""
+        self._roots = roots
         found: list[tuple[ir.Node, Narrowed]] = []
         for node in reversed(self._graph):
             wanted = self._wanted(node)
             narrowed = self._narrow(node, *wanted) if isinstance(wanted, tuple) else None
-            if narrowed is not None and wanted:
+            if narrowed is not None:
                 found.append((node, narrowed))
-                self._plan.values.update(dict.fromkeys(results(node), wanted))
+                tokens = (narrowed.selection, narrowed.place)
+                self._plan.values.update(dict.fromkeys(results(node), tokens))
                 for value, place in zip(node.inputs, narrowed.parts, strict=True):
                     self._demand(value, (narrowed.selection, place) if place else WHOLE)
             elif wanted != "nothing":
-                self._read(node, axes)
+                self._read(node)
         self._plan.nodes = dict(reversed(found))
         return self._plan
 
@@ -152,7 +154,8 @@ class _Sweep:
         """What is wanted of a node's results: some tokens, all, or "nothing"."""
         wanted: list[Demand] = []
         for value in results(node):
-            if value.is_graph_output() or any(use.node.graph is not node.graph for use in value.uses()):
+            inner = any(use.node.graph is not node.graph for use in value.uses())
+            if inner or value.is_graph_output():
                 return WHOLE
             if value in self._demands:
                 wanted.append(self._demands[value])
@@ -174,7 +177,7 @@ class _Sweep:
         goal = None
         if not isinstance(parts, str) and node.op_type == "Reshape":
             assert parts[0] is not None
-            goal = target(request, parts[0], selection.count)
+            goal = target(request, parts[0], selection.count, self._axes)
             if goal is None:
                 parts = "the target of Reshape cannot be written for fewer tokens"
         if isinstance(parts, str):
@@ -182,24 +185,22 @@ class _Sweep:
             return None
         return Narrowed(selection, place, parts, goal)
 
-    def _read(self, node: ir.Node, axes: dict[str, tuple[ir.Value, int]]) -> None:
+    def _read(self, node: ir.Node) -> None:
         """Demand what a node reads that is computed for all tokens, or that selects some."""
         root = self._roots.get(node)
         for index, value in enumerate(node.inputs):
             if index == 0 and root is not None:
                 self._plan.roots.append(root)
                 self._demand(root.source, (root.selection, root.place))
-            elif not (node.op_type == "Shape" and self._told_otherwise(value, axes)):
+            elif not (node.op_type == "Shape" and self._told_otherwise(value)):
                 self._demand(value, WHOLE)
 
-    def _told_otherwise(
-        self, value: ir.Value | None, axes: dict[str, tuple[ir.Value, int]]
-    ) -> bool:
+    def _told_otherwise(self, value: ir.Value | None) -> bool:
         """Whether a value's shape is known without it."""
-        shape = self._dimensions.of(value)
-        return shape is not None and all(
-            number(size) is not None or (size[0] == 1 and len(size[1]) == 1 and size[1][0] in axes)
-            for size in shape
+        return all(
+            number((factor, names)) is not None
+            or (factor == 1 and len(names) == 1 and names[0] in self._axes)
+            for factor, names in self._dimensions.of(value) or ((0, ("unknown",)),)
         )
 
     def _demand(self, value: ir.Value | None, demand: Demand) -> None:

@@ -21,7 +21,8 @@ from burnish.optimizer.analysis.size_arithmetic import (
     product,
     symbol,
 )
-from burnish.optimizer.analysis.size_rules import RULES, elements
+from burnish.optimizer.analysis.size_elements import elements
+from burnish.optimizer.analysis.size_rules import RULES
 
 LONGEST = 16
 """Elements of the largest vector of sizes that is followed."""
@@ -105,7 +106,7 @@ class Dimensions:
             return
         found = list(found) if found is not None else [None] * len(declared or ())
         if declared is None or len(declared) != len(found):
-            declared = [None] * len(found)
+            declared = [ir.SymbolicDim(None)] * len(found)
         self._shapes[value] = tuple(
             mine if mine is not None else self._declared(theirs)
             for mine, theirs in zip(found, declared, strict=True)

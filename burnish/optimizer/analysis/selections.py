@@ -9,9 +9,8 @@ import onnx_ir as ir
 
 from burnish.optimizer.analysis.dimensions import Dimensions
 from burnish.optimizer.analysis.size_arithmetic import ONE, Extent, number
-from burnish.optimizer.analysis.size_rules import FAR, integers, optional
-from burnish.optimizer.analysis.tokenwise import Place
-
+from burnish.optimizer.analysis.size_elements import FAR, integers, optional
+from burnish.optimizer.analysis.token_places import Place
 
 SAME_ELEMENTS = ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 
@@ -26,6 +25,7 @@ class Selection:
         bound_values: the same as values, for a slice that is computed.
         indices: positions [count], the same for all rows; or [batch, 1], one for each row.
         by_row: whether each row has a position of its own.
+        anywhere: whether `indices` are pairs [count, 2] of a row and a position, each pair once.
         count: how many tokens are left; None where that is not known before a run.
     """
 
@@ -36,6 +36,7 @@ class Selection:
     )
     indices: ir.Value | None = field(default=None, compare=False)
     by_row: bool = field(default=False, compare=False)
+    anywhere: bool = field(default=False, compare=False)
     count: int | None = field(default=None, compare=False)
 
     @property
@@ -86,6 +87,8 @@ def kept(root: Root, dimensions: Dimensions, sizes: Mapping[str, int]) -> tuple[
     shape = dimensions.of(root.source)
     whole = evaluated(shape[root.place.axis], sizes) if shape is not None else None
     selection = root.selection
+    if selection.anywhere:
+        return 1, 2  # how many it is shows in a run only, but each is taken once
     if whole is None:
         return (selection.count, selection.count + 1) if selection.count == 1 else None
     if selection.bounds is not None:
@@ -175,12 +178,23 @@ def _by_row(node: ir.Node, source: ir.Value, dimensions: Dimensions) -> Root | N
         positions = pairs
     elif batched == 0 and held[1] == (2, ()):
         maker = pairs.producer()
+        if maker is not None and _finds_each_once(maker) and len(shape) == 3:
+            selection = Selection(("pairs", id(pairs)), indices=pairs, anywhere=True)
+            return Root(node, selection, source, Place(1, 0, anywhere=True), 0)
         if maker is None or maker.op_type != "Concat" or len(maker.inputs) != 2:
             return None
         rows, positions = maker.inputs[0], maker.inputs[1]
         if rows is None or not _counts_rows(rows, shape[0], dimensions):
             return None
-    return _rows(node, source, positions, dimensions) if positions is not None else None
+    if positions is None:
+        return None
+    return _rows(node, source, positions, dimensions)
+
+
+def _finds_each_once(node: ir.Node) -> bool:
+    """Whether a node gives the pairs at which a matrix is not zero."""
+    source = node.inputs[0].producer() if node.op_type == "Transpose" and node.inputs[0] else None
+    return source is not None and source.op_type == "NonZero"
 
 
 def _rows(

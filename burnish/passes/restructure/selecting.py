@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import onnx_ir as ir
 from burnish.optimizer.analysis.dimensions import Dimensions
 from burnish.optimizer.analysis.selections import Selection
 from burnish.optimizer.analysis.size_arithmetic import ONE
-from burnish.optimizer.analysis.tokenwise import Place
+from burnish.optimizer.analysis.token_places import Place
 from burnish.optimizer.model import add_initializer
 
 
@@ -32,6 +32,24 @@ class Writer:
             self._constants[key] = add_initializer(self._graph, name, tensor)
         return self._constants[key]
 
+    def sizes(
+        self, sizes: Sequence[int | str], axes: Mapping[str, tuple[ir.Value, int]]
+    ) -> ir.Value:
+        """A vector of numbers and symbolic dimensions, each of which is an axis of an input."""
+        integers = ir.TensorType(ir.DataType.INT64)
+        parts: list[ir.Value | None] = []
+        for size in sizes:
+            if isinstance(size, int):
+                parts.append(self.constant([size], "size"))
+                continue
+            source, axis = axes[size]
+            part = self.op("Shape", [source], None, [1], start=axis, end=axis + 1)
+            part.type = integers
+            parts.append(part)
+        vector = self.op("Concat", parts, None, [len(parts)], axis=0)
+        vector.type = integers
+        return vector
+
     def op(
         self, kind: str, inputs: Sequence[ir.Value | None], like: ir.Value | None = None,
         shape: Sequence[Any] | None = None, **attributes: Any,
@@ -50,15 +68,24 @@ class Writer:
         """The tokens of a value; the axis stays."""
         key = (value, selection, place)
         if key not in self._taken:
-            by_row = self._by_row if selection.by_row else self._alike
-            self._taken[key] = by_row(value, selection, place)
+            way = self._by_row if selection.by_row else self._alike
+            way = self._anywhere if selection.anywhere else way
+            self._taken[key] = way(value, selection, place)
         return self._taken[key]
+
+    def _anywhere(self, value: ir.Value, selection: Selection, place: Place) -> ir.Value:
+        """Tokens of any rows, as one row."""
+        assert (place.rows, place.axis) == (0, 1)
+        found = self.op("GatherND", [value, selection.indices], value)
+        shape = [1, None, *list(value.shape)[2:]] if value.shape is not None else None
+        return self.op("Unsqueeze", [found, self.constant([0], "axes")], value, shape)
 
     def _alike(self, value: ir.Value, selection: Selection, place: Place) -> ir.Value:
         """The same tokens of all rows."""
         shape = list(value.shape) if value.shape is not None else None
         if shape is not None:
-            shape[place.axis] = size_of(selection)
+            count = selection.count
+            shape[place.axis] = ir.SymbolicDim(None) if count is None else count
         if selection.indices is not None:
             indices = self._positions_of(selection)
             return self.op("Gather", [value, indices], value, shape, axis=place.axis)
@@ -148,11 +175,6 @@ class Writer:
         assert like.dtype is not None
         hidden = ir.tensor(np.array(-np.inf, like.dtype.numpy()), dtype=like.dtype)
         return self.op("Where", [seen, like, add_initializer(self._graph, "hidden", hidden)], like)
-
-
-def size_of(selection: Selection) -> Any:
-    """How many tokens are left, as a size in a shape."""
-    return selection.count
 
 
 def renamed(value: ir.Value, taken: set[str]) -> None:

@@ -12,8 +12,9 @@ from burnish.optimizer.analysis.dimensions import Dimensions
 from burnish.optimizer.analysis.products import label
 from burnish.optimizer.analysis.selections import Root, Selection, kept
 from burnish.optimizer.analysis.size_arithmetic import number
+from burnish.optimizer.analysis.token_axes import Target
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
-from burnish.passes.restructure.selecting import Writer, renamed, size_of
+from burnish.passes.restructure.selecting import Writer, renamed
 
 PRODUCTS = ("MatMul", "Gemm", "Attention")
 
@@ -55,11 +56,12 @@ class SinkSelection(Pass):
             return Outcome()
         dimensions = Dimensions(model.graph)
         planner = Planner(model.graph, dimensions)
-        ignored, refusals = self._too_many(planner, dimensions, context)
+        last = _last(model.graph)
+        ignored, refusals = self._too_many(planner, last, dimensions, context)
         plan = planner.plan(ignored)
         passed = _passed(plan)
         idle = {root.selection for root in plan.roots if not passed[root.selection]}
-        refusals += _explained(model.graph, plan)
+        refusals += _explained(last, plan)
         if idle:
             plan = planner.plan(ignored | idle)
         moved = [root for root in plan.roots if root.source in plan.values]
@@ -71,7 +73,7 @@ class SinkSelection(Pass):
         return Outcome(len(moved), tuple(refusals), detail=detail)
 
     def _too_many(
-        self, planner: Planner, dimensions: Dimensions, context: Context
+        self, planner: Planner, last: set[ir.Node], dimensions: Dimensions, context: Context
     ) -> tuple[set[Selection], list[Refusal]]:
         """Selections that leave out too little."""
         ignored, refusals = set(), []
@@ -80,7 +82,7 @@ class SinkSelection(Pass):
             if counts is not None and counts[0] <= self.most * counts[1]:
                 continue
             ignored.add(root.selection)
-            if _ends(root.node) and counts is not None and counts[0] < counts[1]:
+            if root.node in last and counts is not None and counts[0] < counts[1]:
                 reason = f"it keeps {counts[0]} of {counts[1]} tokens"
                 refusals.append(Refusal(label(root.node), reason))
         return ignored, refusals
@@ -93,23 +95,18 @@ def _passed(plan: Plan) -> Counter[Selection]:
     )
 
 
-def _ends(node: ir.Node) -> bool:
-    """Whether nothing after a node mixes tokens: no attention follows."""
-    stack, seen = list(node.outputs), set()
-    while stack:
-        for use in stack.pop().uses():
-            reader = use.node
-            if reader in seen:
-                continue
-            seen.add(reader)
-            computed = [value for value in reader.inputs if value and value.const_value is None]
-            if reader.op_type == "Attention" or (reader.op_type == "MatMul" and len(computed) > 1):
-                return False
-            stack += reader.outputs
-    return True
+def _last(graph: ir.Graph) -> set[ir.Node]:
+    """The nodes after which nothing mixes tokens: no attention follows."""
+    mixing: set[ir.Value] = set()
+    for node in reversed(graph):
+        computed = [value for value in node.inputs if value and value.const_value is None]
+        attends = node.op_type == "Attention" or (node.op_type == "MatMul" and len(computed) > 1)
+        if attends or any(value in mixing for value in node.outputs):
+            mixing.update(computed)
+    return {node for node in graph if not any(value in mixing for value in node.outputs)}
 
 
-def _explained(graph: ir.Graph, plan: Plan) -> list[Refusal]:
+def _explained(last: set[ir.Node], plan: Plan) -> list[Refusal]:
     """Why selections at the end stop before an attention, where there is work above."""
     deep = {
         narrowed.selection
@@ -119,7 +116,7 @@ def _explained(graph: ir.Graph, plan: Plan) -> list[Refusal]:
     ends = {
         root.selection: root
         for root in plan.roots
-        if root.selection not in deep and _ends(root.node) and _works(root.source)
+        if root.selection not in deep and root.node in last and _works(root.source)
     }
     found = [
         Refusal(label(stop.node), f"the selection stops here: {stop.reason}")
@@ -136,7 +133,8 @@ def _explained(graph: ir.Graph, plan: Plan) -> list[Refusal]:
 
 def _works(value: ir.Value) -> bool:
     """Whether a product is near above a value."""
-    stack, seen = [value], set()
+    stack = [value]
+    seen: set[ir.Node] = set()
     while stack and len(seen) < NEAR:
         node = stack.pop().producer()
         if node is None or node in seen:
@@ -156,7 +154,8 @@ class _Rewriter:
         self._writer = Writer(model.graph, dimensions)
         self._axes = axes_by_symbol(model.graph, dimensions)
         graphs = (model.graph, *model.graph.subgraphs())
-        self._names = {value.name or "" for graph in graphs for node in graph for value in node.outputs}
+        values = (value for graph in graphs for node in graph for value in node.outputs)
+        self._names = {value.name or "" for value in values}
 
     def run(self) -> None:
         """Narrow the nodes, put selections before them, and drop those that they came from."""
@@ -177,18 +176,27 @@ class _Rewriter:
                 chosen = self._writer.take(value, narrowed.selection, place)
                 node.replace_input_with(index, chosen)
         if narrowed.target is not None:
-            goal = self._writer.constant(narrowed.target, "fewer")
-            node.replace_input_with(1, goal)
+            node.replace_input_with(1, self._goal(narrowed.target))
             node.attributes.pop("allowzero", None)
-        if node.op_type == "Attention" and node.attributes.get_int("is_causal", 0):
+        causal = node.attributes.get_int("is_causal", 0) == 1
+        if node.op_type == "Attention" and causal:
             self._uncover(node, narrowed.selection)
         for value in results(node):
             renamed(value, self._names)
             if value.shape is not None:
                 shape = list(value.shape)
-                merged = bool(narrowed.place.merged)
-                shape[narrowed.place.axis] = None if merged else size_of(narrowed.selection)
+                count = None if narrowed.place.merged else narrowed.selection.count
+                shape[narrowed.place.axis] = ir.SymbolicDim(None) if count is None else count
+                if narrowed.place.anywhere and not narrowed.place.merged:
+                    shape[0] = 1
                 value.shape = ir.Shape(shape)
+
+    def _goal(self, target: Target) -> ir.Value:
+        """The target of a Reshape as a value."""
+        numbers = [size for size in target if isinstance(size, int)]
+        if len(numbers) == len(target):
+            return self._writer.constant(numbers, "fewer")
+        return self._writer.sizes(target, self._axes)
 
     def _uncover(self, node: ir.Node, selection: Selection) -> None:
         """Say by a mask what a causal attention's chosen queries see; the last one sees all."""
@@ -239,19 +247,12 @@ class _Rewriter:
     def _tell(self, node: ir.Node, value: ir.Value) -> None:
         sizes = self._dimensions.of(value) or ()
         start = node.attributes.get_int("start", 0)
-        parts: list[ir.Value | None] = []
-        for size in sizes[start : node.attributes.get_int("end", len(sizes))]:
-            known = number(size)
-            if known is not None:
-                parts.append(self._writer.constant([known], "size"))
-            else:
-                source, axis = self._axes[size[1][0]]
-                like = node.outputs[0]
-                parts.append(self._writer.op("Shape", [source], like, [1], start=axis, end=axis + 1))
-        told = self._writer.op("Concat", parts, node.outputs[0], node.outputs[0].shape, axis=0)
+        end = node.attributes.get_int("end", len(sizes))
+        told = self._writer.sizes(
+            [size[0] if number(size) is not None else size[1][0] for size in sizes[start:end]],
+            self._axes,
+        )
         ir.convenience.replace_all_uses_with(node.outputs[0], told, replace_graph_outputs=True)
         name = node.outputs[0].name
         self._graph.remove(node, safe=True)
         told.name = name
-
-
