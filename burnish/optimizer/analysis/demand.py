@@ -12,8 +12,8 @@ import onnx_ir as ir
 
 from burnish.optimizer.analysis.dimensions import Dimensions
 from burnish.optimizer.analysis.selections import Root, Selection, find
-from burnish.optimizer.analysis.size_arithmetic import number
-from burnish.optimizer.analysis.token_axes import Target, target
+from burnish.optimizer.analysis.size_arithmetic import Sizes
+from burnish.optimizer.analysis.token_axes import target
 from burnish.optimizer.analysis.token_places import Place, Request
 from burnish.optimizer.analysis.tokenwise import needs
 
@@ -43,7 +43,7 @@ class Narrowed:
     selection: Selection
     place: Place
     parts: list[Place | None]
-    target: Target | None = None
+    target: Sizes | None = None
 
 
 @dataclass(frozen=True)
@@ -197,11 +197,8 @@ class _Sweep:
 
     def _told_otherwise(self, value: ir.Value | None) -> bool:
         """Whether a value's shape is known without it."""
-        return all(
-            number((factor, names)) is not None
-            or (factor == 1 and len(names) == 1 and names[0] in self._axes)
-            for factor, names in self._dimensions.of(value) or ((0, ("unknown",)),)
-        )
+        shape = self._dimensions.of(value)
+        return shape is not None and all(name in self._axes for _, names in shape for name in names)
 
     def _demand(self, value: ir.Value | None, demand: Demand) -> None:
         if value is not None:

@@ -177,6 +177,18 @@ def _range(node: ir.Node, shapes: list[Sizes | None], facts: Facts) -> Found:
     return limit
 
 
+def _shape(node: ir.Node, shapes: list[Sizes | None], facts: Facts) -> Found:
+    if shapes[0] is None:
+        return [None]
+    axes = range(len(shapes[0]))
+    end = node.attributes.get_int("end", len(axes))
+    return [(len(axes[node.attributes.get_int("start", 0) : end]), ())]
+
+
+def _non_zero(node: ir.Node, shapes: list[Sizes | None], facts: Facts) -> Found:
+    return [(len(shapes[0]), ()), None] if shapes[0] else None
+
+
 def _of_shape(node: ir.Node, shapes: list[Sizes | None], facts: Facts) -> Found:
     return facts.elements(node.inputs[0])
 
@@ -195,6 +207,8 @@ RULES: dict[str, Callable[[ir.Node, list[Sizes | None], Facts], Found]] = {
     "MatMul": _matmul,
     "Gemm": _gemm,
     "Range": _range,
+    "Shape": _shape,
+    "NonZero": _non_zero,
     "ConstantOfShape": _of_shape,
     **dict.fromkeys(
         ("ArgMax", "ArgMin", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import replace
 
-from burnish.optimizer.analysis.size_arithmetic import Sizes, agree, number, product
+from burnish.optimizer.analysis.size_arithmetic import ONE, Extent, Sizes, agree, number, product
 from burnish.optimizer.analysis.size_elements import axes_of, integers, optional
 from burnish.optimizer.analysis.token_places import Needs, Place, Request
 
@@ -192,13 +192,13 @@ def reduce(request: Request) -> Needs:
     return _renumbered(request, dict(enumerate(kept)))
 
 
-Target = list[int | str]
-"""The sizes that a Reshape gives: numbers, and names of symbolic dimensions."""
+COPIED, INFERRED = (0, ()), (-1, ())
+"""Sizes in the target of a Reshape: the operand's at the same axis, and what is left."""
 
 
 def target(
     request: Request, needed: Place, count: int | None, names: Container[str]
-) -> Target | None:
+) -> Sizes | None:
     """The new target of a Reshape for `count` tokens; None where it cannot be written.
 
     Zeros copy sizes of the operand, and at most one size is left for the operator to find out;
@@ -206,21 +206,22 @@ def target(
     """
     source, whole, place = request.shape(0), request.result, request.place
     assert source is not None and whole is not None
-    sizes: Target = []
+    sizes: list[Extent] = []
     for axis, size in enumerate(whole):
         known = number(size)
         if place.anywhere and not place.merged and axis == place.rows:
-            sizes.append(1)
+            sizes.append(ONE)
         elif axis == place.axis:
             same = axis == needed.axis and place.merged == needed.merged
-            sizes.append(0 if same else count if count is not None and not place.merged else -1)
+            fixed = count is not None and not place.merged
+            sizes.append(COPIED if same else (count or 0, ()) if fixed else INFERRED)
         elif known is not None and known > 0:
-            sizes.append(known)
+            sizes.append(size)
         else:
             same = axis < len(source) and source[axis] == size and axis != needed.axis
-            sizes.append(0 if same else -1)
-    for axis, (factor, symbols) in enumerate(whole):
-        told = factor == 1 and len(symbols) == 1 and symbols[0] in names and axis != place.axis
-        if sizes.count(-1) > 1 and sizes[axis] == -1 and told:
-            sizes[axis] = symbols[0]
-    return sizes if sizes.count(-1) <= 1 else None
+            sizes.append(COPIED if same else INFERRED)
+    for axis, size in enumerate(whole):
+        told = axis != place.axis and all(symbol in names for symbol in size[1])
+        if sizes.count(INFERRED) > 1 and sizes[axis] == INFERRED and told:
+            sizes[axis] = size
+    return tuple(sizes) if sizes.count(INFERRED) <= 1 else None

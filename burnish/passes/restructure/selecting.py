@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from burnish.optimizer.analysis.dimensions import Dimensions
 from burnish.optimizer.analysis.selections import Selection
-from burnish.optimizer.analysis.size_arithmetic import ONE
+from burnish.optimizer.analysis.size_arithmetic import ONE, Sizes, number
 from burnish.optimizer.analysis.token_places import Place
 from burnish.optimizer.model import add_initializer
 
@@ -24,31 +24,34 @@ class Writer:
         self._taken: dict[tuple[ir.Value, Selection, Place], ir.Value] = {}
         self._positions: dict[Selection, ir.Value] = {}
 
-    def constant(self, numbers: Sequence[int] | int, name: str) -> ir.Value:
+    def constant(self, numbers: Sequence[int] | int) -> ir.Value:
         """An initializer of integers; the same numbers share one."""
         key = numbers if isinstance(numbers, int) else tuple(numbers)
         if key not in self._constants:
             tensor = ir.tensor(np.array(numbers, np.int64))
-            self._constants[key] = add_initializer(self._graph, name, tensor)
+            self._constants[key] = add_initializer(self._graph, "numbers", tensor)
         return self._constants[key]
 
-    def sizes(
-        self, sizes: Sequence[int | str], axes: Mapping[str, tuple[ir.Value, int]]
-    ) -> ir.Value:
-        """A vector of numbers and symbolic dimensions, each of which is an axis of an input."""
-        integers = ir.TensorType(ir.DataType.INT64)
+    def sizes(self, sizes: Sizes, axes: Mapping[str, tuple[ir.Value, int]]) -> ir.Value:
+        """A vector of sizes; each of their symbols is an axis of an input."""
+        if all(number(size) is not None for size in sizes):
+            return self.constant([size[0] for size in sizes])
         parts: list[ir.Value | None] = []
-        for size in sizes:
-            if isinstance(size, int):
-                parts.append(self.constant([size], "size"))
-                continue
-            source, axis = axes[size]
-            part = self.op("Shape", [source], None, [1], start=axis, end=axis + 1)
-            part.type = integers
+        for factor, names in sizes:
+            told = [self._axis(*axes[name]) for name in names]
+            if factor != 1 or not told:
+                told.append(self.constant([factor]))
+            part = told[0]
+            for other in told[1:]:
+                part = self.op("Mul", [part, other], part, [1])
             parts.append(part)
-        vector = self.op("Concat", parts, None, [len(parts)], axis=0)
-        vector.type = integers
-        return vector
+        return self.op("Concat", parts, parts[0], [len(parts)], axis=0)
+
+    def _axis(self, source: ir.Value, axis: int) -> ir.Value:
+        """The size of an axis."""
+        value = self.op("Shape", [source], None, [1], start=axis, end=axis + 1)
+        value.type = ir.TensorType(ir.DataType.INT64)
+        return value
 
     def op(
         self, kind: str, inputs: Sequence[ir.Value | None], like: ir.Value | None = None,
@@ -78,7 +81,7 @@ class Writer:
         assert (place.rows, place.axis) == (0, 1)
         found = self.op("GatherND", [value, selection.indices], value)
         shape = [1, None, *list(value.shape)[2:]] if value.shape is not None else None
-        return self.op("Unsqueeze", [found, self.constant([0], "axes")], value, shape)
+        return self.op("Unsqueeze", [found, self.constant([0])], value, shape)
 
     def _alike(self, value: ir.Value, selection: Selection, place: Place) -> ir.Value:
         """The same tokens of all rows."""
@@ -89,12 +92,12 @@ class Writer:
         if selection.indices is not None:
             indices = self._positions_of(selection)
             return self.op("Gather", [value, indices], value, shape, axis=place.axis)
-        axes = self.constant([place.axis], "token_axis")
+        axes = self.constant([place.axis])
         if selection.bound_values is not None:
             first, last, step = selection.bound_values
         else:
             assert selection.bounds is not None
-            first, last, step = (self.constant([item], "token") for item in selection.bounds)
+            first, last, step = (self.constant([item]) for item in selection.bounds)
             step = None if selection.bounds[2] == 1 else step
         inputs = [value, first, last, axes, *([step] if step is not None else [])]
         return self.op("Slice", inputs, value, shape)
@@ -106,7 +109,7 @@ class Writer:
             assert value is not None
             rank = len(self._dimensions.of(value) or ())
             if rank < 1 + selection.by_row:
-                axes = self.constant([rank], "axis")
+                axes = self.constant([rank])
                 value = self.op("Unsqueeze", [value, axes], value)
             self._positions[selection] = value
         return self._positions[selection]
@@ -118,24 +121,24 @@ class Writer:
         original = value
         if rows < 0:
             sizes = [ONE] * -rows + sizes
-            value = self.op("Unsqueeze", [value, self.constant(range(-rows), "axes")], value)
+            value = self.op("Unsqueeze", [value, self.constant(range(-rows))], value)
             axis, rows = axis - rows, 0
         between = list(range(1, axis)) if rows == 0 else []
         flat = all(sizes[item] == ONE for item in between)
         order = [rows, axis, *(item for item in range(len(sizes)) if item not in (rows, axis))]
         if between and flat:
-            value = self.op("Squeeze", [value, self.constant(between, "axes")], value)
+            value = self.op("Squeeze", [value, self.constant(between)], value)
         elif order != list(range(len(sizes))):
             value = self.op("Transpose", [value], value, perm=order)
         positions = self._positions_of(selection)
         if place.varies:
-            deep = self.op("Unsqueeze", [positions, self.constant([2], "axes")], positions)
+            deep = self.op("Unsqueeze", [positions, self.constant([2])], positions)
             value = self.op("GatherND", [value, deep], value, batch_dims=1)
         else:
-            value = self.op("Squeeze", [value, self.constant([0], "axes")], value)
+            value = self.op("Squeeze", [value, self.constant([0])], value)
             value = self.op("Gather", [value, positions], value, axis=0)
         if between and flat:
-            value = self.op("Unsqueeze", [value, self.constant(between, "axes")], value)
+            value = self.op("Unsqueeze", [value, self.constant(between)], value)
         elif order != list(range(len(sizes))):
             back = [order.index(item) for item in range(len(sizes))]
             value = self.op("Transpose", [value], value, perm=back)
@@ -157,7 +160,7 @@ class Writer:
         length = self.op("Shape", [keys], start=rank - 2, end=rank - 1)
         length.type = integer
         scalar = self.op("Squeeze", [length], length)
-        counts = [self.constant(item, "number") for item in (0, 1)]
+        counts = [self.constant(item) for item in (0, 1)]
         positions = self.op("Range", [counts[0], scalar, counts[1]], length)
         if selection.by_row:
             place, new = Place(0, -1, varies=False), [1, 3]
@@ -165,7 +168,7 @@ class Writer:
         else:
             place, new = Place(0), [1]
         chosen = self.take(positions, selection, place)
-        queries = self.op("Unsqueeze", [chosen, self.constant(new, "axes")], length)
+        queries = self.op("Unsqueeze", [chosen, self.constant(new)], length)
         seen = self.op("LessOrEqual", [positions, queries])
         seen.type = ir.TensorType(ir.DataType.BOOL)
         if like is None:

@@ -11,8 +11,6 @@ from burnish.optimizer.analysis.demand import Plan, Planner, axes_by_symbol, res
 from burnish.optimizer.analysis.dimensions import Dimensions
 from burnish.optimizer.analysis.products import label
 from burnish.optimizer.analysis.selections import Root, Selection, kept
-from burnish.optimizer.analysis.size_arithmetic import number
-from burnish.optimizer.analysis.token_axes import Target
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
 from burnish.passes.restructure.selecting import Writer, renamed
 
@@ -20,6 +18,9 @@ PRODUCTS = ("MatMul", "Gemm", "Attention")
 
 LEAST_OPSET = 15
 """From here on Shape can give a part of a shape; 13 made axes of Squeeze an input."""
+
+ROUNDS = 4
+"""Attempts, of which one is enough for most models."""
 
 NEAR = 64
 """Nodes that are looked at above a stop, for work that was left."""
@@ -54,23 +55,37 @@ class SinkSelection(Pass):
         """Rewrite in place."""
         if model.opset_imports.get("", 0) < LEAST_OPSET:
             return Outcome()
-        dimensions = Dimensions(model.graph)
-        planner = Planner(model.graph, dimensions)
-        last = _last(model.graph)
+        moved, past = 0, 0
+        refusals: list[Refusal] | None = None
+        # What only told the shape of a value is gone afterwards, and more can be passed.
+        for _ in range(ROUNDS):
+            dimensions = Dimensions(model.graph)
+            plan, left = self._plan(model.graph, dimensions, context)
+            passed = {label(node) for node in plan.nodes}
+            found = left if refusals is None else refusals
+            refusals = [item for item in found if item.node not in passed]
+            roots = [root for root in plan.roots if root.source in plan.values]
+            if not roots:
+                break
+            _Rewriter(model, dimensions, plan).run()
+            moved = max(moved, len(roots))
+            past += sum(_passed(plan).values())
+        detail = f"{moved} selections moved up, past {past} products" if moved else ""
+        return Outcome(moved, tuple(refusals or ()), detail=detail)
+
+    def _plan(
+        self, graph: ir.Graph, dimensions: Dimensions, context: Context
+    ) -> tuple[Plan, list[Refusal]]:
+        """What is worth to be computed for some tokens only, and what was left, and why."""
+        planner, last = Planner(graph, dimensions), _last(graph)
         ignored, refusals = self._too_many(planner, last, dimensions, context)
         plan = planner.plan(ignored)
         passed = _passed(plan)
-        idle = {root.selection for root in plan.roots if not passed[root.selection]}
         refusals += _explained(last, plan)
+        idle = {root.selection for root in plan.roots if not passed[root.selection]}
         if idle:
             plan = planner.plan(ignored | idle)
-        moved = [root for root in plan.roots if root.source in plan.values]
-        if not moved:
-            return Outcome(0, tuple(refusals))
-        _Rewriter(model, dimensions, plan).run()
-        count = sum(_passed(plan).values())
-        detail = f"{len(moved)} selections moved up, past {count} products"
-        return Outcome(len(moved), tuple(refusals), detail=detail)
+        return plan, refusals
 
     def _too_many(
         self, planner: Planner, last: set[ir.Node], dimensions: Dimensions, context: Context
@@ -118,10 +133,17 @@ def _explained(last: set[ir.Node], plan: Plan) -> list[Refusal]:
         for root in plan.roots
         if root.selection not in deep and root.node in last and _works(root.source)
     }
+    # What is selected twice is explained at the first selection.
+    made = {root.node.outputs[0] for root in plan.roots}
     found = [
         Refusal(label(stop.node), f"the selection stops here: {stop.reason}")
         for stop in plan.stops
-        if stop.selection in ends and _works(stop.node.outputs[0])
+        if stop.selection in ends
+        and _works(stop.node.outputs[0])
+        and not made.intersection(stop.node.inputs)
+        if not any(
+            value is root.node.outputs[0] for root in plan.roots for value in stop.node.inputs
+        )
     ]
     outputs = [
         Refusal(label(root.node), f"{root.source.name} is needed whole: it is an output")
@@ -153,6 +175,7 @@ class _Rewriter:
         self._graph, self._plan, self._dimensions = model.graph, plan, dimensions
         self._writer = Writer(model.graph, dimensions)
         self._axes = axes_by_symbol(model.graph, dimensions)
+        self._named: set[ir.Value] = set()
         graphs = (model.graph, *model.graph.subgraphs())
         values = (value for graph in graphs for node in graph for value in node.outputs)
         self._names = {value.name or "" for value in values}
@@ -176,7 +199,7 @@ class _Rewriter:
                 chosen = self._writer.take(value, narrowed.selection, place)
                 node.replace_input_with(index, chosen)
         if narrowed.target is not None:
-            node.replace_input_with(1, self._goal(narrowed.target))
+            node.replace_input_with(1, self._writer.sizes(narrowed.target, self._axes))
             node.attributes.pop("allowzero", None)
         causal = node.attributes.get_int("is_causal", 0) == 1
         if node.op_type == "Attention" and causal:
@@ -190,13 +213,6 @@ class _Rewriter:
                 if narrowed.place.anywhere and not narrowed.place.merged:
                     shape[0] = 1
                 value.shape = ir.Shape(shape)
-
-    def _goal(self, target: Target) -> ir.Value:
-        """The target of a Reshape as a value."""
-        numbers = [size for size in target if isinstance(size, int)]
-        if len(numbers) == len(target):
-            return self._writer.constant(numbers, "fewer")
-        return self._writer.sizes(target, self._axes)
 
     def _uncover(self, node: ir.Node, selection: Selection) -> None:
         """Say by a mask what a causal attention's chosen queries see; the last one sees all."""
@@ -212,13 +228,18 @@ class _Rewriter:
         """Let what has the tokens already take the place of the selection."""
         result, source = root.node.outputs[0], root.source
         if root.squeezed is not None:
-            axes = self._writer.constant([root.squeezed], "token_axis")
+            axes = self._writer.constant([root.squeezed])
             plain = ir.node("Squeeze", [source, axes])
         else:
             plain = ir.node("Identity", [source])
         self._graph.insert_after(root.node, plain)
         value, name = plain.outputs[0], result.name
         value.type, value.shape = result.type, result.shape
+        if root.squeezed is None and not (source.is_graph_output() or source in self._named):
+            self._graph.remove(plain)
+            source.type, source.shape = result.type, result.shape
+            value = source
+            self._named.add(source)
         ir.convenience.replace_all_uses_with(result, value, replace_graph_outputs=True)
         inputs = [item for item in root.node.inputs if item is not None]
         self._graph.remove(root.node, safe=True)
@@ -248,10 +269,7 @@ class _Rewriter:
         sizes = self._dimensions.of(value) or ()
         start = node.attributes.get_int("start", 0)
         end = node.attributes.get_int("end", len(sizes))
-        told = self._writer.sizes(
-            [size[0] if number(size) is not None else size[1][0] for size in sizes[start:end]],
-            self._axes,
-        )
+        told = self._writer.sizes(sizes[start:end], self._axes)
         ir.convenience.replace_all_uses_with(node.outputs[0], told, replace_graph_outputs=True)
         name = node.outputs[0].name
         self._graph.remove(node, safe=True)
