@@ -192,13 +192,15 @@ class _Sweep:
             if index == 0 and root is not None:
                 self._plan.roots.append(root)
                 self._demand(root.source, (root.selection, root.place))
-            elif not (node.op_type == "Shape" and self._told_otherwise(value)):
+            elif not (node.op_type == "Shape" and self._told_otherwise(node, value)):
                 self._demand(value, WHOLE)
 
-    def _told_otherwise(self, value: ir.Value | None) -> bool:
+    def _told_otherwise(self, node: ir.Node, value: ir.Value | None) -> bool:
         """Whether a value's shape is known without it."""
         shape = self._dimensions.of(value)
-        return shape is not None and all(name in self._axes for _, names in shape for name in names)
+        if shape is None or node.outputs[0].is_graph_output():
+            return False
+        return all(name in self._axes for _, names in shape for name in names)
 
     def _demand(self, value: ir.Value | None, demand: Demand) -> None:
         if value is not None:

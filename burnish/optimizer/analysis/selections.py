@@ -148,7 +148,7 @@ def _slice(node: ir.Node, source: ir.Value, dimensions: Dimensions) -> Root | No
     index, axis = changed[0], axes[changed[0]]
     parts = [integers(node.inputs[1], dimensions), integers(node.inputs[2], dimensions)]
     step = integers(node.inputs[4], dimensions) if optional(node, 4) is not None else [1] * 8
-    if step is None or step[index] < 1:
+    if step is None or step[index] < 1 or any(step[i] != 1 for i in range(len(axes)) if i != index):
         return None
     if parts[0] is not None and parts[1] is not None:
         start, end = parts[0][index], min(parts[1][index], FAR)

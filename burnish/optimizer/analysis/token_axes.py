@@ -129,8 +129,10 @@ def slice(request: Request) -> Needs:
     whole = request.result
     assert whole is not None
     axes = integers(optional(request.node, 3), request.dimensions)
-    if axes is None:
-        return "the axes of Slice are not known"
+    steps = optional(request.node, 4)
+    forward = steps is None or set(integers(steps, request.dimensions) or [0]) == {1}
+    if axes is None or not forward:
+        return "the axes of Slice are not known, or its steps are not 1"
     for axis in (axis % len(whole) for axis in axes):
         shape = request.shape(0)
         if request.touches(axis) and shape is not None and shape[axis] != whole[axis]:

@@ -66,6 +66,9 @@ def attention(request: Request) -> Needs:
     keys = request.shape(1)
     if node.attributes.get_int("is_causal", 0) and (keys is None or keys[-2] != shape[-2]):
         return "it is causal over keys that are not its own"
+    mask = optional(node, 3)
+    if node.attributes.get_int("is_causal", 0) and mask is not None and mask.dtype is None:
+        return "the type of its mask is not known"
     found: list[Place | str | None] = [request.place, *[None] * (len(node.inputs) - 1)]
     if optional(node, 3) is not None:
         found[3] = _mask(request, shape)

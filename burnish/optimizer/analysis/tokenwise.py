@@ -91,5 +91,5 @@ def _anywhere(request: Request, found: Needs) -> Needs:
             if deep and shape is not None and shape[0] != ONE:
                 return f"an operand of {kind} differs by row"
         elif not part.merged and (part.axis, part.rows, part.varies) != (1, 0, True):
-            return f"{kind} moves the rows"
+            return f"{kind} takes rows and tokens apart, and tokens are taken from any rows"
     return found

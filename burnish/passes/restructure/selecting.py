@@ -111,6 +111,9 @@ class Writer:
             if rank < 1 + selection.by_row:
                 axes = self.constant([rank])
                 value = self.op("Unsqueeze", [value, axes], value)
+            if selection.by_row and value.dtype is not ir.DataType.INT64:
+                value = self.op("Cast", [value], to=ir.DataType.INT64.value)
+                value.type = ir.TensorType(ir.DataType.INT64)
             self._positions[selection] = value
         return self._positions[selection]
 

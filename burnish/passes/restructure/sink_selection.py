@@ -141,9 +141,6 @@ def _explained(last: set[ir.Node], plan: Plan) -> list[Refusal]:
         if stop.selection in ends
         and _works(stop.node.outputs[0])
         and not made.intersection(stop.node.inputs)
-        if not any(
-            value is root.node.outputs[0] for root in plan.roots for value in stop.node.inputs
-        )
     ]
     outputs = [
         Refusal(label(root.node), f"{root.source.name} is needed whole: it is an output")
@@ -251,7 +248,11 @@ class _Rewriter:
         while values:
             value = values.pop()
             node = value.producer()
-            if value.uses() or value.is_graph_output() or node is None or node.graph is None:
+            if value.uses() or value.is_graph_output():
+                continue
+            if node is None or node.graph is None:
+                if self._graph.initializers.get(value.name or "") is value:
+                    del self._graph.initializers[value.name or ""]
                 continue
             if any(item.uses() or item.is_graph_output() for item in node.outputs):
                 continue
@@ -270,7 +271,8 @@ class _Rewriter:
         start = node.attributes.get_int("start", 0)
         end = node.attributes.get_int("end", len(sizes))
         told = self._writer.sizes(sizes[start:end], self._axes)
-        ir.convenience.replace_all_uses_with(node.outputs[0], told, replace_graph_outputs=True)
+        ir.convenience.replace_all_uses_with(node.outputs[0], told)
         name = node.outputs[0].name
         self._graph.remove(node, safe=True)
-        told.name = name
+        if told.producer() is not None:
+            told.name = name

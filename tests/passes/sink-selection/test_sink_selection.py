@@ -280,3 +280,20 @@ def test_a_subgraph_reads_the_whole() -> None:
     )
     _, _, found = applied(text)
     assert not found.startswith("moved")
+
+
+def test_tokens_in_reverse_are_other_tokens() -> None:
+    text = HEAD.replace("c = Tanh (a)", "c = Slice (a, last, lowest, axis, last)")
+    text = text.replace("int64[1] axis = {1}", "int64[1] axis = {1}, int64[1] lowest = {-999999}")
+    model = parse(text)
+    reversed_ = next(node for node in model.graph if node.op_type == "Slice")
+    reversed_.outputs[0].shape = ir.Shape(["b", "s", 4])
+    assert SinkSelection().apply(model, make_context()).rewrites == 0
+
+
+def test_a_shape_is_told_by_an_input() -> None:
+    text = HEAD.replace("=> (float[p, q] y)", "=> (float[p, q] y, int64[r] d)")
+    text = text.replace("y = MatMul (t, w)", "y = MatMul (t, w) h = Shape (c) d = Mul (h, one)")
+    before, after, found = applied(text)
+    assert found.startswith("moved")
+    agree(before, after)
