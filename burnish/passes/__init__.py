@@ -20,6 +20,7 @@ from burnish.passes.recover.nan_guard import NanGuard
 from burnish.passes.recover.onnxsim import Onnxsim
 from burnish.passes.recover.raise_opset import RaiseOpset
 from burnish.passes.recover.rms_norm import RmsNorm
+from burnish.passes.restructure.sink_selection import SinkSelection
 
 REGISTRY: tuple[type[Pass], ...] = (
     # recover: exporter debris -> standard high-level operators
@@ -34,6 +35,8 @@ REGISTRY: tuple[type[Pass], ...] = (
     Gelu,
     RecoverAttention,
     NanGuard,
+    # restructure: the same function, computed with less work
+    SinkSelection,
     # compress: a cheaper function within the user's budget
     DynamicInt8,
     # lower: the fastest kernels measured on the target

@@ -1,0 +1,1 @@
+"""Restructure: the same function, computed with less work."""
