@@ -15,6 +15,7 @@ from burnish.passes.recover.inline_functions import InlineFunctions
 from burnish.passes.recover.nan_guard import NanGuard
 from burnish.passes.recover.onnxsim import Onnxsim
 from burnish.passes.recover.raise_opset import RaiseOpset
+from burnish.passes.restructure.fold_affine import FoldAffine
 from burnish.passes.restructure.merge_projections import MergeProjections
 
 REGISTRY: tuple[type[Pass], ...] = (
@@ -27,6 +28,7 @@ REGISTRY: tuple[type[Pass], ...] = (
     FlatTranspose,
     Clean,
     # restructure: the same function, computed with less work
+    FoldAffine,
     MergeProjections,
     # compress: a cheaper function within the user's budget
     DynamicInt8,

@@ -75,7 +75,7 @@ class MergeProjections(Pass):
         refusals: list[Refusal] = []
         choices: dict[Weights, Choice] = {}
         merger, gains, merged = _Merger(), [], 0
-        for members in _mergeable(shared, refusals):
+        for members in list(_mergeable(shared, refusals)):
             # By weights: those that several groups share are merged in all of them or in none.
             key = tuple(member.weight for member in members)
             if key not in choices:
