@@ -16,6 +16,7 @@ from burnish.passes.recover.nan_guard import NanGuard
 from burnish.passes.recover.onnxsim import Onnxsim
 from burnish.passes.recover.raise_opset import RaiseOpset
 from burnish.passes.restructure.fold_affine import FoldAffine
+from burnish.passes.restructure.hoist_constants import HoistConstants
 from burnish.passes.restructure.merge_projections import MergeProjections
 
 REGISTRY: tuple[type[Pass], ...] = (
@@ -29,6 +30,7 @@ REGISTRY: tuple[type[Pass], ...] = (
     Clean,
     # restructure: the same function, computed with less work
     FoldAffine,
+    HoistConstants,
     MergeProjections,
     # compress: a cheaper function within the user's budget
     DynamicInt8,

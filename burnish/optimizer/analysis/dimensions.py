@@ -35,19 +35,35 @@ class Dimensions:
             if value.type.tensor_type.HasField("shape")
         }
         self._graph = model.graph
+        self._same: dict[str, Dimension] = {}
+        for node in model.graph:
+            if node.op_type == "Range" and node.domain == "":
+                self._note_range(node)
+
+    def _note_range(self, node: ir.Node) -> None:
+        """Note what a made-up symbol stands for: the numbers from 0 are as many as the limit."""
+        start, limit, step = (extents(value) for value in node.inputs)
+        length = self._inferred.get(node.outputs[0].name or "", [None])[0]
+        if start == [0] and step == [1] and limit is not None and isinstance(length, str):
+            self._same[length] = self._resolved(limit[0])
 
     def of(self, value: ir.Value | None) -> list[Dimension] | None:
         """The dimensions of a value; None where its rank is not known."""
         if value is None:
             return None
-        written: list[Dimension] | None = None
-        if value.shape is not None:
-            written = [size if isinstance(size, int) else size.value for size in value.shape]
         inferred = self._inferred.get(value.name or "") if value.graph is self._graph else None
-        if written is None or inferred is None or len(written) != len(inferred):
-            return written or (None if written is None and inferred is None else inferred)
+        if inferred is not None:
+            inferred = [
+                (self._same.get(item) or item) if isinstance(item, str) else item
+                for item in inferred
+            ]
+        if value.shape is None:
+            return inferred
+        written = [size if isinstance(size, int) else size.value for size in value.shape]
+        if inferred is None or len(written) != len(inferred):
+            return written
         return [
-            one if isinstance(one, int) else two if isinstance(two, int) else one or two
+            two if isinstance(two, int) or one is None else one
             for one, two in zip(written, inferred, strict=True)
         ]
 
@@ -71,7 +87,7 @@ def broadcast(shapes: Sequence[Sequence[Dimension]]) -> list[Dimension]:
     beside a number other than 1 gives that number.
     """
     rank = max((len(shape) for shape in shapes), default=0)
-    padded = [[1] * (rank - len(shape)) + list(shape) for shape in shapes]
+    padded = [(*(1,) * (rank - len(shape)), *shape) for shape in shapes]
     return [_together([shape[axis] for shape in padded]) for axis in range(rank)]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.dimensions import Dimension
 from burnish.optimizer.analysis.products import shape_of
 from burnish.optimizer.contract import Array
 
@@ -75,10 +77,10 @@ class Affine:
             array = self.array().astype(np.float32)
             return np.float32(1.0) / array if self.node.op_type == "Div" else array
 
-    def keeps_shape(self) -> bool:
-        """Whether the output certainly has the source's shape."""
+    def keeps_shape(self, known: Sequence[Dimension] | None) -> bool:
+        """Whether the output certainly has the shape of the source, of the known dimensions."""
         shape = shape_of(self.constant)
-        known, width = self.source.shape, width_of(self.source)
+        width = width_of(self.source)
         if shape == () or (len(shape) == 1 and width is not None and shape[0] in (1, width)):
             return True
         if known is None or len(known) < len(shape):
@@ -122,10 +124,15 @@ def width_of(value: ir.Value) -> int | None:
     node = value.producer()
     if node is None or node.op_type not in ("MatMul", "Gemm") or node.domain != "":
         return None
-    right = node.inputs[1]
+    right, across = (
+        node.inputs[1],
+        node.op_type == "Gemm" and node.attributes.get_int("transB", 0) == 1,
+    )
+    turn = right.producer() if right is not None else None
+    if turn is not None and turn.op_type == "Transpose":
+        right, across = turn.inputs[0], not across
     if right is None or right.const_value is None or len(shape_of(right)) != 2:
         return None
-    across = node.op_type == "Gemm" and node.attributes.get_int("transB", 0) == 1
     return shape_of(right)[0 if across else 1]
 
 
@@ -136,26 +143,3 @@ def only_reader(value: ir.Value, graph: object) -> ir.Node | None:
         return None
     node = next(iter(uses)).node
     return node if node.graph is graph else None
-
-
-def idle(value: ir.Value) -> bool:
-    """Whether nobody needs the value."""
-    return not value.uses() and not value.is_graph_output()
-
-
-def remove(node: ir.Node, replacement: ir.Value) -> None:
-    """Let everybody read `replacement` in place of what the node gives, and drop the node."""
-    constants = [value for value in node.inputs if value is not None]
-    ir.convenience.replace_all_uses_with(node.outputs[0], replacement, replace_graph_outputs=True)
-    assert isinstance(node.graph, ir.Graph)
-    node.graph.remove(node, safe=True)
-    drop_idle(constants)
-
-
-def drop_idle(values: list[ir.Value]) -> None:
-    """Remove initializers that nobody reads any more."""
-    for value in values:
-        if value.const_value is not None and value.producer() is None and idle(value):
-            home = value.graph
-            if isinstance(home, ir.Graph) and value not in home.inputs:
-                home.initializers.pop(value.name or "", None)

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.dimensions import Dimensions
 from burnish.optimizer.analysis.products import FLOATS, Product, find_products, label, shape_of
 from burnish.optimizer.computed import Part, side_by_side
 from burnish.optimizer.contract import ROUNDING, Array, Context, Outcome, Pass, Phase, Refusal
 from burnish.optimizer.model import add_initializer
-from burnish.passes.restructure.affine import Affine, chained, drop_idle, only_reader, remove
+from burnish.optimizer.pruning import give_way, prune
+from burnish.passes.restructure.affine import Affine, chained, only_reader
 
 LAYOUT = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity")
 """Operators that move elements, which one factor for all of them passes unharmed."""
@@ -53,11 +55,11 @@ class FoldAffine(Pass):
 
     def apply(self, model: ir.Model, context: Context) -> Outcome:
         """Rewrite in place until nothing is left to fold."""
-        done = 0
+        done, known = 0, Dimensions(model)
         while True:
             # A product takes part once in a sweep, since a fold makes another product of it.
-            dropped, refusals = _shorten(model)
-            folder = _Folder(model)
+            dropped, refusals = _shorten(model, known)
+            folder = _Folder(model, known)
             folded = folder.sweep()
             done += dropped + folded
             if not dropped and not folded:
@@ -65,7 +67,7 @@ class FoldAffine(Pass):
         return Outcome(done, (*refusals, *folder.refusals), detail=f"{done} scales and shifts")
 
 
-def _shorten(model: ir.Model) -> tuple[int, list[Refusal]]:
+def _shorten(model: ir.Model, known: Dimensions) -> tuple[int, list[Refusal]]:
     """Drop what does nothing, and join neighbouring shifts and neighbouring scales."""
     done = 0
     refusals: list[Refusal] = []
@@ -74,21 +76,25 @@ def _shorten(model: ir.Model) -> tuple[int, list[Refusal]]:
         if affine is None:
             continue
         if affine.neutral():
-            if reason := _why_kept(affine):
+            if reason := _why_kept(affine, known):
                 refusals.append(Refusal(label(node), reason))
             else:
-                remove(node, affine.source)
+                give_way(node, affine.source)
                 done += 1
         elif (first := _before(affine)) is not None:
             done += _join(first, affine)
     return done, refusals
 
 
-def _why_kept(affine: Affine) -> str:
+def _why_kept(affine: Affine, known: Dimensions) -> str:
     """Why what does nothing stays; empty where it can go."""
     if affine.output.is_graph_output():
         return "it does nothing, but gives an output of the graph"
-    return "" if affine.keeps_shape() else "it may change the shape, as far as the graph says"
+    return (
+        ""
+        if affine.keeps_shape(known.of(affine.source))
+        else "it may change the shape, as far as the graph says"
+    )
 
 
 def _before(affine: Affine) -> Affine | None:
@@ -109,15 +115,12 @@ def _join(first: Affine, second: Affine) -> bool:
     graph = second.node.graph
     assert isinstance(graph, ir.Graph)
     constant = add_initializer(graph, f"{first.constant.name}_joined", ir.tensor(array))
-    old = [first.constant, second.constant]
     joined = ir.node("Mul" if second.scales else "Add", [first.source, constant])
     result, value, name = second.output, joined.outputs[0], second.output.name
     value.type, value.shape = result.type, result.shape
     graph.insert_before(second.node, joined)
-    remove(second.node, value)
+    give_way(second.node, value)
     value.name = name
-    remove(first.node, first.source)
-    drop_idle(old)
     return True
 
 
@@ -126,6 +129,7 @@ class _Folder:
     """Folds scales into the products of one model, each product at most once."""
 
     model: ir.Model
+    known: Dimensions
     refusals: list[Refusal] = field(default_factory=list)
     _makers: dict[ir.Value, Product] = field(default_factory=dict)
     _readers: dict[ir.Value, list[Product]] = field(default_factory=lambda: defaultdict(list))
@@ -164,7 +168,7 @@ class _Folder:
             return "what it scales has other readers"
         if len(chain) > 1 and not affine.uniform():
             return "its factors differ, and elements move on the way from the product"
-        reason = _unfit(affine, [product], product.n)
+        reason = self._unfit(affine, [product], product.n)
         if reason or self._is_touched([product]):
             return reason or False
         self._scale(product, affine.factor().reshape(-1), rows=False)
@@ -185,13 +189,34 @@ class _Folder:
             use.node not in firsts or use.idx != 0 for use in uses
         ):
             return "what it gives has other readers than products"
-        reason = _unfit(affine, products, products[0].k)
+        reason = self._unfit(affine, products, products[0].k)
         if reason or self._is_touched(products):
             return reason or False
         for product in products:
             self._scale(product, affine.factor().reshape(-1), rows=True)
         _give_way(affine, renamed=False)
         return True
+
+    def _unfit(self, affine: Affine, products: Sequence[Product], width: int) -> str:
+        """Why a scale cannot go into the weights of products; empty where it can."""
+        if affine.constant.dtype is ir.DataType.BFLOAT16:
+            return "bfloat16 has too few bits for a factor in every weight"
+        if not np.isfinite(affine.factor()).all():
+            return "its factor is not finite"
+        if not affine.keeps_shape(self.known.of(affine.source)) or affine.factor().size not in (
+            1,
+            width,
+        ):
+            return "it may change the shape, as far as the graph says"
+        for product in products:
+            weight, read = product.weight, product.nodes[0].inputs[1]
+            if len(weight.uses()) != 1 or weight.is_graph_output() or read is None:
+                return "the weight has other readers, and would be stored twice"
+            if len(read.uses()) != 1 or read.is_graph_output():
+                return "the weight has other readers, and would be stored twice"
+            if _tensor(weight).nbytes > LARGEST:
+                return f"the weight exceeds {LARGEST >> 20} MB"
+        return ""
 
     def _is_touched(self, products: Sequence[Product]) -> bool:
         """Whether one of the products is another one by now; if not, all of them are now."""
@@ -212,10 +237,7 @@ class _Folder:
         shaped = factor if factor.size == 1 else factor.reshape((-1, 1) if rows != across else (-1))
         part = Part(_tensor(weight), shape_of(weight), turn, shaped)
         node.replace_input_with(1, _made(weight, part, "scaled"))
-        turned = read.producer()
-        if turned is not None and not read.uses() and isinstance(turned.graph, ir.Graph):
-            turned.graph.remove(turned, safe=True)
-        replaced = [weight]
+        replaced = [read]
         if product.bias is not None and not rows:
             bias = product.bias
             part = Part(_tensor(bias), shape_of(bias), False, factor)
@@ -223,26 +245,7 @@ class _Folder:
             place = next(index for index, item in enumerate(holder.inputs) if item is bias)
             holder.replace_input_with(place, _made(bias, part, "scaled"))
             replaced.append(bias)
-        drop_idle(replaced)
-
-
-def _unfit(affine: Affine, products: Sequence[Product], width: int) -> str:
-    """Why a scale cannot go into the weights of products; empty where it can."""
-    if affine.constant.dtype is ir.DataType.BFLOAT16:
-        return "bfloat16 has too few bits for a factor in every weight"
-    if not np.isfinite(affine.factor()).all():
-        return "its factor is not finite"
-    if not affine.keeps_shape() or affine.factor().size not in (1, width):
-        return "it may change the shape, as far as the graph says"
-    for product in products:
-        weight, read = product.weight, product.nodes[0].inputs[1]
-        if len(weight.uses()) != 1 or weight.is_graph_output() or read is None:
-            return "the weight has other readers, and would be stored twice"
-        if len(read.uses()) != 1 or read.is_graph_output():
-            return "the weight has other readers, and would be stored twice"
-        if _tensor(weight).nbytes > LARGEST:
-            return f"the weight exceeds {LARGEST >> 20} MB"
-    return ""
+        prune(replaced)
 
 
 def _give_way(affine: Affine, *, renamed: bool) -> None:
@@ -251,7 +254,7 @@ def _give_way(affine: Affine, *, renamed: bool) -> None:
     if renamed:
         source.type = source.type or output.type
         source.shape = source.shape if source.shape is not None else output.shape
-    remove(affine.node, source)
+    give_way(affine.node, source)
     if renamed:
         source.name = name
 

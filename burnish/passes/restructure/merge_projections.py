@@ -21,6 +21,7 @@ from burnish.optimizer.analysis.products import (
 from burnish.optimizer.computed import Part, side_by_side
 from burnish.optimizer.contract import ROUNDING, Choice, Context, Outcome, Pass, Phase, Refusal
 from burnish.optimizer.model import add_initializer
+from burnish.optimizer.pruning import prune
 from burnish.passes.restructure.merge_sample import Sample
 
 LARGEST = 1 << 29
@@ -262,17 +263,8 @@ def _replace(member: Product, part: ir.Value) -> None:
     old, name = member.output, member.output.name
     part.type, part.shape, part.doc_string = old.type, old.shape, old.doc_string
     part.metadata_props.update(old.metadata_props)
-    right, weight = member.nodes[0].inputs[1], member.weight
+    inputs = [value for node in member.nodes for value in node.inputs]
     ir.convenience.replace_all_uses_with(old, part, replace_graph_outputs=True)
     member.graph.remove(reversed(member.nodes), safe=True)
     part.name = name
-    turned = right.producer() if right is not None else None
-    if turned is not None and _idle(turned.outputs[0]) and isinstance(turned.graph, ir.Graph):
-        turned.graph.remove(turned, safe=True)
-    for value in (weight, member.bias):
-        if value is not None and _idle(value) and isinstance(value.graph, ir.Graph):
-            value.graph.initializers.pop(value.name or "", None)
-
-
-def _idle(value: ir.Value) -> bool:
-    return not value.uses() and not value.is_graph_output()
+    prune(inputs)
