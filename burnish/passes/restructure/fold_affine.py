@@ -16,12 +16,16 @@ from burnish.optimizer.contract import ROUNDING, Array, Context, Outcome, Pass, 
 from burnish.optimizer.model import add_initializer
 from burnish.optimizer.pruning import give_way, prune
 from burnish.passes.restructure.affine import Affine, chained, only_reader
+from burnish.passes.restructure.composed import compose
 
 LAYOUT = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity")
 """Operators that move elements, which one factor for all of them passes unharmed."""
 
 LARGEST = 1 << 29
 """Bytes of the largest weight that is made: one at a time is in memory while it is written."""
+
+FLOAT16_SPAN = 64.0
+"""Largest factor of a float16 weight, and its inverse the least: beyond, numbers may run out."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,11 @@ class FoldAffine(Pass):
 
     Before:
         `Mul(Transpose(Reshape(x @ w + b)), c)`; `Mul(x, c) @ w`; `(x + c) + d`; `(x * c) / d`;
-        `x + 0`, `x * 1`.
+        `x + 0`, `x * 1`; `(x @ a + c) @ b + d` with fewer multiplications in one, as where
+        embeddings are widened before the first layer.
     After:
-        `Transpose(Reshape(x @ (w * c) + b * c))`; `x @ (c * w)`; `x + (c + d)`; `x * (c / d)`; `x`.
-        A weight is scaled while it is written.
+        `Transpose(Reshape(x @ (w * c) + b * c))`; `x @ (c * w)`; `x + (c + d)`; `x * (c / d)`; `x`;
+        `x @ (a @ b) + (c @ b + d)`. A weight is computed while it is written.
     Refuses when:
         The weight or a value on the way has other readers, a factor differs between channels and
         elements move on the way, a factor is not finite, the weight exceeds 512 MB, or the
@@ -64,7 +69,9 @@ class FoldAffine(Pass):
             done += dropped + folded
             if not dropped and not folded:
                 break
-        return Outcome(done, (*refusals, *folder.refusals), detail=f"{done} scales and shifts")
+        composed, more = compose(model)
+        detail = f"{done} scales and shifts, {composed} layers in a row"
+        return Outcome(done + composed, (*refusals, *folder.refusals, *more), detail=detail)
 
 
 def _shorten(model: ir.Model, known: Dimensions) -> tuple[int, list[Refusal]]:
@@ -201,8 +208,14 @@ class _Folder:
         """Why a scale cannot go into the weights of products; empty where it can."""
         if affine.constant.dtype is ir.DataType.BFLOAT16:
             return "bfloat16 has too few bits for a factor in every weight"
-        if not np.isfinite(affine.factor()).all():
+        sizes = np.abs(affine.factor())
+        if not np.isfinite(sizes).all():
             return "its factor is not finite"
+        if (
+            affine.constant.dtype is ir.DataType.FLOAT16
+            and not ((sizes >= 1 / FLOAT16_SPAN) & (sizes <= FLOAT16_SPAN)).all()
+        ):
+            return "float16 may not hold the weight times its factor"
         if not affine.keeps_shape(self.known.of(affine.source)) or affine.factor().size not in (
             1,
             width,

@@ -137,6 +137,7 @@ class _Hoister:
             if any(use.node.op_type in ELEMENTWISE for use in node.outputs[0].uses()):
                 self.refusals.append(Refusal(label(node), "its sizes are not known"))
             return
+        before = self.dropped + self.sunk
         if found.changes_nothing() and not found.output.is_graph_output():
             ir.convenience.replace_all_uses_with(found.output, found.source)
             self.dropped += 1
@@ -144,7 +145,8 @@ class _Hoister:
             for reader in dict.fromkeys(use.node for use in found.output.uses()):
                 if reader.graph is node.graph and reader.domain == "":
                     self._pass(found, reader)
-        prune(node.outputs)
+        if self.dropped + self.sunk > before:
+            prune(node.outputs)
 
     def _expansion(self, node: ir.Node) -> _Expansion | None:
         source, target = node.inputs

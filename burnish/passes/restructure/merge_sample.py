@@ -72,17 +72,26 @@ class _Graph:
 
     def __init__(self, k: int, dtype: ir.DataType) -> None:
         self.k, self.dtype = k, dtype
-        self.nodes = [helper.make_node("Cast", ["input"], ["x"], to=dtype.value)]
+        self.nodes: list[onnx.NodeProto] = []
+        # Ports of short types are no business of what feeds and times the sample.
+        self.x = self.cast("input", "x", dtype)
         self.weights: list[onnx.TensorProto] = []
         self._random = np.random.default_rng(0)
 
     def linear(self, name: str, width: int, bias: bool) -> str:
         self._normal(f"{name}.weight", self.k, width)
         product = f"{name}.product" if bias else name
-        self.nodes.append(helper.make_node("MatMul", ["x", f"{name}.weight"], [product]))
+        self.nodes.append(helper.make_node("MatMul", [self.x, f"{name}.weight"], [product]))
         if bias:
             self._normal(f"{name}.bias", width)
             self.nodes.append(helper.make_node("Add", [product, f"{name}.bias"], [name]))
+        return name
+
+    def cast(self, source: str, name: str, dtype: ir.DataType) -> str:
+        """A value in another type; the value itself where all are float32."""
+        if self.dtype is ir.DataType.FLOAT:
+            return source
+        self.nodes.append(helper.make_node("Cast", [source], [name], to=dtype.value))
         return name
 
     def _normal(self, name: str, *shape: int) -> None:
@@ -90,10 +99,7 @@ class _Graph:
         self.weights.append(numpy_helper.from_array(array, name))
 
     def message(self, rows: int, parts: list[str], widths: list[int]) -> onnx.ModelProto:
-        outputs = [f"{name}.output" for name in parts]
-        # Ports of short types are no business of what feeds and times the sample.
-        for name, output in zip(parts, outputs, strict=True):
-            self.nodes.append(helper.make_node("Cast", [name], [output], to=TensorProto.FLOAT))
+        outputs = [self.cast(name, f"{name}.output", ir.DataType.FLOAT) for name in parts]
         ports = [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, rows, width])
             for name, width in zip(["input", *outputs], [self.k, *widths], strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -156,3 +157,81 @@ def test_a_bias_stays_one_row() -> None:
     b.output("y", TensorProto.FLOAT, [3, 4])
     outcome = FoldAffine().apply(b.model(), make_context())
     assert outcome.rewrites == 0
+
+
+def _row(b: Builder, widths: list[int], *, bias: bool = True) -> None:
+    """Linear layers in a row of these widths."""
+    b.input("x", TensorProto.FLOAT, ["batch", "sequence", widths[0]])
+    current = "x"
+    for index, (width, out) in enumerate(itertools.pairwise(widths)):
+        if bias:
+            current = b.linear(current, f"layer{index}", width, out)
+        else:
+            b.normal(f"layer{index}.weight", width, out)
+            current = b.op("MatMul", [current, f"layer{index}.weight"], f"layer{index}")
+    b.op("Tanh", [current], "y")
+    b.output("y", TensorProto.FLOAT, ["batch", "sequence", widths[-1]])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_layers_in_a_row_become_one(bias: bool) -> None:
+    b = Builder()
+    _row(b, [3, 8, 8, 4], bias=bias)
+    outcome, error = _fold(b)
+    assert outcome.rewrites == 2
+    assert error < 1e-5
+
+
+def test_a_narrow_layer_between_wide_ones_stays() -> None:
+    b = Builder()
+    _row(b, [16, 2, 16])
+    outcome = FoldAffine().apply(b.model(), make_context())
+    assert (outcome.rewrites, outcome.refusals) == (0, ())
+
+
+def test_refuses_layers_in_a_row_with_a_factor() -> None:
+    b = Builder()
+    b.input("x", TensorProto.FLOAT, ["batch", 2])
+    b.normal("wide", 2, 8)
+    b.normal("query", 8, 8)
+    b.op("Gemm", ["x", "wide"], "hidden", alpha=0.5)
+    b.op("MatMul", ["hidden", "query"], "y")
+    b.output("y", TensorProto.FLOAT, ["batch", 8])
+    outcome = FoldAffine().apply(b.model(), make_context())
+    assert outcome.rewrites == 0
+    reasons = {item.reason for item in outcome.refusals}
+    assert reasons == {"a Gemm of the two layers in a row has a factor"}
+
+
+def test_refuses_what_float16_may_not_hold() -> None:
+    b = Builder()
+    b.input("x", TensorProto.FLOAT16, ["batch", 2])
+    b.constant("weight", np.ones((2, 2)), np.float16)
+    b.constant("tiny", 1e-4, np.float16)
+    b.op("MatMul", ["x", "weight"], "q")
+    b.op("Mul", ["q", "tiny"], "y")
+    b.output("y", TensorProto.FLOAT16, ["batch", 2])
+    outcome = FoldAffine().apply(b.model(), make_context())
+    assert outcome.rewrites == 0
+    reasons = {item.reason for item in outcome.refusals}
+    assert reasons == {"float16 may not hold the weight times its factor"}
+
+
+def test_folds_in_the_branches_of_an_if() -> None:
+    inner = Builder(1)
+    inner.linear("x", "q", 4, 4)
+    inner.constant("third", 1 / 3)
+    inner.op("Mul", ["q", "third"], "then_y")
+    inner.output("then_y", TensorProto.FLOAT, ["batch", 4])
+    other = Builder(2)
+    other.op("Neg", ["x"], "else_y")
+    other.output("else_y", TensorProto.FLOAT, ["batch", 4])
+    branches = {"then_branch": inner, "else_branch": other}
+    b = Builder()
+    b.input("x", TensorProto.FLOAT, ["batch", 4])
+    b.constant("yes", True, np.bool_)
+    b.op("If", ["yes"], "y", **{name: part.message().graph for name, part in branches.items()})
+    b.output("y", TensorProto.FLOAT, ["batch", 4])
+    outcome, error = _fold(b)
+    assert outcome.rewrites == 1
+    assert error < 1e-6
