@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.products import Product, find_products, label, shape_of
-from burnish.optimizer.computed import lazy
+from burnish.optimizer.computed import Part, lazy
 from burnish.optimizer.contract import Array, Refusal
 from burnish.optimizer.model import add_initializer
 from burnish.optimizer.pruning import prune
@@ -62,55 +63,40 @@ def _unfit(first: Product, second: Product) -> str:
 
 def _composed(first: Product, second: Product) -> Product:
     """Put one product in place of the second; the first goes where nobody else reads it."""
-    anchor, old, home = second.nodes[0], second.output, second.weight.graph
-    assert isinstance(home, ir.Graph)
-    name, inputs = old.name, [value for node in second.nodes for value in node.inputs]
-    weight = add_initializer(
-        home,
-        f"{second.weight.name}_composed",
-        lazy((first.k, second.n), FLOAT, lambda: _rounded(_matrix(first) @ _matrix(second))),
-    )
+    graph, old, name = second.graph, second.output, second.output.name
+    inputs = [value for node in second.nodes for value in node.inputs]
+    weight, bias = _constants(first, second)
     made = [ir.node("MatMul", [first.activation, weight])]
-    bias = second.bias
-    if first.bias is not None:
-        bias = add_initializer(
-            home,
-            f"{second.weight.name}_composed_bias",
-            lazy((second.n,), FLOAT, lambda: _rounded(_shift(first, second))),
-        )
     if bias is not None:
         made.append(ir.node("Add", [made[0].outputs[0], bias]))
     for node in made:
         node.outputs[0].type, node.outputs[0].shape = ir.TensorType(FLOAT), old.shape
-    second.graph.insert_before(anchor, made)
+    graph.insert_before(second.nodes[0], made)
     result = made[-1].outputs[0]
     ir.convenience.replace_all_uses_with(old, result, replace_graph_outputs=True)
-    second.graph.remove(reversed(second.nodes), safe=True)
+    graph.remove(reversed(second.nodes), safe=True)
     prune(inputs)
     result.name = name
-    nodes = tuple(made)
-    return replace(
-        second, nodes=nodes, activation=first.activation, weight=weight, transposed=False, bias=bias,
-        output=result,
-    )  # fmt: skip
+    return Product(tuple(made), first.activation, weight, False, bias, 1.0, 1.0, result)
 
 
-def _matrix(product: Product) -> Array:
-    """The weight as [k, n] in float64."""
-    array = _array(product.weight)
-    return array.T if product.transposed else array
+def _constants(first: Product, second: Product) -> tuple[ir.Value, ir.Value | None]:
+    """The weight [k, n] and the bias [n] of both; they are computed while they are written."""
+    home, name = second.weight.graph, f"{second.weight.name}_composed"
+    assert isinstance(home, ir.Graph)
+    left, right = (_array(item.weight, item.transposed) for item in (first, second))
+    weight = lazy((first.k, second.n), FLOAT, lambda: (left() @ right()).astype(np.float32))
+    value = add_initializer(home, name, weight)
+    if first.bias is None:
+        return value, second.bias
+    carried = _array(first.bias)
+    own = _array(second.bias) if second.bias is not None else lambda: np.float64(0)
+    bias = lazy((second.n,), FLOAT, lambda: (carried() @ right() + own()).astype(np.float32))
+    return value, add_initializer(home, f"{name}_bias", bias)
 
 
-def _shift(first: Product, second: Product) -> Array:
-    assert first.bias is not None
-    carried = _array(first.bias) @ _matrix(second)
-    return carried if second.bias is None else carried + _array(second.bias)
-
-
-def _array(value: ir.Value) -> Array:
+def _array(value: ir.Value, transposed: bool = False) -> Callable[[], Array]:
+    """Reads a constant in float64."""
     assert value.const_value is not None
-    return value.const_value.numpy().astype(np.float64)
-
-
-def _rounded(array: Array) -> Array:
-    return array.astype(np.float32)
+    part = Part(value.const_value, shape_of(value), transposed)
+    return lambda: part.array(FLOAT).astype(np.float64)

@@ -60,18 +60,18 @@ class FoldAffine(Pass):
 
     def apply(self, model: ir.Model, context: Context) -> Outcome:
         """Rewrite in place until nothing is left to fold."""
-        done, known = 0, Dimensions(model)
+        done, composed, known = 0, 0, Dimensions(model)
         while True:
             # A product takes part once in a sweep, since a fold makes another product of it.
             dropped, refusals = _shorten(model, known)
             folder = _Folder(model, known)
             folded = folder.sweep()
-            done += dropped + folded
-            if not dropped and not folded:
+            more, apart = compose(model)
+            done, composed = done + dropped + folded, composed + more
+            if not dropped and not folded and not more:
                 break
-        composed, more = compose(model)
         detail = f"{done} scales and shifts, {composed} layers in a row"
-        return Outcome(done + composed, (*refusals, *folder.refusals, *more), detail=detail)
+        return Outcome(done + composed, (*refusals, *folder.refusals, *apart), detail=detail)
 
 
 def _shorten(model: ir.Model, known: Dimensions) -> tuple[int, list[Refusal]]:

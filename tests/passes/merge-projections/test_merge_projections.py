@@ -165,3 +165,30 @@ def test_the_samples_of_both_forms_compute_the_same_sizes() -> None:
         message = sample.builder(form)()
         (found,) = run_model(ir.from_proto(message), [feed])
         assert [array.shape for array in found.values()] == [(1, 6, 3), (1, 6, 5)]
+
+
+def test_merges_in_the_branches_of_an_if() -> None:
+    """Branches that read the outer weights share what is merged of them."""
+    branches = {}
+    for name in ("then", "else"):
+        inner = Builder()
+        for part in "pq":
+            inner.op("MatMul", ["x", f"{part}.weight"], f"{name}.{part}")
+        inner.op("Add" if name == "then" else "Mul", [f"{name}.p", f"{name}.q"], f"{name}.y")
+        inner.output(f"{name}.y", TensorProto.FLOAT, ["batch", 4])
+        branches[f"{name}_branch"] = inner.message().graph
+    b = Builder()
+    b.input("x", TensorProto.FLOAT, ["batch", 4])
+    b.input("yes", TensorProto.BOOL, [])
+    for part in "pq":
+        b.normal(f"{part}.weight", 4, 4)
+    b.op("If", ["yes"], "y", **branches)
+    b.output("y", TensorProto.FLOAT, ["batch", 4])
+    model = b.model()
+    original = model.clone()
+    assert MergeProjections().apply(model, make_context(last_form)).rewrites == 2
+    assert sorted(model.graph.initializers) == ["p.weight_merged", "split_sizes"]
+    feed = {"x": np.ones((2, 4), np.float32)}
+    feeds = [feed | {"yes": np.array(yes)} for yes in (True, False)]
+    for mine, theirs in zip(run_model(original, feeds), run_model(model, feeds), strict=True):
+        assert relative_l2(mine["y"], theirs["y"]) < 1e-6
