@@ -91,6 +91,8 @@ def test_laws_hold_on_a_graph_of_everything(kind: type[Pass], opset: int) -> Non
         "sink-selection": True,  # all tokens are outputs here
         "flat-transpose": True,  # shapes of inner values are not written here
         "onnxsim": raised < 23,  # it makes more nodes here than it removes
+        "fold-affine": opset < 13,  # shapes are lost with the old set, and nothing is proven
+        "hoist-constants": True,  # nothing is expanded here
     }
     assert (rewrites == 0) == inapplicable.get(kind.name, False)
 

@@ -20,6 +20,9 @@ from burnish.passes.recover.nan_guard import NanGuard
 from burnish.passes.recover.onnxsim import Onnxsim
 from burnish.passes.recover.raise_opset import RaiseOpset
 from burnish.passes.recover.rms_norm import RmsNorm
+from burnish.passes.restructure.fold_affine import FoldAffine
+from burnish.passes.restructure.hoist_constants import HoistConstants
+from burnish.passes.restructure.merge_projections import MergeProjections
 from burnish.passes.restructure.sink_selection import SinkSelection
 
 REGISTRY: tuple[type[Pass], ...] = (
@@ -36,7 +39,10 @@ REGISTRY: tuple[type[Pass], ...] = (
     RecoverAttention,
     NanGuard,
     # restructure: the same function, computed with less work
+    FoldAffine,
+    HoistConstants,
     SinkSelection,
+    MergeProjections,
     # compress: a cheaper function within the user's budget
     DynamicInt8,
     # lower: the fastest kernels measured on the target

@@ -34,6 +34,12 @@ def extents(value: ir.Value | None) -> list[Extent] | None:
         return None if None in parts else [item for part in parts if part for item in part]
     if node.op_type in ("Slice", "Gather"):
         return _of_part(node)
+    if node.op_type == "Reshape":
+        return extents(node.inputs[0]) if _flattens(node) else None
+    if node.op_type == "ConstantOfShape":
+        return _of_number(node)
+    if node.op_type in ("Mul", "Where"):
+        return _of_pairs(node)
     return None
 
 
@@ -48,6 +54,11 @@ def size(value: ir.Value, axis: int) -> Extent:
 
 def _of_shape(node: ir.Node) -> list[Extent] | None:
     source = node.inputs[0]
+    maker = source.producer() if source is not None else None
+    if maker is not None and (maker.op_type == "Concat" or _flattens(maker)):
+        vector = extents(source)
+        if vector is not None:
+            return [len(vector)]
     if source is None or source.shape is None:
         return None
     axes = range(len(source.shape))
@@ -69,3 +80,54 @@ def _of_part(node: ir.Node) -> list[Extent] | None:
         return None
     step = indices[3] if len(rest) > 3 else 1
     return whole[indices[0] : indices[1] : step] if step > 0 else None
+
+
+def _flattens(node: ir.Node) -> bool:
+    """Whether a node makes a vector of all elements."""
+    return node.op_type == "Reshape" and node.domain == "" and extents(node.inputs[1]) == [-1]
+
+
+def _of_number(node: ir.Node) -> list[Extent] | None:
+    """A vector that repeats one number."""
+    count = extents(node.inputs[0])
+    number = node.attributes.get_tensor("value")
+    if count is None or len(count) != 1 or not isinstance(count[0], int) or count[0] > LONGEST:
+        return None
+    return [int(number.numpy().reshape(())) if number is not None else 0] * count[0]
+
+
+def _of_pairs(node: ir.Node) -> list[Extent] | None:
+    """A product of numbers, or a choice by equality: exporters write `where(size == -1, 1, size)`.
+
+    A size is never negative, so that it differs from any negative number.
+    """
+    chosen = node.op_type == "Where"
+    test = node.inputs[0].producer() if chosen and node.inputs[0] is not None else None
+    if chosen and (test is None or test.op_type != "Equal" or test.domain != ""):
+        return None
+    inputs = [*test.inputs, *node.inputs[1:]] if test is not None else list(node.inputs)
+    columns = [extents(item) for item in inputs]
+    longest = max((len(column) for column in columns if column is not None), default=0)
+    rows = []
+    for column in columns:
+        if column is None or len(column) not in (1, longest):
+            return None
+        rows.append(column * longest if len(column) == 1 else column)
+    found = [
+        _chosen(*items) if chosen else _multiplied(*items) for items in zip(*rows, strict=True)
+    ]
+    known = [item for item in found if item is not None]
+    return known if len(known) == len(found) else None
+
+
+def _chosen(one: Extent, two: Extent, yes: Extent, no: Extent) -> Extent | None:
+    if isinstance(one, int) and isinstance(two, int):
+        return yes if one == two else no
+    if yes == no:
+        return yes
+    negative = any(isinstance(item, int) and item < 0 for item in (one, two))
+    return no if negative else None
+
+
+def _multiplied(one: Extent, two: Extent) -> Extent | None:
+    return one * two if isinstance(one, int) and isinstance(two, int) else None

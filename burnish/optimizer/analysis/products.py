@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,9 @@ from burnish.optimizer.contract import Refusal
 
 QUANTIZED = {"MatMulInteger", "QLinearMatMul", "QGemm", "DynamicQuantizeMatMul", "MatMulNBits"}
 """Products that are in few bits as they are."""
+
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+"""Types of weights that models compute in."""
 
 BLOCK = 1 << 20
 """Elements that are looked at together."""
@@ -74,15 +77,20 @@ def is_finite(value: ir.Value) -> bool:
     return all(math.isfinite(block.sum()) or bool(np.isfinite(block).all()) for block in blocks)
 
 
-def find_products(model: ir.Model) -> tuple[list[Product], list[Refusal]]:
-    """The products of the graph and its subgraphs, in order, and what resembles one but is none."""
+def find_products(
+    model: ir.Model, types: Collection[ir.DataType] = (ir.DataType.FLOAT,)
+) -> tuple[list[Product], list[Refusal]]:
+    """The products of the graph and its subgraphs, in order, and what resembles one but is none.
+
+    `types` are those of the weights.
+    """
     products, refusals = [], []
     for node in _nodes(model):
         if node.op_type in QUANTIZED:
             refusals.append(Refusal(label(node), "it is quantized already"))
         if node.op_type not in ("MatMul", "Gemm") or node.domain != "":
             continue
-        found = _match(node)
+        found = _match(node, types)
         if isinstance(found, Product):
             products.append(found)
         elif found:
@@ -99,7 +107,7 @@ def label(node: ir.Node) -> str:
     return node.name or f"{node.op_type} {node.outputs[0].name}"
 
 
-def _match(node: ir.Node) -> Product | str:
+def _match(node: ir.Node, types: Collection[ir.DataType]) -> Product | str:
     """The product that `node` begins, or why not; empty where both operands are computed."""
     left, right = node.inputs[0], node.inputs[1]
     if left is None or right is None:
@@ -112,8 +120,9 @@ def _match(node: ir.Node) -> Product | str:
     if len(shape_of(weight)) != 2:
         return f"the weight has {len(shape_of(weight))} dimensions, not 2"
     assert weight.const_value is not None
-    if weight.const_value.dtype is not ir.DataType.FLOAT:
-        return f"the weight is {weight.const_value.dtype.name}, not FLOAT"
+    if weight.const_value.dtype not in types:
+        named = " or ".join(kind.name for kind in types)
+        return f"the weight is {weight.const_value.dtype.name}, not {named}"
     if node.op_type == "Gemm":
         return _match_gemm(node, left, weight, transposed)
     nodes, bias, output = _with_bias(node, int(shape_of(weight)[0 if transposed else 1]))
