@@ -18,7 +18,7 @@ bench:  ## the tables of the README; MODELS is a folder for exports (about 15 GB
 	python benchmarks/decoder.py $(or $(MODELS),/tmp/burnish-bench)
 
 matrix:  ## recovered and expected, by architecture and exporter; MODELS is a folder for exports
-	python tests/matrix/runner.py $(or $(MODELS),/tmp/burnish-matrix) --table docs/matrix.md
+	python tests/matrix/runner.py $(or $(MODELS),/tmp/burnish-matrix) --jobs 2 --table docs/matrix.md
 
 docs:  ## pages of the passes, from their docstrings
 	python docs/generate.py

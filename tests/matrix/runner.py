@@ -7,7 +7,6 @@ of its own, and writes what came of it to FOLDER/results.jsonl and as a table to
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import sys
 import tempfile
@@ -18,7 +17,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import burnish
-from matrix import exporters, isolation, peer, table
+from matrix import exporters, isolation, peer, records, table
 from matrix.architectures import ARCHITECTURES
 from matrix.comparison import Reference
 from matrix.exporters import Cell
@@ -81,15 +80,13 @@ def _error(cell: Cell, source: Path, target: Path) -> Facts:
 
 
 def run_all(folder: Path, wanted: list[Cell], jobs: int, *, compared: bool = True) -> None:
-    """Export, and run Burnish and (where `compared`) its peer, what the folder does not hold yet.
+    """Export, run Burnish and (where `compared`) its peer, as far as the folder does not hold it.
 
-    The exports and results go to the folder's `cells.jsonl` and `results.jsonl`.
+    A result of another export, or of ours by other code, is made anew.
     """
-    known = {line["cell"] for line in read(folder)}
-    left = [cell for cell in wanted if str(cell) not in known]
     context = multiprocessing.get_context("fork")
     workers = [
-        context.Process(target=_work, args=(folder, left[index::jobs], compared))
+        context.Process(target=_work, args=(folder, wanted[index::jobs], compared))
         for index in range(jobs)
     ]
     for worker in workers:
@@ -99,32 +96,39 @@ def run_all(folder: Path, wanted: list[Cell], jobs: int, *, compared: bool = Tru
 
 
 def _work(folder: Path, wanted: list[Cell], compared: bool) -> None:
+    code = records.code_digest()
     for cell in wanted:
         source = folder / f"{cell}.onnx"
         exporters.export_all(folder, [cell])
         if not source.exists():
             continue
         start = time.monotonic()
-        line = {
-            "cell": str(cell),
-            "ours": isolation.call(ours, cell, source, seconds=HANGING),
-            "peer": theirs(cell, source) if compared else NOT_RUN,
-        }
-        with (folder / "results.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        made = {"cell": str(cell), "export": records.export_digest(source), "code": code}
+        line = _line(cell, source, made, records.read(folder).get(str(cell), {}), compared)
+        if line is None:
+            continue
+        records.append(folder, line)
         print(f"{cell}: {table.summary(line)} ({time.monotonic() - start:.0f} s)", flush=True)
 
 
-def read(folder: Path) -> list[Facts]:
-    """Results in the folder."""
-    record = folder / "results.jsonl"
-    return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+def _line(cell: Cell, source: Path, made: Facts, last: Facts, compared: bool) -> Facts | None:
+    """The cell's result; None where the last one holds. The peer's holds for all our versions."""
+    same_export = last.get("export") == made["export"]
+    same_code = same_export and last["code"] == made["code"]
+    with_peer = same_export and last["peer"] != NOT_RUN
+    if same_code and (with_peer or not compared):
+        return None
+    mine = last["ours"] if same_code else isolation.call(ours, cell, source, seconds=HANGING)
+    other = NOT_RUN
+    if with_peer or compared:
+        other = last["peer"] if with_peer else theirs(cell, source)
+    return {**made, "ours": mine, "peer": other}
 
 
 def page(folder: Path) -> str:
     """The page on what the folder holds."""
     return table.render(
-        exporters.read(folder), read(folder),
+        exporters.read(folder), list(records.read(folder).values()),
         {item.name: truth(item) for item in ARCHITECTURES},
         types=len(peer.TYPES), trials=len(TRIALS),
     )  # fmt: skip

@@ -80,11 +80,12 @@ def split(cell: str) -> tuple[str, str]:
 
 
 def failures(line: Facts) -> list[str]:
-    """What a result breaks of the promise: a crash, outputs too far away."""
+    """What a result breaks of the promise: an error, a crash, outputs too far away."""
     mine = line["ours"]
     if mine["status"] != "ok":
         return [f"Burnish {mine['status']}: {mine['error']}"]
-    return [] if mine["worst"] <= BOUND else [f"outputs differ by {mine['worst']:.1e}"]
+    far = mine["worst"] is not None and mine["worst"] > BOUND
+    return [f"outputs differ by {mine['worst']:.1e}"] if far else []
 
 
 def misses(line: Facts) -> list[str]:
@@ -109,14 +110,13 @@ def _totals(results: Iterable[Facts], truths: Truths) -> Iterator[str]:
         yield f"| {kind} | {found}/{expected} | {_percent(found, expected)} |" + _others(
             done, kind, truths
         )
-    errors = [line["ours"]["worst"] for line in done]
     bad = [line for line in results if failures(line)]
     crashed = sum(line["peer"]["status"] != "ok" for line in done)
     peers = [line["peer"] for line in done if line["peer"]["status"] == "ok"]
-    wrong = sum(peer["worst"] is None or peer["worst"] > BOUND for peer in peers)
+    wrong = sum("broken" in peer or (peer["worst"] or 0.0) > BOUND for peer in peers)
     yield ""
     yield (
-        f"{len(done)} exports; the largest error is {max(errors, default=0):.1e}; {len(bad)} break "
+        f"{len(done)} exports; the largest error is {_worst(done):.1e}; {len(bad)} break "
         f"the bound of {BOUND:g} or end with an error. The peer raises on {crashed}, and on "
         f"{wrong} more its result does not run or is further away than the bound."
     )
@@ -149,9 +149,9 @@ def _by_exporter(
             line["peer"]["found"]["attention"] for line in done if line["peer"]["status"] == "ok"
         )
         real = sum(truths[split(line["cell"])[0]]["attention"] for line in done)
-        worst = max((line["ours"]["worst"] for line in done), default=0.0)
         yield (
-            f"| {name} | {len(mine) - failed} | {failed} | {pairs} | {peer}/{real} | {worst:.1e} |"
+            f"| {name} | {len(mine) - failed} | {failed} | {pairs} | {peer}/{real} "
+            f"| {_worst(done):.1e} |"
         )
 
 
@@ -214,6 +214,10 @@ def _sum(lines: Iterable[Facts], kind: str) -> tuple[int, int]:
     counts = [line["ours"]["recovered"].get(kind, {}) for line in lines]
     found = sum(item.get("found", 0) for item in counts)
     return found, sum(item.get("expected", 0) for item in counts)
+
+
+def _worst(lines: Iterable[Facts]) -> float:
+    return max((line["ours"]["worst"] or 0.0 for line in lines), default=0.0)
 
 
 def _pair(mine: Facts, kind: str) -> str:

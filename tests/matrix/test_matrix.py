@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from matrix import exporters, runner, table
+from matrix import exporters, records, runner, table
 from matrix.truth import truth
 
 RECOVERING = False
@@ -42,7 +42,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, runner.Facts]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     failed = [line for line in exporters.read(folder) if line["status"] != "ok"]
     assert failed == []
-    return {line["cell"]: line for line in runner.read(folder)}
+    return records.read(folder)
 
 
 @pytest.mark.parametrize("name", CELLS)
