@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import onnx
 import onnx_ir as ir
@@ -153,13 +154,21 @@ def initializers(model: ir.Model) -> Iterator[ir.Value]:
                 yield value
 
 
+_TAKEN: WeakKeyDictionary[ir.Graph, set[str]] = WeakKeyDictionary()
+"""Names of the graphs that initializers were added to, collected once for each: a pass gets a graph
+of its own, and what it adds besides is named by the graph itself."""
+
+
 def add_initializer(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir.Value:
     """A new initializer of the graph, named `name` or, where that is taken, like it."""
+    taken = _TAKEN.get(graph)
+    if taken is None:
+        taken = _TAKEN[graph] = _names(graph)
     free, count = name, 1
-    taken = _names(graph)
     while free in taken:
         count += 1
         free = f"{name}_{count}"
+    taken.add(free)
     tensor.name = free
     kind = ir.TensorType(tensor.dtype)
     value = ir.Value(name=free, shape=ir.Shape(tensor.shape.numpy()), type=kind, const_value=tensor)
