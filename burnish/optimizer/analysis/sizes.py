@@ -301,6 +301,13 @@ def _expand(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
     return [broadcast([sizes.shape(node.inputs[0]), wanted], node.outputs[0])]
 
 
+def _tile(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
+    shape, repeats = sizes.shape(node.inputs[0]), sizes.elements(node.inputs[1])
+    if shape is None or repeats is None or len(shape) != len(repeats):
+        return []
+    return [tuple(size * count for size, count in zip(shape, repeats, strict=True))]
+
+
 def _reduce(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
     shape, axes = sizes.shape(node.inputs[0]), axes_of(node, sizes)
     if shape is None or axes is None:
@@ -347,7 +354,21 @@ RULES: dict[str, Callable[[ir.Node, Sizes], list[Shape | None]]] = {
     "Gather": _gather,
     "Expand": _expand,
     "Range": _range,
+    "Tile": _tile,
     "Flatten": _flatten,
     "Shape": _vector,
     "ConstantOfShape": lambda node, sizes: [sizes.elements(node.inputs[0])],
 }
+
+
+def declared(shape: Shape) -> ir.Shape:
+    """The shape as the graph declares it: numbers, names of the inputs' sizes, or open."""
+    return ir.Shape([_dimension(size) for size in shape])
+
+
+def _dimension(size: Size) -> int | str | None:
+    if size.number is not None:
+        return size.number
+    ((monomial, count),) = size.terms if len(size.terms) == 1 else (((), 0),)
+    named = count == 1 and len(monomial) == 1 and isinstance(monomial[0], str)
+    return str(monomial[0]) if named else None
