@@ -9,6 +9,7 @@ from burnish.optimizer.errors import UsageError
 from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.lower.residual_sum import ResidualSum
 from burnish.passes.recover.clean import Clean
+from burnish.passes.recover.debris import Debris
 from burnish.passes.recover.flat_transpose import FlatTranspose
 from burnish.passes.recover.fold_constants import FoldConstants
 from burnish.passes.recover.inline_functions import InlineFunctions
@@ -26,6 +27,7 @@ REGISTRY: tuple[type[Pass], ...] = (
     NanGuard,
     FlatTranspose,
     Clean,
+    Debris,
     Rotary,
     # compress: a cheaper function within the user's budget
     DynamicInt8,

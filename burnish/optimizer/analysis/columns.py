@@ -20,9 +20,9 @@ LARGEST = 1 << 26
 DEEPEST = 24
 """Operators that are looked through, one behind the other."""
 
-ELEMENTWISE = frozenset("Add Cast Cos Div Mul Neg Sin Sub".split())
+ELEMENTWISE = frozenset(["Add", "Cast", "Cos", "Div", "Mul", "Neg", "Sin", "Sub"])
 
-ODD = frozenset("Cast Div Mul Neg Sin".split())
+ODD = frozenset(["Cast", "Div", "Mul", "Neg", "Sin"])
 """Of these, the ones that give the negative for a negative operand."""
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
@@ -132,9 +132,7 @@ class Columns:
             return None
         return np.concatenate(known, axis)
 
-    def _of_arranged(
-        self, node: ir.Node, value: ir.Value, tail: int, depth: int
-    ) -> Indices | None:
+    def _of_arranged(self, node: ir.Node, value: ir.Value, tail: int, depth: int) -> Indices | None:
         found = arrangement(node, value, tail, self.sizes)
         source = node.inputs[0]
         if found is None or source is None:

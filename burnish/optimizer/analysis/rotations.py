@@ -199,14 +199,8 @@ class Finder:
                 continue
             number = int(columns.reshape(-1)[column])
             own = 1 if number > 0 else -1
-            scaled.append(
-                tuple(
-                    Term(
-                        term.feature, term.sign * own, number * own, own, places, table, mine, column
-                    )
-                    for term in entry
-                )
-            )
+            rest = (number * own, own, places, table, mine, column)
+            scaled.append(tuple(Term(term.feature, term.sign * own, *rest) for term in entry))
         return tuple(scaled)
 
     def _joined(
@@ -286,9 +280,7 @@ def _rotation(source: ir.Value, output: ir.Value, form: Form) -> Rotation | None
     return None
 
 
-def _factors(
-    form: Form, pairs: list[tuple[int, int]]
-) -> tuple[Factor | None, Factor | None, str]:
+def _factors(form: Form, pairs: list[tuple[int, int]]) -> tuple[Factor | None, Factor | None, str]:
     """The factors of `a' = a cos - b sin`, `b' = b cos + a sin`, or why they are none."""
     cosines, sines = [], []
     for a, b in pairs:

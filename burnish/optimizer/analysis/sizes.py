@@ -17,16 +17,22 @@ from burnish.optimizer.analysis.size import Size, product
 Shape = tuple[Size, ...]
 
 SAME = frozenset(
-    "Abs Cast Ceil Clip Cos CumSum Dropout Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity"
-    " IsInf IsNaN LayerNormalization LeakyRelu Log LogSoftmax Neg Not RMSNormalization Reciprocal"
-    " Relu RotaryEmbedding Round Sigmoid Sign SimplifiedLayerNormalization Sin Softmax Softplus"
-    " Sqrt Tanh Trilu".split()
+    [
+        *("Abs", "Cast", "Ceil", "Clip", "Cos", "CumSum", "Dropout", "Elu", "Erf", "Exp", "Floor"),
+        *("Gelu", "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LayerNormalization"),
+        *("LeakyRelu", "Log", "LogSoftmax", "Neg", "Not", "RMSNormalization", "Reciprocal", "Relu"),
+        *("RotaryEmbedding", "Round", "Sigmoid", "Sign", "SimplifiedLayerNormalization", "Sin"),
+        *("Softmax", "Softplus", "Sqrt", "Tanh", "Trilu"),
+    ]
 )
 """Operators whose first output has the shape of their first input."""
 
 BROADCAST = frozenset(
-    "Add And BitwiseAnd BitwiseOr Div Equal Greater GreaterOrEqual Less LessOrEqual Max Min Mod Mul"
-    " Or PRelu Pow Sub Sum Where Xor".split()
+    [
+        *("Add", "And", "BitwiseAnd", "BitwiseOr", "Div", "Equal", "Greater", "GreaterOrEqual"),
+        *("Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum"),
+        *("Where", "Xor"),
+    ]
 )
 
 
