@@ -13,6 +13,7 @@ from burnish.passes.recover.debris import Debris
 from burnish.passes.recover.flat_transpose import FlatTranspose
 from burnish.passes.recover.fold_constants import FoldConstants
 from burnish.passes.recover.inline_functions import InlineFunctions
+from burnish.passes.recover.linear import Linear
 from burnish.passes.recover.nan_guard import NanGuard
 from burnish.passes.recover.onnxsim import Onnxsim
 from burnish.passes.recover.raise_opset import RaiseOpset
@@ -27,8 +28,9 @@ REGISTRY: tuple[type[Pass], ...] = (
     NanGuard,
     FlatTranspose,
     Clean,
-    Debris,
+    Linear,
     Rotary,
+    Debris,
     # compress: a cheaper function within the user's budget
     DynamicInt8,
     # lower: the fastest kernels measured on the target

@@ -12,6 +12,7 @@ from burnish.optimizer.analysis.size import Size
 from burnish.optimizer.analysis.sizes import Shape, Sizes
 from burnish.optimizer.contract import EXACT, Context, Outcome, Pass, Phase
 from burnish.optimizer.model import add_initializer
+from burnish.optimizer.unused import remove_unused
 
 ORDERLY = frozenset({"Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"})
 """Operators that keep all elements, and their order."""
@@ -246,18 +247,3 @@ def _maker(node: ir.Node, operator: str) -> ir.Node | None:
     if maker is None or maker.op_type != operator or maker.domain != "":
         return None
     return maker if maker.graph is node.graph and maker.inputs[0] is not None else None
-
-
-def remove_unused(value: ir.Value) -> None:
-    """Remove the producer of a value that nothing reads, and what only that read."""
-    waiting = [value]
-    while waiting:
-        node = waiting.pop().producer()
-        if node is None or node.graph is None:
-            continue
-        if any(item.uses() or item.is_graph_output() for item in node.outputs):
-            continue
-        inputs = [item for item in node.inputs if item is not None]
-        assert isinstance(node.graph, ir.Graph)
-        node.graph.remove(node, safe=True)
-        waiting += inputs

@@ -10,6 +10,7 @@ from burnish.optimizer.analysis.products import label
 from burnish.optimizer.analysis.rotations import Factor, Finder, Rotation
 from burnish.optimizer.analysis.sizes import Sizes, declared
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
+from burnish.optimizer.unused import remove_unused
 from burnish.passes.recover.rotary_tables import Table, Tables
 
 OPSET = 23
@@ -154,7 +155,7 @@ class _Rewriter:
         ir.convenience.replace_all_uses_with(output, result, replace_graph_outputs=True)
         output.name = f"{name}_spelled_out"
         result.name = name
-        _remove_unused(root)
+        remove_unused(output)
 
     def _nodes(
         self,
@@ -194,16 +195,3 @@ class _Rewriter:
         if layout.batch < 0:
             nodes.append(ir.node("Squeeze", [nodes[-1].outputs[0], self._tables.constant(0)]))
         return nodes
-
-
-def _remove_unused(root: ir.Node) -> None:
-    """Remove a node that nothing reads any more, and what only it read."""
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
-        if node.graph is None or any(v.uses() or v.is_graph_output() for v in node.outputs):
-            continue
-        makers = [value.producer() for value in node.inputs if value is not None]
-        assert isinstance(node.graph, ir.Graph)
-        node.graph.remove(node, safe=True)
-        waiting += [maker for maker in makers if maker is not None]
