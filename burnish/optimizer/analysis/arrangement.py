@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.shape_rules import axes_of, numbers
 from burnish.optimizer.analysis.size import Size
-from burnish.optimizer.analysis.sizes import Sizes, axes_of, numbers
+from burnish.optimizer.analysis.sizes import Sizes
 
 Indices = npt.NDArray[np.int64]
 

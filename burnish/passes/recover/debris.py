@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.shape_rules import Shape
 from burnish.optimizer.analysis.size import Size
-from burnish.optimizer.analysis.sizes import Shape, Sizes
+from burnish.optimizer.analysis.sizes import Sizes
 from burnish.optimizer.contract import EXACT, Context, Outcome, Pass, Phase
 from burnish.optimizer.model import add_initializer
 from burnish.optimizer.unused import remove_unused
@@ -53,11 +54,18 @@ class Debris(Pass):
     promise = EXACT
 
     def apply(self, model: ir.Model, context: Context) -> Outcome:
-        """Rewrite in place, in the order of the graph."""
-        sweeper = _Sweeper(model, Sizes.of(model))
-        nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
-        done = sum(sweeper.sweep(node) for node in nodes if node.graph is not None)
+        """Rewrite in place, in the order of the graph, until nothing changes."""
+        done = 0
+        while changed := _sweep(model):
+            done += changed
         return Outcome(done, detail=f"{done} nodes")
+
+
+def _sweep(model: ir.Model) -> int:
+    """Look at each node once. What is learned on the way can show more, which is rare."""
+    sweeper = _Sweeper(model, Sizes.of(model))
+    nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
+    return sum(sweeper.sweep(node) for node in nodes if node.graph is not None)
 
 
 @dataclass
@@ -81,6 +89,8 @@ class _Sweeper:
             self._merge_reshapes,
             self._fix_shape,
         )
+        # What it reads may be another value by now, of which more is known.
+        self.sizes.visit(node)
         changed = False
         for rule in rules:
             if node.graph is not None and rule(node):

@@ -132,7 +132,7 @@ class _Rewriter:
         graph = layer.node.graph
         assert isinstance(graph, ir.Graph)
         rows = add_initializer(_home(layer.weight), "rows", ir.tensor(np.array([-1, *layer.outer])))
-        flat = self._node("Reshape", [result, rows], layer.output)
+        flat = self._node("Reshape", [result, rows])
         maker = result.producer()
         assert maker is not None
         graph.insert_after(maker, flat)
@@ -171,14 +171,14 @@ class _Rewriter:
         lead = len(shape) - layer.inner
         if layer.inner > 1:
             axes = add_initializer(home, "rows", ir.tensor(np.array([0] * lead + [-1])))
-            node = self._node("Reshape", [source, axes], source)
+            node = self._node("Reshape", [source, axes])
             graph.insert_before(layer.node, node)
             source = node.outputs[0]
         value = self._build(layer, source)
         if len(layer.outer) > 1:
             numbers = [0] * lead + list(layer.outer)
             axes = add_initializer(home, "features", ir.tensor(np.array(numbers)))
-            node = self._node("Reshape", [value, axes], layer.output)
+            node = self._node("Reshape", [value, axes])
             graph.insert_before(layer.node, node)
             value = node.outputs[0]
         self._replace(layer, value, layer.output)
@@ -190,18 +190,20 @@ class _Rewriter:
         graph = layer.node.graph
         assert isinstance(graph, ir.Graph)
         weight = self._weight(layer)
-        nodes = [self._node("MatMul", [source, weight], layer.output)]
+        nodes = [self._node("MatMul", [source, weight])]
         if layer.bias is not None:
             inputs = [nodes[-1].outputs[0], self._bias(layer.bias)]
-            nodes.append(self._node("Add", inputs, layer.output))
+            nodes.append(self._node("Add", inputs))
         graph.insert_before(layer.node, nodes)
         return nodes[-1].outputs[0]
 
-    def _node(self, operator: str, inputs: list[ir.Value], like: ir.Value) -> ir.Node:
+    def _node(self, operator: str, inputs: list[ir.Value]) -> ir.Node:
         node = ir.node(operator, inputs)
         self.sizes.visit(node)
         shape, value = self.sizes.shape(node.outputs[0]), node.outputs[0]
-        value.type, value.shape = like.type, declared(shape) if shape is not None else None
+        types = [item.type for item in reversed(inputs) if operator != "Reshape"]
+        value.type = next((kind for kind in (*types, inputs[0].type) if kind is not None), None)
+        value.shape = declared(shape) if shape is not None and value.type is not None else None
         return node
 
     def _weight(self, layer: Layer) -> ir.Value:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.pairs import Factor, Rotation
 from burnish.optimizer.analysis.products import label
-from burnish.optimizer.analysis.rotations import Factor, Finder, Rotation
+from burnish.optimizer.analysis.rotations import Finder
 from burnish.optimizer.analysis.sizes import Sizes, declared
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
 from burnish.optimizer.unused import remove_unused
@@ -55,7 +56,7 @@ class Rotary(Pass):
         refusals, done = [], 0
         inputs = [value for graph in _graphs(model) for value in graph.inputs]
         for value in (*inputs, *(value for node in nodes for value in node.outputs)):
-            if len(value.uses()) < 2 or (found := finder.find(value)) is None:
+            if (found := finder.find(value)) is None:
                 continue
             problem = found.problem or rewriter.rewrite(found)
             done += not problem

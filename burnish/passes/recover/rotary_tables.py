@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.rotations import Factor
+from burnish.optimizer.analysis.pairs import Factor
+from burnish.optimizer.analysis.shape_rules import axes_of
 from burnish.optimizer.analysis.size import Size
-from burnish.optimizer.analysis.sizes import Sizes, axes_of, declared
+from burnish.optimizer.analysis.sizes import Sizes, declared
 from burnish.optimizer.model import add_initializer
 
 ONE = Size.of(1)
@@ -88,7 +89,7 @@ class Tables:
     def _make(
         self, table: Table, factor: Factor, rows: tuple[int, int], source: ir.Value, graph: ir.Graph
     ) -> ir.Value:
-        chain = _Chain(self.sizes, table.value)
+        chain = _Chain(self.sizes, table.value, table.value.type or source.type)
         count = len(table.axes)
         if table.tail != 1:
             chain.then("Reshape", self.constant(*[0] * count, -1))
@@ -161,18 +162,18 @@ class Tables:
 class _Chain:
     """Nodes, each of which reads the one before."""
 
-    def __init__(self, sizes: Sizes, value: ir.Value) -> None:
+    def __init__(self, sizes: Sizes, value: ir.Value, kind: ir.TypeProtocol | None) -> None:
         self.sizes = sizes
         self.value = value
+        self.kind = kind
         self.nodes: list[ir.Node] = []
 
     def then(self, operator: str, *inputs: ir.Value, **attributes: int) -> None:
         """Append a node."""
-        kind = self.value.type
         node = ir.node(operator, [self.value, *inputs], attributes)
         self.sizes.visit(node)
         self.value = node.outputs[0]
-        self.value.type = kind
+        self.value.type = self.kind
         if (shape := self.sizes.shape(self.value)) is not None:
             self.value.shape = declared(shape)
         self.nodes.append(node)
