@@ -9,10 +9,11 @@ import onnx_ir as ir
 from burnish.optimizer.analysis.pairs import Factor, Rotation
 from burnish.optimizer.analysis.products import label
 from burnish.optimizer.analysis.rotations import Finder
+from burnish.optimizer.analysis.shapes import element_types
 from burnish.optimizer.analysis.sizes import Sizes, declared
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
 from burnish.optimizer.unused import remove_unused
-from burnish.passes.recover.rotary_tables import Table, Tables
+from burnish.passes.recover.rotary_tables import ONE, Table, Tables
 
 OPSET = 23
 """Operator set that `RotaryEmbedding` came with."""
@@ -36,6 +37,8 @@ class Rotary(Pass):
     After:
         `RotaryEmbedding(x, cos', sin')` with tables of [batch, sequence, d/2] that all layers
         share. `rotary_embedding_dim` and `interleaved` say what rotates.
+        Where an exporter has written the operator with tables of one row, they are repeated for
+        the batch, which ONNX Runtime wants.
     Refuses when:
         The two features of a pair are not proved to have the same cosine and sine, the tables
         differ between heads or have sizes that the graph does not prove to be those of `x`, or
@@ -53,7 +56,8 @@ class Rotary(Pass):
         nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
         sizes, order = Sizes.of(model), {node: place for place, node in enumerate(nodes)}
         finder, rewriter = Finder(sizes, order), _Rewriter(model, sizes, order)
-        refusals, done = [], 0
+        refusals, done = [], sum(map(rewriter.mend, nodes))
+        mended = done
         inputs = [value for graph in _graphs(model) for value in graph.inputs]
         for value in (*inputs, *(value for node in nodes for value in node.outputs)):
             if (found := finder.find(value)) is None:
@@ -64,7 +68,9 @@ class Rotary(Pass):
                 maker = found.output.producer()
                 assert maker is not None
                 refusals.append(Refusal(label(maker), problem))
-        return Outcome(done, tuple(refusals), detail=f"{done} rotary embeddings")
+        detail = f"{done - mended} rotary embeddings"
+        detail += f", {mended} given tables for each row of the batch" if mended else ""
+        return Outcome(done, tuple(refusals), detail=detail)
 
 
 def _graphs(model: ir.Model) -> list[ir.Graph]:
@@ -84,18 +90,44 @@ class _Rewriter:
     """Puts the operator in place of rotations."""
 
     def __init__(self, model: ir.Model, sizes: Sizes, order: dict[ir.Node, int]) -> None:
+        self._model = model
+        self._types: dict[str, ir.DataType] | None = None
         self._opset = model.opset_imports.get("", 0)
         self._sizes = sizes
         self._tables = Tables(model, sizes, order)
+
+    def mend(self, node: ir.Node) -> bool:
+        """Repeat tables of one row for the batch, as the operator wants it; whether that was so.
+
+        PyTorch's dynamo exporter writes such tables, with which nothing but a batch of one runs.
+        """
+        source, *tables = node.inputs[:3]
+        shape = self._sizes.shape(source)
+        if node.op_type != "RotaryEmbedding" or node.domain != "" or source is None or not shape:
+            return False
+        if len(node.inputs) > 3 and node.inputs[3] is not None:
+            return False
+        rows, changed = (0, len(shape) - 2), False
+        for index, value in enumerate(tables, 1):
+            mine = self._sizes.shape(value)
+            wide = mine is not None and len(mine) == 3 and mine[0] == ONE != shape[0]
+            if value is None or mine is None or not wide or mine[1] != shape[rows[1]]:
+                continue
+            factor = Factor(value, 1, tuple(range(mine[2].number or 0)))
+            assert isinstance(node.graph, ir.Graph)
+            table = Table(value, 1, rows)
+            made = self._tables.prepare(table, factor, rows, source, node.graph)
+            node.replace_input_with(index, made)
+            changed = True
+        return changed
 
     def rewrite(self, rotation: Rotation) -> str:
         """Rewrite; why not, in words, where that cannot be."""
         if self._opset < OPSET:
             return f"RotaryEmbedding came with operator set {OPSET}, the model has {self._opset}"
-        kinds = [value.dtype for value in (rotation.source, rotation.output)]
-        known = [kind for kind in kinds if kind is not None]
-        if not known or known[0] not in TYPES:
-            return f"the operator does not take {known[0].name if known else 'an unknown type'}"
+        kind = self._type(rotation.source)
+        if kind not in TYPES:
+            return f"the operator does not take {kind.name if kind else 'an unknown type'}"
         factors, tables = [rotation.cosine, rotation.sine], []
         shape = self._sizes.shape(rotation.source) or ()
         if len(shape) > 4:
@@ -110,6 +142,14 @@ class _Rewriter:
             return layout
         self._write(rotation, tables, layout)
         return ""
+
+    def _type(self, value: ir.Value) -> ir.DataType | None:
+        """The type of a value's elements; asked of ONNX where the graph does not say."""
+        if value.dtype is not None:
+            return value.dtype
+        if self._types is None:
+            self._types = element_types(self._model)
+        return self._types.get(value.name or "")
 
     def _layout(self, rotation: Rotation, tables: list[Table]) -> _Layout | str:
         shape, varying = self._sizes.shape(rotation.source) or (), set()
@@ -145,10 +185,12 @@ class _Rewriter:
         }
         nodes = self._nodes(source, caches, layout, attributes)
         result, name = nodes[-1].outputs[0], output.name
+        element = self._type(source)
+        kind = source.type or (ir.TensorType(element) if element is not None else None)
         for node in nodes:
             self._sizes.visit(node)
             value, made = node.outputs[0], self._sizes.shape(node.outputs[0])
-            value.type = source.type or output.type
+            value.type = kind
             value.shape = declared(made) if made is not None else None
         if output.shape is not None:
             result.shape = output.shape

@@ -126,27 +126,21 @@ class Tables:
         wanted = [shape[axis] if axis >= 0 else ONE for axis in rows]
         if list(mine[:2]) == wanted:
             return
-        numbers = [size.number for size in wanted]
-        if all(number is not None for number in numbers):
-            chain.then("Expand", self.constant(*(number or 0 for number in numbers), 1))
+        same = [a == b for a, b in zip(wanted, mine, strict=False)]
+        numbers = [1 if kept else size.number for kept, size in zip(same, wanted, strict=True)]
+        known = [number for number in numbers if number is not None]
+        if len(known) == len(numbers):
+            chain.then("Expand", self.constant(*known, 1))
             return
         parts = []
-        for place, axis in enumerate(rows):
-            if mine[place] != wanted[place]:
-                bounds = {"start": axis, "end": axis + 1}
-                size = ir.node("Shape", [source], bounds)
-                chain.nodes.append(size)
-                self.sizes.visit(size)
-                parts.append(size.outputs[0])
-            else:
-                parts.append(self.constant(1))
+        for axis, number in zip(rows, numbers, strict=True):
+            if number is not None:
+                parts.append(self.constant(number))
+                continue
+            bounds = {"start": axis, "end": axis + 1}
+            parts.append(chain.beside(ir.node("Shape", [source], bounds)))
         joined = ir.node("Concat", [*parts, self.constant(1)], {"axis": 0})
-        chain.nodes.append(joined)
-        self.sizes.visit(joined)
-        for node in chain.nodes[-len(parts) - 1 :]:
-            if node.op_type in ("Shape", "Concat"):
-                node.outputs[0].type = ir.TensorType(ir.DataType.INT64)
-        chain.then("Expand", joined.outputs[0])
+        chain.then("Expand", chain.beside(joined))
 
     def _insert(self, nodes: Sequence[ir.Node], after: list[ir.Value], graph: ir.Graph) -> None:
         """Put nodes behind what makes the values, or first where that is another graph."""
@@ -167,6 +161,15 @@ class _Chain:
         self.value = value
         self.kind = kind
         self.nodes: list[ir.Node] = []
+
+    def beside(self, node: ir.Node) -> ir.Value:
+        """Put in a node that gives sizes."""
+        self.sizes.visit(node)
+        self.nodes.append(node)
+        value, shape = node.outputs[0], self.sizes.shape(node.outputs[0])
+        value.type = ir.TensorType(ir.DataType.INT64)
+        value.shape = declared(shape) if shape is not None else None
+        return value
 
     def then(self, operator: str, *inputs: ir.Value, **attributes: int) -> None:
         """Append a node."""
