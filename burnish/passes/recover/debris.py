@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.shape_rules import Shape
-from burnish.optimizer.analysis.size import Size
+from burnish.optimizer.analysis.size import Size, product
 from burnish.optimizer.analysis.sizes import Sizes
 from burnish.optimizer.contract import EXACT, Context, Outcome, Pass, Phase
 from burnish.optimizer.model import add_initializer
@@ -74,6 +74,7 @@ class _Sweeper:
 
     model: ir.Model
     sizes: Sizes
+    _int64: set[ir.Value] = field(default_factory=set)
     _known: dict[tuple[object, ...], ir.Value] = field(default_factory=dict)
     _constants: dict[tuple[tuple[int, ...], bool], ir.Value] = field(default_factory=dict)
 
@@ -146,8 +147,9 @@ class _Sweeper:
         elements, shape = self.sizes.elements(value), self.sizes.shape(value)
         if elements is None or shape is None or len(shape) > 1:
             return False
-        if value.dtype is not ir.DataType.INT64 and node.op_type != "Shape":
+        if not self._is_int64(node):
             return False
+        self._int64.add(value)
         numbers = [size.number for size in elements]
         if None not in numbers:
             return self._replace(node, self._constant(numbers, not shape))
@@ -159,6 +161,14 @@ class _Sweeper:
             self._known[key] = value
             return False
         return first is not value and self._replace(node, first)
+
+    def _is_int64(self, node: ir.Node) -> bool:
+        """Whether sizes are of this type, from their declaration or from what they are made of."""
+        value, source = node.outputs[0], node.inputs[1 if node.op_type == "Where" else 0]
+        if value.dtype is not None or node.op_type in ("Cast", "Equal", "ConstantOfShape"):
+            return value.dtype is ir.DataType.INT64
+        known = source is not None and (source.dtype is ir.DataType.INT64 or source in self._int64)
+        return node.op_type == "Shape" or known
 
     def _merge_transposes(self, node: ir.Node) -> bool:
         maker = _maker(node, "Transpose")
@@ -218,9 +228,14 @@ class _Sweeper:
             same = axis < len(shape) and shape[axis] == size
             number = size.number
             numbers.append(number if number is not None else 0 if same else -1)
-        # A zero that is meant, and two sizes to work out, cannot be written.
+        # A zero that is meant, and two sizes to work out, cannot be written. One that is not worked
+        # out already has to be what is left: else a run that fails would no longer.
+        given = self.sizes.elements(target)
+        left = -1 in numbers and (given is None or given[numbers.index(-1)].number != -1)
         meant = any(size.number == 0 for size in wanted)
         if meant or numbers.count(-1) > 1 or node.attributes.get_int("allowzero", 0) != 0:
+            return False
+        if left and product(list(shape)) != product(list(wanted)):
             return False
         node.replace_input_with(1, self._constant(numbers, False))
         remove_unused(target)

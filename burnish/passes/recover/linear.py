@@ -163,8 +163,8 @@ class _Rewriter:
         return rank > 1 and tuple(order) == (*range(rank - 2), rank - 1, rank - 2)
 
     def _from_einsum(self, layer: Layer) -> str:
-        shape, result = self.sizes.shape(layer.activation), self.sizes.shape(layer.output)
-        if shape is None or result is None:
+        shape = self.sizes.shape(layer.activation)
+        if shape is None:
             return "its shape is not known"
         graph, source, home = layer.node.graph, layer.activation, _home(layer.weight)
         assert isinstance(graph, ir.Graph)
