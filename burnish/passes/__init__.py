@@ -11,15 +11,18 @@ from burnish.passes.lower.attention.attention import LowerAttention
 from burnish.passes.lower.residual_sum import ResidualSum
 from burnish.passes.recover.attention.attention import RecoverAttention
 from burnish.passes.recover.clean import Clean
+from burnish.passes.recover.debris import Debris
 from burnish.passes.recover.flat_transpose import FlatTranspose
 from burnish.passes.recover.fold_constants import FoldConstants
 from burnish.passes.recover.gelu import Gelu
 from burnish.passes.recover.inline_functions import InlineFunctions
 from burnish.passes.recover.layer_norm import LayerNorm
+from burnish.passes.recover.linear import Linear
 from burnish.passes.recover.nan_guard import NanGuard
 from burnish.passes.recover.onnxsim import Onnxsim
 from burnish.passes.recover.raise_opset import RaiseOpset
 from burnish.passes.recover.rms_norm import RmsNorm
+from burnish.passes.recover.rotary import Rotary
 from burnish.passes.restructure.fold_affine import FoldAffine
 from burnish.passes.restructure.hoist_constants import HoistConstants
 from burnish.passes.restructure.merge_projections import MergeProjections
@@ -33,9 +36,12 @@ REGISTRY: tuple[type[Pass], ...] = (
     FoldConstants,
     FlatTranspose,
     Clean,
+    Linear,
     LayerNorm,
     RmsNorm,
     Gelu,
+    Rotary,
+    Debris,
     RecoverAttention,
     NanGuard,
     # restructure: the same function, computed with less work

@@ -1,123 +1,110 @@
-"""Arithmetic on sizes, which are numbers or symbols, and on vectors of them."""
+"""Shapes of all values as polynomials in the sizes of the inputs, worked out from the operators.
+
+Exporters declare the shapes of inner values loosely (`unk__17`), or not at all, while the graph
+says what they are: `Reshape(x, Concat(Shape(x)[0], 4, -1))`. This module reads the graph.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-Size = int | str
-"""A number, or a symbol: equal symbols of one model are equal sizes."""
+from burnish.optimizer.analysis.contents import Contents, Reader, contents_of
+from burnish.optimizer.analysis.shape_rules import Shape, shapes_of
+from burnish.optimizer.analysis.size import Size
 
 
-def computed(node: ir.Node, parts: list[list[Size | None]]) -> list[Size | None] | None:
-    """What a node computes from vectors of sizes; None where that is not followed."""
-    operator = node.op_type
-    if operator == "Gather" and node.attributes.get_int("axis", 0) == 0:
-        whole = parts[0]
-        valid = all(isinstance(i, int) and -len(whole) <= i < len(whole) for i in parts[1])
-        return [whole[i] for i in parts[1] if isinstance(i, int)] if valid else None
-    if operator == "Slice":
-        bounds = [number for part in parts[1:] for number in part[:1] if isinstance(number, int)]
-        step = bounds[3] if len(bounds) > 3 else 1
-        return parts[0][bounds[0] : bounds[1] : step] if len(bounds) == len(parts) - 1 else None
-    arithmetic = {
-        "Add": total, "Mul": times, "Sub": less, "Div": over, "Equal": equal, "Where": either,
-    }.get(operator)  # fmt: skip
-    if arithmetic is not None:
-        count = max(len(part) for part in parts)
-        wide = [part * count if len(part) == 1 else part for part in parts]
-        if all(len(part) == count for part in wide):
-            return [arithmetic(list(items)) for items in zip(*wide, strict=True)]
-    return None
+@dataclass
+class Sizes:
+    """Shapes of the values of a model; made once, in one walk over its nodes.
 
+    Attributes:
+        shapes: by value, where the rank is known; an unknown size is an atom of its own. Values
+            stay in here even when they leave the graph: atoms are named by their identity.
+        contents: elements of small vectors of whole numbers, by value.
+    """
 
-def _numbers(parts: Sequence[Size | None]) -> list[int] | None:
-    numbers = [part for part in parts if isinstance(part, int)]
-    return numbers if len(numbers) == len(parts) else None
+    shapes: dict[ir.Value, Shape] = field(default_factory=dict)
+    contents: dict[ir.Value, Contents] = field(default_factory=dict)
+    _named: set[str] = field(default_factory=set)
 
+    @classmethod
+    def of(cls, model: ir.Model) -> Sizes:
+        """The sizes of the graph and its subgraphs."""
+        found = cls()
+        for value in model.graph.inputs:
+            found._named |= {str(size) for size in value.shape or () if not isinstance(size, int)}
+        for node in ir.traversal.RecursiveGraphIterator(model.graph):
+            found.visit(node)
+        return found
 
-def total(parts: Sequence[Size | None]) -> Size | None:
-    """Their sum; None where one is not known."""
-    if (numbers := _numbers(parts)) is not None:
-        return sum(numbers)
-    if None in parts:
-        return None
-    return " + ".join(sorted(str(part) for part in parts if part != 0))
-
-
-def times(parts: Sequence[Size | None]) -> Size | None:
-    """Their product; None where one is not known."""
-    if (numbers := _numbers(parts)) is not None:
-        return math.prod(numbers)
-    if None in parts:
-        return None
-    rest = sorted(str(part) for part in parts if part != 1)
-    return rest[0] if len(rest) == 1 else "*".join(rest)
-
-
-def less(parts: Sequence[Size | None]) -> Size | None:
-    """The first without the second; None where that has no simple symbol."""
-    first, second = parts
-    if isinstance(first, int) and isinstance(second, int):
-        return first - second
-    return first if second == 0 else None
-
-
-def equal(parts: Sequence[Size | None]) -> Size | None:
-    """1 or 0 where that is certain; no size is negative."""
-    first, second = parts
-    if first is not None and first == second:
-        return 1
-    numbers = [part for part in parts if isinstance(part, int)]
-    return 0 if len(numbers) == 2 or (numbers and numbers[0] < 0 and None not in parts) else None
-
-
-def either(parts: Sequence[Size | None]) -> Size | None:
-    """The second or the third, as the first says."""
-    condition, first, second = parts
-    return first if condition == 1 else second if condition == 0 else None
-
-
-def over(parts: Sequence[Size | None]) -> Size | None:
-    """The first divided by the second; None where that has no simple symbol."""
-    first, second = parts
-    if isinstance(first, int) and isinstance(second, int) and second:
-        return first // second
-    return first if second == 1 else None
-
-
-def quotient(source: list[Size | None] | None, rest: list[Size | None]) -> Size | None:
-    """What an axis of -1 stands for: the source's elements over those of the other axes."""
-    if source is None or None in source or None in rest:
-        return None
-    above, symbols = _factors(source)
-    below, divisors = _factors(rest)
-    for symbol in divisors:
-        if symbol not in symbols:
+    def shape(self, value: ir.Value | None) -> Shape | None:
+        """The shape of a value; None where its rank is not known."""
+        if value is None:
             return None
-        symbols.remove(symbol)
-    if below == 0 or above % below:
-        return None
-    return times([*symbols, above // below])
+        if value not in self.shapes and (declared := self._declared(value)) is not None:
+            self.shapes[value] = declared
+        return self.shapes.get(value)
+
+    def elements(self, value: ir.Value | None) -> Contents | None:
+        """The elements of a small vector (or scalar) of whole numbers."""
+        if value is None:
+            return None
+        if value not in self.contents:
+            constant = contents_of(value)
+            if constant is not None:
+                self.contents[value] = constant
+        return self.contents.get(value)
+
+    def visit(self, node: ir.Node) -> None:
+        """Work out a node's outputs from its inputs."""
+        made = shapes_of(node, self) if node.domain == "" else []
+        for index, value in enumerate(node.outputs):
+            shape = made[index] if index < len(made) else None
+            if shape is not None:
+                self.shapes[value] = self._refined(value, shape)
+        if node.domain == "" and len(node.outputs) == 1:
+            read = Reader(self.elements, self.shape)
+            if (elements := read.result(node)) is not None:
+                self.contents[node.outputs[0]] = elements
+
+    def copy(self, source: ir.Value, target: ir.Value) -> None:
+        """Let a new value have the shape of another one."""
+        if (shape := self.shape(source)) is not None:
+            self.shapes[target] = shape
+
+    def _declared(self, value: ir.Value) -> Shape | None:
+        shape = value.const_value.shape if value.const_value is not None else value.shape
+        if shape is None:
+            return None
+        return tuple(
+            Size.of(size)
+            if isinstance(size, int)
+            # A name that an input has too means the same size; others are the exporter's guess.
+            else Size.atom(str(size) if str(size) in self._named else (id(value), axis))
+            for axis, size in enumerate(shape)
+        )
+
+    def _refined(self, value: ir.Value, shape: Shape) -> Shape:
+        """The shape with the numbers that the graph declares."""
+        declared = self._declared(value)
+        if declared is None or len(declared) != len(shape):
+            return shape
+        return tuple(
+            mine if mine.number is not None or theirs.number is None else theirs
+            for mine, theirs in zip(shape, declared, strict=True)
+        )
 
 
-def _factors(sizes: Sequence[Size | None]) -> tuple[int, list[str]]:
-    """The product of the numbers among sizes, and the symbols, those in products apart."""
-    parts = [part for size in sizes for part in str(size).split("*")]
-    numbers = [int(part) for part in parts if part.isdecimal()]
-    return math.prod(numbers), [part for part in parts if not part.isdecimal()]
+def declared(shape: Shape) -> ir.Shape:
+    """The shape as the graph declares it: numbers, names of the inputs' sizes, or open."""
+    return ir.Shape([_dimension(size) for size in shape])
 
 
-def sliced(
-    size: Size | None, start: Size | None, end: Size | None, step: Size | None
-) -> Size | None:
-    """How many elements a slice of an axis has; None where that is not known."""
-    if start == 0 and step == 1 and (end == size or (isinstance(end, int) and end > 1 << 30)):
-        return size
-    if not isinstance(start, int) or not isinstance(end, int) or not isinstance(step, int):
-        return end if start == 0 and step == 1 and isinstance(end, str) and size is None else None
-    if isinstance(size, int) and step:
-        return len(range(size)[start:end:step])
-    return None
+def _dimension(size: Size) -> int | str | None:
+    if size.number is not None:
+        return size.number
+    ((monomial, count),) = size.terms if len(size.terms) == 1 else (((), 0),)
+    named = count == 1 and len(monomial) == 1 and isinstance(monomial[0], str)
+    return str(monomial[0]) if named else None

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.extents import MADE_UP
-from burnish.optimizer.analysis.sizes import Size, computed, quotient, sliced, total
+from burnish.optimizer.analysis.symbolic import Size, computed, quotient, sliced, total
 
 LONGEST = 16
 """Elements of the longest vector whose content is followed."""

@@ -1,0 +1,101 @@
+"""Sizes that are not known before a run, as polynomials: `batch * sequence`, `past + 1`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+
+Monomial = tuple[Hashable, ...]
+"""Atoms that are multiplied, sorted; the empty one is 1."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """A polynomial in sizes, with whole coefficients other than 0.
+
+    Two sizes that are equal as polynomials are equal in every run. Two that differ may still be.
+
+    Attributes:
+        terms: coefficient by monomial, in a fixed order.
+    """
+
+    terms: tuple[tuple[Monomial, int], ...]
+
+    @classmethod
+    def of(cls, number: int) -> Size:
+        """A size that is a number."""
+        return cls((((), number),) if number else ())
+
+    @classmethod
+    def atom(cls, name: Hashable) -> Size:
+        """A size of which nothing is known but its name; never negative."""
+        return cls((((name,), 1),))
+
+    @classmethod
+    def _made(cls, terms: Mapping[Monomial, int]) -> Size:
+        kept = {monomial: number for monomial, number in terms.items() if number}
+        return cls(tuple(sorted(kept.items(), key=lambda term: repr(term[0]))))
+
+    @property
+    def number(self) -> int | None:
+        """The size where it is a number."""
+        if not self.terms:
+            return 0
+        monomial, number = self.terms[0]
+        return number if len(self.terms) == 1 and not monomial else None
+
+    @property
+    def is_natural(self) -> bool:
+        """Whether no run can make it negative."""
+        return all(number > 0 for _, number in self.terms)
+
+    def __add__(self, other: Size) -> Size:
+        terms = Counter(dict(self.terms))
+        terms.update(dict(other.terms))
+        return Size._made(terms)
+
+    def __neg__(self) -> Size:
+        return Size(tuple((monomial, -number) for monomial, number in self.terms))
+
+    def __sub__(self, other: Size) -> Size:
+        return self + -other
+
+    def __mul__(self, other: Size) -> Size:
+        terms: Counter[Monomial] = Counter()
+        for first, number in self.terms:
+            for second, factor in other.terms:
+                terms[tuple(sorted(first + second, key=repr))] += number * factor
+        return Size._made(terms)
+
+    def divided(self, other: Size) -> Size | None:
+        """The quotient where the division leaves nothing whatever the atoms are; else None."""
+        if len(other.terms) != 1:
+            return Size.of(1) if self == other and self.terms else None
+        divisor, factor = other.terms[0]
+        terms: dict[Monomial, int] = {}
+        for monomial, number in self.terms:
+            rest = Counter(monomial)
+            rest.subtract(divisor)
+            if number % factor or any(count < 0 for count in rest.values()):
+                return None
+            terms[tuple(sorted(rest.elements(), key=repr))] = number // factor
+        return Size._made(terms)
+
+    def floored(self, other: Size) -> Size:
+        """The quotient rounded down; an atom of its own where that is no polynomial."""
+        exact = self.divided(other)
+        first, second = self.number, other.number
+        if exact is not None:
+            return exact
+        if first is not None and second:
+            return Size.of(first // second)
+        return Size.atom(("floor", self.terms, other.terms))
+
+
+def product(sizes: list[Size]) -> Size:
+    """All of them multiplied."""
+    result = Size.of(1)
+    for size in sizes:
+        result = result * size
+    return result
