@@ -73,7 +73,9 @@ class Sides:
         bound = high if high is not None else self._lowest[0] if self._lowest else ZERO
         coefficients, constant = linear(bound)
         keys, queries = _extent(self._grid.key), _extent(self._grid.query)
-        if high is not None and (constant <= 0 or (bool(coefficients) and high is minus(keys, queries))):
+        if high is not None and (
+            constant <= 0 or (bool(coefficients) and high is minus(keys, queries))
+        ):
             return high
         if high is not None and not coefficients and keys.op == queries.op == "const":
             return high if high is minus(keys, queries) else ZERO

@@ -20,7 +20,8 @@ def lower(term: Term) -> Number:
 def _bound(term: Term, sign: int) -> Number:
     """A bound from above on the term, or (sign -1) on its negative."""
     if term.op == "const":
-        return term.value * sign
+        number: Number = term.value * sign
+        return number
     if term.op != "sum":
         return _atom(term, sign)
     coefficients, constant = linear(term)
@@ -29,7 +30,9 @@ def _bound(term: Term, sign: int) -> Number:
     rest, bound = {}, total({}, constant * sign)
     for atom, factor in coefficients.items():
         if atom.op == "index":
-            bound = add(bound, scaled(add(atom.args[0], scaled(_one(), -1)), factor) if factor > 0 else ZERO)
+            bound = add(
+                bound, scaled(add(atom.args[0], scaled(_one(), -1)), factor) if factor > 0 else ZERO
+            )
         else:
             rest[atom] = factor
     coefficients, left = linear(add(bound, total(rest, 0)))
@@ -67,7 +70,13 @@ def _call(term: Term, sign: int) -> Number:
     if name == "abs":
         return max(_bound(args[0], 1), _bound(args[0], -1)) if sign > 0 else 0
     if name == "floor_div" and lower(args[1]) > 0:
-        return _bound(args[0], 1) if sign > 0 and lower(args[0]) >= 0 else -0 if lower(args[0]) >= 0 else INFINITY
+        return (
+            _bound(args[0], 1)
+            if sign > 0 and lower(args[0]) >= 0
+            else -0
+            if lower(args[0]) >= 0
+            else INFINITY
+        )
     if name == "mod" and lower(args[1]) > 0:
         return _bound(args[1], 1) - 1 if sign > 0 else 0
     return INFINITY

@@ -224,6 +224,9 @@ class Opaque:
     node: str
     term: Term | None = None
 
+    def condition(self, grid: Grid) -> Term:
+        return TRUE
+
     def __str__(self) -> str:
         return f"opaque({self.reason} at {self.node})"
 

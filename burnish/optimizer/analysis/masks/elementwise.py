@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.masks import logic, terms
+from burnish.optimizer.analysis.masks.bounds import lower, upper
 from burnish.optimizer.analysis.masks.functions import call, quotient
 from burnish.optimizer.analysis.masks.logic import number
 from burnish.optimizer.analysis.masks.tensors import Tensor, Unsupported, elementwise
@@ -16,10 +17,20 @@ from burnish.optimizer.analysis.masks.terms import Term
 
 BOOL = ir.DataType.BOOL
 HALF = {ir.DataType.FLOAT16: "half", ir.DataType.BFLOAT16: "bfloat16"}
+NARROW = {
+    ir.DataType.INT8: (-128, 127),
+    ir.DataType.UINT8: (0, 255),
+    ir.DataType.INT16: (-(1 << 15), (1 << 15) - 1),
+    ir.DataType.UINT16: (0, (1 << 16) - 1),
+}
 SHORT = {ir.DataType.FLOAT16: np.float16, ir.DataType.BFLOAT16: ml_dtypes.bfloat16}
 
 
-def unary(function: Callable[[Term], Term], dtype: ir.DataType | None = None) -> object:
+Operator = Callable[[ir.Node, list[Tensor]], Tensor]
+"""The output of an operator from its inputs, those that are left out passed over."""
+
+
+def unary(function: Callable[[Term], Term], dtype: ir.DataType | None = None) -> Operator:
     """An operator of one tensor."""
 
     def evaluate(node: ir.Node, tensors: list[Tensor]) -> Tensor:
@@ -28,7 +39,7 @@ def unary(function: Callable[[Term], Term], dtype: ir.DataType | None = None) ->
     return evaluate
 
 
-def binary(function: Callable[..., Term], dtype: ir.DataType | None = None) -> object:
+def binary(function: Callable[..., Term], dtype: ir.DataType | None = None) -> Operator:
     """An operator of two or more tensors, folded from the left."""
 
     def evaluate(node: ir.Node, tensors: list[Tensor]) -> Tensor:
@@ -42,6 +53,8 @@ def binary(function: Callable[..., Term], dtype: ir.DataType | None = None) -> o
 
 def divide(node: ir.Node, tensors: list[Tensor]) -> Tensor:
     """Div: whole numbers are truncated."""
+    if tensors[0].dtype is ir.DataType.UNDEFINED:
+        raise Unsupported("Div of a type that is not known")
     whole = tensors[0].dtype.is_integer()
     return elementwise(
         quotient if whole else lambda left, right: call("div", left, right),
@@ -93,7 +106,12 @@ def converted(item: Term, source: ir.DataType, target: ir.DataType) -> Term:
         return logic.truth(item)
     item = number(item)
     if target.is_integer():
-        return call("trunc", item)
+        item = call("trunc", item)
+        if target in NARROW:
+            low, high = NARROW[target]
+            if lower(item) < low or upper(item) > high:
+                raise Unsupported("Cast to a type that may not hold the number")
+        return item
     if target in SHORT and source is not target:
         return _rounded(item, target)
     if target not in (ir.DataType.FLOAT, ir.DataType.DOUBLE, *SHORT):
@@ -115,11 +133,7 @@ def _exclusive(left: Term, right: Term) -> Term:
     return logic.negation(logic.equal(left, right))
 
 
-def _never(item: Term) -> Term:
-    raise Unsupported("IsNaN")
-
-
-OPERATORS = {
+OPERATORS: dict[str, Operator] = {
     "Identity": unary(lambda item: item),
     "Cast": cast,
     "CastLike": cast,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,6 @@ class Evaluator:
 
     def __init__(self) -> None:
         self._known: dict[ir.Value, Tensor | None] = {}
-        self._by_constant: dict[int, ir.Value] = {}
 
     def tensor(self, value: ir.Value) -> Tensor | None:
         """What a value holds."""
@@ -64,34 +62,27 @@ class Evaluator:
         if any(item is None for item in tensors):
             return leaf
         known = [item for item in tensors if item is not None]
-        try:
-            if node.op_type in OPERATORS:
-                return _guarded(value, OPERATORS[node.op_type](node, known))
-            return _leaf(value, None, sizes.rule(node, known))
-        except (Unsupported, IndexError, ValueError, ZeroDivisionError):
-            return leaf
-
-
-def _dtype(value: ir.Value, fallback: ir.DataType = ir.DataType.FLOAT) -> ir.DataType:
-    return value.dtype or fallback
+        for operator in (OPERATORS.get(node.op_type), sizes.rule):
+            try:
+                if operator is sizes.rule:
+                    return _leaf(value, None, operator(node, known))
+                if operator is not None:
+                    return _guarded(value, operator(node, known))
+            except (Unsupported, IndexError, ValueError, ZeroDivisionError):
+                continue
+        return leaf
 
 
 def _leaf(
     value: ir.Value, shape: tuple[Term, ...] | None, known: Tensor | None = None
 ) -> Tensor | None:
     """A value that is looked up as it is."""
-    if known is not None:
-        shape = known.shape
-        if value.dtype is None:
-            value_type = known.dtype
-        else:
-            value_type = value.dtype
-    else:
-        value_type = _dtype(value)
+    dtype = value.dtype or (known.dtype if known is not None else ir.DataType.UNDEFINED)
+    shape = known.shape if known is not None else shape
     if shape is None:
         return None
     places = [index(axis, extent) for axis, extent in enumerate(shape)]
-    return Tensor(value_type, shape, lambda: lookup(value, places))
+    return Tensor(dtype, shape, lambda: lookup(value, places))
 
 
 def _guarded(value: ir.Value, tensor: Tensor) -> Tensor:
@@ -134,6 +125,3 @@ def _plain(tensor: ir.TensorProtocol) -> np.ndarray[Any, Any]:
     if tensor.dtype is ir.DataType.BOOL or tensor.dtype.is_integer():
         return numbers
     return numbers.astype(np.float64)
-
-
-Operator = Callable[[ir.Node, list[Tensor]], Tensor]

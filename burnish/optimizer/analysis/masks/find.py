@@ -85,7 +85,7 @@ def _normal(value: ir.Value, tensor: Tensor, names: tuple[str, ...], inverted: b
     assumptions = Assumptions(tensor.assumed)
     term = assumptions.relaxed(term)
     grid, node = Grid(*(ZERO, ZERO, *positions)[-2:]), _place(value)
-    boolean = term.boolean
+    boolean = term.boolean or tensor.dtype is ir.DataType.BOOL
     if inverted:
         term = logic.negation(term)
     try:
@@ -118,4 +118,3 @@ def _outer_axis(term: Term, outer: Term) -> tuple[Term, Term]:
 
 def _atoms(item: Term) -> set[Term]:
     return set(terms.linear(item.args[0])[0])
-

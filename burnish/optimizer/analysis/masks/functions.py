@@ -13,6 +13,7 @@ from burnish.optimizer.analysis.masks.bounds import lower, upper
 from burnish.optimizer.analysis.masks.terms import (
     ONE,
     ZERO,
+    Number,
     Term,
     add,
     const,
@@ -53,15 +54,15 @@ def call(name: str, *args: Term) -> Term:
     """A function of numbers, folded where they are known."""
     if all(item.op == "const" for item in args):
         with np.errstate(all="ignore"):
-            return const(FUNCTIONS[name](*(item.value for item in args)).item())
+            result = np.asarray(FUNCTIONS[name](*(item.value for item in args)))
+            return const(result.item())
     for place, item in enumerate(args):
         others = [other for other in args if other is not item]
         if two_valued(item) and all(other.op == "const" or two_valued(other) for other in others):
             condition, *branches = item.args
             cases = (call(name, *args[:place], case, *args[place + 1 :]) for case in branches)
             return where(condition, *cases)
-    simple = _SIMPLER.get(name, lambda *_: None)(*args)
-    if simple is not None:
+    if name in _SIMPLER and (simple := _SIMPLER[name](*args)) is not None:
         return simple
     whole = name in WHOLE or (name in CLOSED and all(item.integral for item in args))
     return make("call", args, name, integral=whole)
@@ -116,8 +117,10 @@ def divided(left: Term, right: Term) -> tuple[Term, Term]:
 
 def _divided_by_number(left: Term, right: int) -> tuple[Term, Term]:
     coefficients, constant = linear(left)
-    multiples = {atom: int(item) // right for atom, item in coefficients.items() if item % right == 0}
-    rest = {atom: item for atom, item in coefficients.items() if item % right}
+    multiples: dict[Term, Number] = {
+        atom: int(item) // right for atom, item in coefficients.items() if item % right == 0
+    }
+    rest: dict[Term, Number] = {atom: item for atom, item in coefficients.items() if item % right}
     return total(multiples, int(constant) // right), total(rest, int(constant) % right)
 
 

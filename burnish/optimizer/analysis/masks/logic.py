@@ -10,6 +10,7 @@ from burnish.optimizer.analysis.masks.terms import (
     ONE,
     TRUE,
     ZERO,
+    Number,
     Term,
     add,
     const,
@@ -125,14 +126,16 @@ def _compare(op: str, term: Term) -> Term:
     if cases and len(cases) <= MOST_CASES:
         condition, first, second = cases[0].args
         factor = atoms.pop(cases[0])
-        branches = (add(total(atoms, constant), const(item.value * factor)) for item in (first, second))
+        branches = (
+            add(total(atoms, constant), const(item.value * factor)) for item in (first, second)
+        )
         return where(condition, *(_compare(op, branch) for branch in branches))
     high, low = upper(term), lower(term)
     if low > 0:
         return FALSE
-    if op == "below" and high < 0 or op == "at_most" and high <= 0:
+    if (op == "below" and high < 0) or (op == "at_most" and high <= 0):
         return TRUE
-    if op == "below" and low >= 0 or op == "zero" and high < 0:
+    if (op == "below" and low >= 0) or (op == "zero" and high < 0):
         return FALSE
     if op == "at_most" and (split := _split(term)) is not None:
         return split
@@ -146,9 +149,7 @@ def _split(term: Term) -> Term | None:
         if atom.op != "call" or atom.value not in ("abs", "min", "max") or abs(factor) != 1:
             continue
         rest = total({other: item for other, item in atoms.items() if other is not atom}, constant)
-        options = (
-            (atom.args[0], negated(atom.args[0])) if atom.value == "abs" else atom.args
-        )
+        options = (atom.args[0], negated(atom.args[0])) if atom.value == "abs" else atom.args
         parts = [at_most(add(rest, item if factor == 1 else negated(item))) for item in options]
         together = (factor == 1) is (atom.value != "min")
         return both(*parts) if together else either(*parts)
@@ -163,5 +164,5 @@ def _reduced(term: Term) -> Term:
     common = math.gcd(*(int(factor) for factor in atoms.values()))
     if common == 1:
         return term
-    parts = {atom: int(factor) // common for atom, factor in atoms.items()}
+    parts: dict[Term, Number] = {atom: int(factor) // common for atom, factor in atoms.items()}
     return total(parts, -((-int(constant)) // common))

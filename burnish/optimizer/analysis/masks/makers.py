@@ -47,7 +47,9 @@ def range_(node: ir.Node, tensors: list[Tensor]) -> Tensor:
     span = minus(limit, start)
     if step.value != 1:
         above = 1 if step.value > 0 else -1
-        span = call("floor_div", scaled(add(span, const(step.value - above)), above), const(abs(step.value)))
+        span = call(
+            "floor_div", scaled(add(span, const(step.value - above)), above), const(abs(step.value))
+        )
     length = const(max(0, span.value)) if span.op == "const" else span
     if not length.integral:
         raise Unsupported("Range of fractions")

@@ -145,4 +145,3 @@ def describe(mask: Mask) -> str:
     if mask.assumed:
         parts.append("if " + ", ".join(mask.assumed))
     return "; ".join(parts)
-

@@ -6,7 +6,8 @@ import onnx_ir as ir
 
 from burnish.optimizer.analysis.masks.bounds import lower
 from burnish.optimizer.analysis.masks.functions import call
-from burnish.optimizer.analysis.masks.logic import less
+from burnish.optimizer.analysis.masks.logic import both, less, less_or_equal
+from burnish.optimizer.analysis.masks.rewrite import axes
 from burnish.optimizer.analysis.masks.tensors import (
     LONGEST,
     Tensor,
@@ -15,6 +16,7 @@ from burnish.optimizer.analysis.masks.tensors import (
     moved,
 )
 from burnish.optimizer.analysis.masks.terms import (
+    FALSE,
     ONE,
     ZERO,
     Term,
@@ -26,6 +28,8 @@ from burnish.optimizer.analysis.masks.terms import (
     times,
     where,
 )
+
+BOOL = ir.DataType.BOOL
 
 
 def numbers(tensor: Tensor) -> list[int]:
@@ -82,9 +86,7 @@ def expand(node: ir.Node, tensors: list[Tensor]) -> Tensor:
     rank = max(source.rank, len(target))
     own = [ONE] * (rank - source.rank) + list(source.shape)
     asked = [ONE] * (rank - len(target)) + target
-    shape = tuple(
-        new if old is ONE else old for old, new in zip(own, asked, strict=True)
-    )
+    shape = tuple(new if old is ONE else old for old, new in zip(own, asked, strict=True))
     assumed = {
         f"{old} == {new}"
         for old, new in zip(own, asked, strict=True)
@@ -113,7 +115,7 @@ def tile(node: ir.Node, tensors: list[Tensor]) -> Tensor:
 
 
 def slice_(node: ir.Node, tensors: list[Tensor]) -> Tensor:
-    """Slice with positive steps."""
+    """Slice; backwards only where all sizes are known."""
     if len(tensors) < 3:
         raise Unsupported("Slice of an old operator set")
     source, starts, ends = tensors[0], tensors[1].items, tensors[2].items
@@ -123,13 +125,18 @@ def slice_(node: ir.Node, tensors: list[Tensor]) -> Tensor:
     for start, end, number, step in zip(starts, ends, axes, steps, strict=True):
         axis = source.axis(number)
         extent = source.shape[axis]
+        if all(item.op == "const" for item in (start, end, extent)):
+            taken = range(int(extent.value))[int(start.value) : int(end.value) : step]
+            shape[axis] = const(len(taken))
+            places[axis] = add(const(taken.start), times(const(step), index(axis, shape[axis])))
+            continue
         if step < 1:
             raise Unsupported("Slice with a negative step")
-        assumed |= {f"{item} >= 0" for item in (start, end) if item.op != "const" and lower(item) < 0}
+        assumed |= {
+            f"{item} >= 0" for item in (start, end) if item.op != "const" and lower(item) < 0
+        }
         first, last = clamped(start, extent), clamped(end, extent)
         length = minus(last, first)
-        if length.op == "const":
-            length = const(max(0, length.value))
         if step > 1:
             length = call("floor_div", add(length, const(step - 1)), const(step))
         shape[axis] = length
@@ -152,7 +159,9 @@ def concat(node: ir.Node, tensors: list[Tensor]) -> Tensor:
 
     def part(tensor: Tensor, position: Term) -> Term:
         return tensor.at(
-            position if place == axis else (ZERO if tensor.shape[place] is ONE else index(place, shape[place]))
+            position
+            if place == axis
+            else (ZERO if tensor.shape[place] is ONE else index(place, shape[place]))
             for place in range(tensor.rank)
         )
 
@@ -160,7 +169,9 @@ def concat(node: ir.Node, tensors: list[Tensor]) -> Tensor:
         position = index(axis, length)
         if all(item.op == "const" for item in lengths) and length.value <= LONGEST:
             pairs = zip(tensors, lengths, strict=True)
-            return pick(position, tuple(part(t, const(i)) for t, n in pairs for i in range(n.value)))
+            return pick(
+                position, tuple(part(t, const(i)) for t, n in pairs for i in range(n.value))
+            )
         ends = [add(*lengths[: count + 1]) for count in range(len(lengths))]
         result = part(tensors[-1], minus(position, ends[-2]) if len(ends) > 1 else position)
         for place in reversed(range(len(tensors) - 1)):
@@ -172,11 +183,41 @@ def concat(node: ir.Node, tensors: list[Tensor]) -> Tensor:
     return Tensor(first.dtype, shape, formula, frozenset().union(*(t.assumed for t in tensors)))
 
 
-def place_in(position: Term, extent: Term, source: Tensor) -> Term:
+def pad(node: ir.Node, tensors: list[Tensor]) -> Tensor:
+    """Pad with one number."""
+    if (
+        len(tensors) < 2
+        or len(node.inputs) > 3
+        or node.attributes.get_string("mode", "constant") != "constant"
+    ):
+        raise Unsupported("Pad")
+    source, amounts = tensors[0], numbers(tensors[1])
+    filler = tensors[2].element if len(tensors) > 2 else FALSE if source.dtype is BOOL else ZERO
+    before = amounts[: source.rank]
+    pairs = zip(source.shape, before, amounts[source.rank :], strict=True)
+    shape = tuple(add(extent, const(front + back)) for extent, front, back in pairs)
+
+    def formula() -> Term:
+        places = [
+            minus(index(axis, shape[axis]), const(front)) for axis, front in enumerate(before)
+        ]
+        inside = [
+            both(less_or_equal(ZERO, place), less(place, extent))
+            for place, extent in zip(places, source.shape, strict=True)
+        ]
+        return where(both(*inside), source.at(places), filler)
+
+    return Tensor(source.dtype, shape, formula, source.assumed)
+
+
+def place_in(position: Term, axis: int, source: Tensor) -> Term:
     """An index from the start; a negative constant counts from the end."""
+    extent, element = source.shape[axis], source.element
     if position.op == "const" and position.value < 0:
         return add(extent, position)
-    if lower(position) < 0 and source.element.op not in ("lookup", "const"):
+    # A lookup counts from the end by itself, where it is at the position as it is.
+    plain = element.op == "lookup" and index(axis, extent) in element.args
+    if lower(position) < 0 and not plain and axis in axes(element):
         raise Unsupported("an index that may be negative")
     return position
 
@@ -190,7 +231,7 @@ def gather(node: ir.Node, tensors: list[Tensor]) -> Tensor:
     def formula() -> Term:
         places = [index(place, extent) for place, extent in enumerate(shape)]
         position = indices.at(places[axis : axis + indices.rank])
-        position = place_in(position, source.shape[axis], source)
+        position = place_in(position, axis, source)
         return source.at([*places[:axis], position, *places[axis + indices.rank :]])
 
     return Tensor(source.dtype, shape, formula, source.assumed | indices.assumed)
@@ -209,7 +250,7 @@ def gather_nd(node: ir.Node, tensors: list[Tensor]) -> Tensor:
         places = [index(place, extent) for place, extent in enumerate(shape)]
         outer = places[: indices.rank - 1]
         found = [
-            place_in(indices.at([*outer, const(number)]), source.shape[batch + number], source)
+            place_in(indices.at([*outer, const(number)]), batch + number, source)
             for number in range(depth.value)
         ]
         return source.at([*outer[:batch], *found, *places[indices.rank - 1 :]])
@@ -224,7 +265,7 @@ def gather_elements(node: ir.Node, tensors: list[Tensor]) -> Tensor:
 
     def formula() -> Term:
         places = indices.positions()
-        position = place_in(indices.element, source.shape[axis], source)
+        position = place_in(indices.element, axis, source)
         return source.at([*places[:axis], position, *places[axis + 1 :]])
 
     return Tensor(source.dtype, indices.shape, formula, source.assumed | indices.assumed)
@@ -232,7 +273,7 @@ def gather_elements(node: ir.Node, tensors: list[Tensor]) -> Tensor:
 
 OPERATORS = {
     "Unsqueeze": unsqueeze, "Squeeze": squeeze, "Transpose": transpose, "Expand": expand,
-    "Tile": tile, "Slice": slice_, "Concat": concat, "Gather": gather, "GatherND": gather_nd,
-    "GatherElements": gather_elements,
+    "Tile": tile, "Slice": slice_, "Concat": concat, "Pad": pad, "Gather": gather,
+    "GatherND": gather_nd, "GatherElements": gather_elements,
 }  # fmt: skip
 """How the output of an operator follows from its inputs."""

@@ -183,7 +183,9 @@ def _product(factors: list[Term]) -> Term:
 def _shift_invariant(term: Term, grid: Grid) -> bool:
     """Whether it stays as it is where query and key both move on by one."""
     both: dict[Term, Term] = {
-        position: add(position, ONE) for position in (grid.query, grid.key) if position.op == "index"
+        position: add(position, ONE)
+        for position in (grid.query, grid.key)
+        if position.op == "index"
     }
     return substitute(term, both) is term
 
@@ -205,4 +207,3 @@ def _place(part: Term, node: str) -> str:
 def label(node: ir.Node) -> str:
     """How a node is called in reports: its name, or its operator and output."""
     return node.name or f"{node.op_type} {node.outputs[0].name}"
-

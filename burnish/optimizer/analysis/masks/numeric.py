@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -51,19 +52,18 @@ class Setting:
         if op == "pick":
             return np.choose(args[0], args[1:])
         if op in ("and", "or", "product"):
-            function = {"and": np.logical_and, "or": np.logical_or, "product": np.multiply}[op]
-            result = args[0]
-            for item in args[1:]:
-                result = function(result, item)
-            return np.asarray(result)
-        function = {
+            together = {"and": np.logical_and, "or": np.logical_or, "product": np.multiply}[op]
+            return np.asarray(functools.reduce(together, args))
+        functions: dict[str, Callable[..., Array] | None] = {
             "where": np.where,
             "not": np.logical_not,
             "at_most": lambda item: item <= 0,
             "below": lambda item: item < 0,
             "zero": lambda item: item == 0,
             "call": FUNCTIONS.get(term.value) if op == "call" else None,
-        }[op]
+        }
+        function = functions[op]
+        assert function is not None
         return np.asarray(function(*args))
 
 

@@ -9,7 +9,7 @@ the same run. To be done for several lengths and patterns of padding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -57,7 +57,11 @@ def prove(mask: Mask, model: ir.Model, feeds: Feeds, run: Run) -> str:
     wanted = {value.name or "": None for value in (mask.value, *_needed(mask))}
     computed = [name for name in wanted if name not in feeds and name not in graph.initializers]
     region = cut(model, inputs, computed) if computed else None
-    known = {} if region is None else run(region, {v.name or "": feeds[v.name or ""] for v in region.graph.inputs})
+    known = (
+        {}
+        if region is None
+        else run(region, {v.name or "": feeds[v.name or ""] for v in region.graph.inputs})
+    )
     return compare(mask, {**feeds, **known}, graph.inputs)
 
 
@@ -76,7 +80,7 @@ def _constant(value: ir.Value) -> ir.TensorProtocol | None:
     return ir.convenience.get_const_tensor(value)
 
 
-def compare(mask: Mask, arrays: Feeds, inputs: list[ir.Value]) -> str:
+def compare(mask: Mask, arrays: Feeds, inputs: Sequence[ir.Value]) -> str:
     """Why the normal form is not the mask, given arrays of both and of the graph's inputs."""
     actual = _array(mask.value, arrays)
     setting = _setting(mask, arrays, inputs, actual.shape)
@@ -111,11 +115,13 @@ def _array(value: ir.Value, arrays: Feeds) -> Array:
 
 
 def _setting(
-    mask: Mask, arrays: Feeds, inputs: list[ir.Value], shape: tuple[int, ...]
+    mask: Mask, arrays: Feeds, inputs: Sequence[ir.Value], shape: tuple[int, ...]
 ) -> Setting:
     symbols: dict[str, int] = {}
     for value in inputs:
-        for extent, length in zip(sizes.declared(value) or (), arrays[value.name or ""].shape, strict=True):
+        for extent, length in zip(
+            sizes.declared(value) or (), arrays[value.name or ""].shape, strict=True
+        ):
             if extent.op == "size" and isinstance(extent.value, str):
                 symbols[extent.value] = length
 
@@ -131,7 +137,9 @@ def _setting(
     plain = Setting({}, measure, table)
     positions: dict[int | str, Array] = {}
     for axis, (place, length) in enumerate(zip(mask.positions, shape, strict=True)):
-        counted = np.arange(length).reshape([-1 if other == axis else 1 for other in range(len(shape))])
+        counted = np.arange(length).reshape(
+            [-1 if other == axis else 1 for other in range(len(shape))]
+        )
         if place.op == "index":
             positions[place.value] = counted
         elif place.op == "sum":

@@ -14,7 +14,9 @@ def rebuild(term: Term, args: tuple[Term, ...]) -> Term:
     op = term.op
     if op == "sum":
         coefficients, constant = term.value
-        scaled = (terms.scaled(item, factor) for item, factor in zip(args, coefficients, strict=True))
+        scaled = (
+            terms.scaled(item, factor) for item, factor in zip(args, coefficients, strict=True)
+        )
         return terms.add(terms.const(constant), *scaled)
     if op == "product":
         result = args[0]

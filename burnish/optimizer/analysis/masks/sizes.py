@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.masks.functions import call
 from burnish.optimizer.analysis.masks.reshape import product
 from burnish.optimizer.analysis.masks.tensors import Tensor, Unsupported, broadcast
-from burnish.optimizer.analysis.masks.terms import ONE, Term, add, const, minus, size, times
+from burnish.optimizer.analysis.masks.terms import ONE, Term, add, const, minus, scaled, size, times
 
 
 def declared(value: ir.Value) -> tuple[Term, ...] | None:
@@ -38,6 +39,7 @@ def _parse(node: ast.expr) -> Term | None:
     if isinstance(node, ast.Constant) and isinstance(node.value, int):
         return const(node.value)
     if isinstance(node, ast.BinOp):
+        functions: dict[type[ast.operator], Callable[[Term, Term], Term]]
         functions = {ast.Add: add, ast.Sub: minus, ast.Mult: times}
         function = functions.get(type(node.op))
         left, right = _parse(node.left), _parse(node.right)
@@ -60,9 +62,7 @@ def _matrix_product(node: ir.Node, tensors: list[Tensor]) -> tuple[Term, ...]:
     if node.op_type == "Gemm":
         rows = left.shape[node.attributes.get_int("transA", 0)]
         return (rows, right.shape[1 - node.attributes.get_int("transB", 0)])
-    outer, _ = broadcast(
-        Tensor(item.dtype, item.shape[:-2], lambda: ONE) for item in (left, right)
-    )
+    outer, _ = broadcast(Tensor(item.dtype, item.shape[:-2], lambda: ONE) for item in (left, right))
     return (*outer, left.shape[-2], right.shape[-1])
 
 
@@ -84,9 +84,27 @@ def _all_together(node: ir.Node, tensors: list[Tensor]) -> tuple[Term, ...]:
     return broadcast(tensors)[0]
 
 
+def _convolved(node: ir.Node, tensors: list[Tensor]) -> tuple[Term, ...]:
+    source, kernel = tensors[0], tensors[1]
+    count = source.rank - 2
+    if node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
+        raise Unsupported("automatic padding")
+    ones, zeros = (1,) * count, (0,) * 2 * count
+    strides, dilations = (node.attributes.get_ints(n, ones) for n in ("strides", "dilations"))
+    pads = node.attributes.get_ints("pads", zeros)
+    sizes = []
+    for axis in range(count):
+        reach = scaled(minus(kernel.shape[axis + 2], ONE), dilations[axis])
+        room = minus(add(source.shape[axis + 2], const(pads[axis] + pads[axis + count])), reach)
+        steps = call("floor_div", minus(room, ONE), const(strides[axis]))
+        sizes.append(add(steps, ONE))
+    return (source.shape[0], kernel.shape[0], *sizes)
+
+
 RULES: dict[str, Rule] = {
     "MatMul": _matrix_product,
     "Gemm": _matrix_product,
+    "Conv": _convolved,
     "PRelu": _all_together,
     **dict.fromkeys(
         (

@@ -31,7 +31,9 @@ def recognised(term: Term) -> Term:
 
 
 def _formula(item: Term, tensor: ir.TensorProtocol) -> Term | None:
-    if tensor.size > LARGEST or any(part.op == "lookup" for part in topological(item) if part is not item):
+    if tensor.size > LARGEST or any(
+        part.op == "lookup" for part in topological(item) if part is not item
+    ):
         return None
     table = tensor.numpy()
     if table.dtype.kind not in "biuf":

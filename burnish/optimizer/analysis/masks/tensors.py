@@ -112,9 +112,7 @@ def aligned(tensor: Tensor, shape: tuple[Term, ...]) -> list[Term]:
     ]
 
 
-def elementwise(
-    function: Callable[..., Term], tensors: list[Tensor], dtype: ir.DataType
-) -> Tensor:
+def elementwise(function: Callable[..., Term], tensors: list[Tensor], dtype: ir.DataType) -> Tensor:
     """A function of the elements of tensors that are broadcast."""
     shape, assumed = broadcast(tensors)
     return Tensor(

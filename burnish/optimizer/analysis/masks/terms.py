@@ -109,7 +109,11 @@ def lookup(table: ir.Value, indices: Iterable[Term]) -> Term:
 def is_const(term: Term, number: Number | None = None) -> bool:
     """Whether it is a constant (that constant)."""
     return term.op == "const" and (
-        number is None or (term.value == number and isinstance(term.value, bool) is (number is True or number is False))
+        number is None
+        or (
+            term.value == number
+            and isinstance(term.value, bool) is (number is True or number is False)
+        )
     )
 
 
@@ -140,7 +144,7 @@ def total(coefficients: dict[Term, Number], constant: Number) -> Term:
             values = (item.value * factor + constant for item in (first, second))
             return where(condition, *map(const, values))
         atom = scaled(atom, factor)
-        parts[atom] = parts.get(atom, 0) + 1 if two_valued(atom) else parts.get(atom, 0) + 1
+        parts[atom] = parts.get(atom, 0) + 1
     if constant == 0 and len(parts) == 1:
         ((atom, factor),) = parts.items()
         if factor == 1:
@@ -207,13 +211,20 @@ def times(left: Term, right: Term) -> Term:
     for one, other in ((left, right), (right, left)):
         if two_valued(one) and ZERO in one.args[1:] and not _unbounded(other):
             condition, first, second = one.args
-            branches = (ZERO if item is ZERO else scaled(other, item.value) for item in (first, second))
+            branches = (
+                ZERO if item is ZERO else scaled(other, item.value) for item in (first, second)
+            )
             return where(condition, *branches)
     if left.integral and right.integral:
         first_parts, first_constant = linear(left)
         second_parts, second_constant = linear(right)
-        if 1 < len(first_parts) + len(second_parts) + bool(first_constant) + bool(second_constant) <= LONGEST_PRODUCT and (
-            len(first_parts) > 1 or len(second_parts) > 1 or first_constant or second_constant
+        if 1 < len(first_parts) + len(second_parts) + bool(first_constant) + bool(
+            second_constant
+        ) <= LONGEST_PRODUCT and (
+            len(first_parts) > 1
+            or len(second_parts) > 1
+            or first_constant
+            or second_constant
             or any(factor != 1 for factor in (*first_parts.values(), *second_parts.values()))
         ):
             pieces = [
@@ -242,6 +253,10 @@ def _unbounded(term: Term) -> bool:
     """Whether an infinite constant is in it, which times 0 would be no number."""
     if term.op == "const":
         return isinstance(term.value, float) and not math.isfinite(term.value)
+    if term.op == "lookup":
+        return (
+            not term.integral and term.value.producer() is None and term.value.const_value is None
+        )
     return any(_unbounded(item) for item in term.args)
 
 

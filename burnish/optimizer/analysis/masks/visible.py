@@ -150,7 +150,9 @@ def _added(left: float, right: float) -> float:
 def _function(term: Term, done: dict[Term, Split]) -> Split:
     parts = [done[item] for item in term.args]
     if term.value in ("half", "bfloat16"):
-        return Split(parts[0].visible, call(term.value, parts[0].bias), parts[0].levels, parts[0].binary)
+        return Split(
+            parts[0].visible, call(term.value, parts[0].bias), parts[0].levels, parts[0].binary
+        )
     hidden = [part for part in parts if part.visible is FALSE]
     others = [part for part in parts if part.visible is not FALSE]
     if term.value == "max" and len(hidden) == 1 and len(others) == 1:
