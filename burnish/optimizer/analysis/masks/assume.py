@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from burnish.optimizer.analysis.masks.bounds import lower
 from burnish.optimizer.analysis.masks.functions import divided
-from burnish.optimizer.analysis.masks.rewrite import rebuild, topological
+from burnish.optimizer.analysis.masks.rewrite import substitute, topological
 from burnish.optimizer.analysis.masks.show import show
 from burnish.optimizer.analysis.masks.terms import Term, add, const, linear, total
 
@@ -23,22 +23,25 @@ class Assumptions:
         `(batch * total + key) // total` is `batch` where no key is past the mask's end, which the
         sizes alone may not show; then it is said.
         """
-        done: dict[Term, Term] = {}
-        for item in topological(term):
-            args = tuple(done[part] for part in item.args)
-            new = item if args == item.args else rebuild(item, args)
-            done[item] = self._split(new)
-        return done[term]
+        found = {
+            item: substitute(item, self._splits(item))
+            for item in topological(term)
+            if item.op == "lookup"
+        }
+        return substitute(term, {old: new for old, new in found.items() if old is not new})
 
-    def _split(self, term: Term) -> Term:
-        if term.op != "call" or term.value not in ("floor_div", "mod"):
-            return term
-        left, right = term.args
-        multiple, rest = divided(left, right)
-        if right.op == "const" or lower(rest) < 0 or multiple.op == "const":
-            return term
-        self._sentences[f"{show(_most(rest))} <= {show(right)}"] = None
-        return multiple if term.value == "floor_div" else rest
+    def _splits(self, lookup: Term) -> dict[Term, Term]:
+        """What stands in the place of quotients and rests in the indices of a lookup."""
+        found: dict[Term, Term] = {}
+        for term in topological(lookup):
+            if term.op != "call" or term.value not in ("floor_div", "mod"):
+                continue
+            left, right = term.args
+            multiple, rest = divided(left, right)
+            if right.op != "const" and lower(rest) >= 0:
+                self._sentences[f"{show(_most(rest))} <= {show(right)}"] = None
+                found[term] = multiple if term.value == "floor_div" else rest
+        return found
 
     def sentences(self, binary: Iterable[Term]) -> tuple[str, ...]:
         """All of them, with the values that were taken to be 0 or 1."""

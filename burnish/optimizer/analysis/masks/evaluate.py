@@ -19,6 +19,9 @@ OPERATORS: dict[str, Any] = {
     **reshape.OPERATORS,
 }
 
+SIZES_ONLY = {"Shape", "Size"}
+"""Operators that do not read the elements of what they are given."""
+
 HEAVIEST = 20_000
 """Nodes of the largest term, written out, that is followed further."""
 
@@ -67,7 +70,8 @@ class Evaluator:
                 if operator is sizes.rule:
                     return _leaf(value, None, operator(node, known))
                 if operator is not None:
-                    return _guarded(value, operator(node, known))
+                    sources = () if node.op_type in SIZES_ONLY else tuple(known)
+                    return _guarded(value, operator(node, known), sources)
             except (Unsupported, IndexError, ValueError, ZeroDivisionError):
                 continue
         return leaf
@@ -85,7 +89,7 @@ def _leaf(
     return Tensor(dtype, shape, lambda: lookup(value, places))
 
 
-def _guarded(value: ir.Value, tensor: Tensor) -> Tensor:
+def _guarded(value: ir.Value, tensor: Tensor, sources: tuple[Tensor, ...]) -> Tensor:
     """The tensor, or a lookup of the value where its formula turns out not to be followed."""
     places = tensor.positions()
 
@@ -96,7 +100,7 @@ def _guarded(value: ir.Value, tensor: Tensor) -> Tensor:
             return lookup(value, places)
         return element if element.weight <= HEAVIEST else lookup(value, places)
 
-    return dataclasses.replace(tensor, formula=formula)
+    return dataclasses.replace(tensor, formula=formula, sources=sources)
 
 
 def _constant(value: ir.Value, tensor: ir.TensorProtocol) -> Tensor | None:

@@ -23,6 +23,7 @@ from burnish.optimizer.analysis.masks.terms import (
     add,
     const,
     index,
+    is_const,
     minus,
     pick,
     times,
@@ -115,7 +116,7 @@ def tile(node: ir.Node, tensors: list[Tensor]) -> Tensor:
 
 
 def slice_(node: ir.Node, tensors: list[Tensor]) -> Tensor:
-    """Slice; backwards only where all sizes are known."""
+    """Slice; backwards only over a whole axis, or where all sizes are known."""
     if len(tensors) < 3:
         raise Unsupported("Slice of an old operator set")
     source, starts, ends = tensors[0], tensors[1].items, tensors[2].items
@@ -129,6 +130,9 @@ def slice_(node: ir.Node, tensors: list[Tensor]) -> Tensor:
             taken = range(int(extent.value))[int(start.value) : int(end.value) : step]
             shape[axis] = const(len(taken))
             places[axis] = add(const(taken.start), times(const(step), index(axis, shape[axis])))
+            continue
+        if step == -1 and is_const(start, -1) and end.op == "const" and end.value < -(1 << 30):
+            places[axis] = minus(minus(extent, ONE), index(axis, extent))
             continue
         if step < 1:
             raise Unsupported("Slice with a negative step")

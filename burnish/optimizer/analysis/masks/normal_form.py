@@ -103,8 +103,7 @@ def _compared(part: Term, grid: Grid) -> Clause | None:
         group = of_key if "key" in free else of_query if "query" in free else rest
         group[atom] = factor
     key, query = total(of_key, 0), total({a: -f for a, f in of_query.items()}, 0)
-    flipped = part.op == "zero" and substitute(key, {grid.key: grid.query}) is not query
-    if flipped:
+    if part.op == "zero" and next(iter(of_key.values()), 1) < 0:
         key, query = negated(key), negated(query)
     if not of_key or substitute(key, {grid.key: grid.query}) is not query:
         return None

@@ -29,16 +29,28 @@ class Tensor:
         shape: sizes of the axes.
         formula: makes the element at positions `index(axis, size)`; called at most once.
         assumed: what must hold of the inputs for the formula to be right.
+        sources: the tensors that the formula reads.
     """
 
     dtype: ir.DataType
     shape: tuple[Term, ...]
     formula: Callable[[], Term]
     assumed: frozenset[str] = field(default=frozenset())
+    sources: tuple[Tensor, ...] = ()
 
     @functools.cached_property
     def element(self) -> Term:
         """The element at the positions along the tensor's own axes."""
+        # Those of its sources come first, so that a long chain is no deep recursion.
+        stack = list(self.sources)
+        while stack:
+            source = stack[-1]
+            missing = [item for item in source.sources if "element" not in item.__dict__]
+            if "element" in source.__dict__ or not missing:
+                stack.pop()
+                _ = source.element
+            else:
+                stack += missing
         return self.formula()
 
     def at(self, positions: Iterable[Term]) -> Term:
