@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from burnish.optimizer.analysis.masks.terms import ZERO, Number, Term, add, linear, scaled, total
+from burnish.optimizer.analysis.masks.terms import (
+    ZERO,
+    Number,
+    Term,
+    add,
+    const,
+    linear,
+    scaled,
+    total,
+)
 
 INFINITY = float("inf")
 
@@ -30,9 +39,7 @@ def _bound(term: Term, sign: int) -> Number:
     rest, bound = {}, total({}, constant * sign)
     for atom, factor in coefficients.items():
         if atom.op == "index":
-            bound = add(
-                bound, scaled(add(atom.args[0], scaled(_one(), -1)), factor) if factor > 0 else ZERO
-            )
+            bound = add(bound, scaled(add(atom.args[0], const(-1)), factor) if factor > 0 else ZERO)
         else:
             rest[atom] = factor
     coefficients, left = linear(add(bound, total(rest, 0)))
@@ -42,15 +49,9 @@ def _bound(term: Term, sign: int) -> Number:
     return result
 
 
-def _one() -> Term:
-    from burnish.optimizer.analysis.masks.terms import ONE
-
-    return ONE
-
-
 def _atom(term: Term, sign: int) -> Number:
     if term.op == "index":
-        return _bound(add(term.args[0], scaled(_one(), -1)), 1) if sign > 0 else 0
+        return _bound(add(term.args[0], const(-1)), 1) if sign > 0 else 0
     if term.op == "size":
         return INFINITY if sign > 0 else 0
     if term.op == "product" and sign < 0 and all(lower(item) >= 0 for item in term.args):

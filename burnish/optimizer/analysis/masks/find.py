@@ -12,12 +12,13 @@ from burnish.optimizer.analysis.masks.clauses import Bias, Clause, Grid, Opaque,
 from burnish.optimizer.analysis.masks.evaluate import Evaluator
 from burnish.optimizer.analysis.masks.functions import call
 from burnish.optimizer.analysis.masks.mask import Mask
-from burnish.optimizer.analysis.masks.normal_form import biases_of, clauses_of, label
+from burnish.optimizer.analysis.masks.normal_form import biases_of, clauses_of
 from burnish.optimizer.analysis.masks.rewrite import axes, substitute, topological
 from burnish.optimizer.analysis.masks.tables import recognised
 from burnish.optimizer.analysis.masks.tensors import Tensor
 from burnish.optimizer.analysis.masks.terms import ZERO, Term, index
 from burnish.optimizer.analysis.masks.visible import NotNumber, Split, split
+from burnish.optimizer.analysis.products import label
 
 NAMES = {
     2: ("query", "key"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import onnx_ir as ir
-
 from burnish.optimizer.analysis.masks import bands
 from burnish.optimizer.analysis.masks.clauses import (
     Added,
@@ -23,6 +21,7 @@ from burnish.optimizer.analysis.masks.clauses import (
     looked_up,
     tables,
 )
+from burnish.optimizer.analysis.masks.logic import either
 from burnish.optimizer.analysis.masks.rewrite import axes, substitute, topological
 from burnish.optimizer.analysis.masks.terms import (
     FALSE,
@@ -38,6 +37,7 @@ from burnish.optimizer.analysis.masks.terms import (
     times,
     total,
 )
+from burnish.optimizer.analysis.products import label
 
 Axes = frozenset[int | str]
 KEY, QUERY, BATCH = frozenset({"key"}), frozenset({"query"}), frozenset({"batch"})
@@ -83,8 +83,6 @@ def _prefix(part: Term, grid: Grid) -> Clause | None:
     offset = sides.only_upper()
     if offset is None or not rest or any(not axes(item) <= BATCH | KEY for item in rest):
         return None
-    from burnish.optimizer.analysis.masks.logic import either
-
     return Prefix(offset, either(*rest))
 
 
@@ -201,8 +199,3 @@ def _place(part: Term, node: str) -> str:
         if maker is not None and not is_constant(value):
             return label(maker)
     return node
-
-
-def label(node: ir.Node) -> str:
-    """How a node is called in reports: its name, or its operator and output."""
-    return node.name or f"{node.op_type} {node.outputs[0].name}"

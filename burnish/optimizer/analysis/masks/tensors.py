@@ -10,7 +10,16 @@ import onnx_ir as ir
 
 from burnish.optimizer.analysis.masks.functions import call
 from burnish.optimizer.analysis.masks.rewrite import substitute
-from burnish.optimizer.analysis.masks.terms import ONE, ZERO, Term, const, index, is_const, pick
+from burnish.optimizer.analysis.masks.terms import (
+    ONE,
+    ZERO,
+    Term,
+    add,
+    const,
+    index,
+    is_const,
+    pick,
+)
 
 LONGEST = 16
 """Elements of the longest vector that is kept as a list of terms."""
@@ -146,8 +155,6 @@ def clamped(position: Term, extent: Term) -> Term:
     """A bound of a slice as a place from the start."""
     if position.op == "const":
         if position.value < 0:
-            from burnish.optimizer.analysis.masks.terms import add
-
             return call("max", add(extent, position), ZERO)
         if position.value >= 2**31 - 1 or is_const(position, 0):
             return extent if position.value else ZERO
