@@ -77,6 +77,38 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Padding:
+    """Rows of an output that a pass sets to zero since they belong to no real token.
+
+    Attributes:
+        output: name of the output.
+        mask: name of the input [batch, sequence] that is 0 at padded tokens.
+        batch, axis: axes of the output over sequences and over their positions; the same where one
+            axis runs over all positions of all sequences.
+        kept: positions (from the end where negative) whose rows stand whatever the mask says.
+    """
+
+    output: str
+    mask: str
+    batch: int
+    axis: int
+    kept: tuple[int, ...] = ()
+
+    def cleared(self, array: Array, mask: Array) -> Array:
+        """The output with those rows set to zero, whatever they held."""
+        real = mask.astype(bool)
+        for position in self.kept:
+            if -real.shape[1] <= position < real.shape[1]:
+                real[:, position] = True
+        if self.batch == self.axis:
+            real = real.reshape(-1)
+        elif self.batch > self.axis:
+            real = real.T
+        others = [axis for axis in range(array.ndim) if axis not in (self.batch, self.axis)]
+        return np.where(np.expand_dims(real, others), array, np.zeros((), array.dtype))
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a pass did.
 
@@ -85,12 +117,14 @@ class Outcome:
         refusals: the places it left alone although they are of its kind.
         speedup: measured gain of what it changed, where the pass chose by measuring.
         detail: one phrase for the report ("folded 12 constants").
+        padding: rows of outputs that it sets to zero by definition, and that count for nothing.
     """
 
     rewrites: int = 0
     refusals: tuple[Refusal, ...] = ()
     speedup: float | None = None
     detail: str = ""
+    padding: tuple[Padding, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from burnish.passes.recover.inline_functions import InlineFunctions
 from burnish.passes.recover.nan_guard import NanGuard
 from burnish.passes.recover.onnxsim import Onnxsim
 from burnish.passes.recover.raise_opset import RaiseOpset
+from burnish.passes.restructure.pack import Pack
 
 REGISTRY: tuple[type[Pass], ...] = (
     # recover: exporter debris -> standard high-level operators
@@ -25,6 +26,8 @@ REGISTRY: tuple[type[Pass], ...] = (
     NanGuard,
     FlatTranspose,
     Clean,
+    # restructure: the same function, computed with less work
+    Pack,
     # compress: a cheaper function within the user's budget
     DynamicInt8,
     # lower: the fastest kernels measured on the target

@@ -1,0 +1,1 @@
+"""The same function, computed with less work."""

@@ -1,0 +1,250 @@
+"""The rewrite behind the pass `pack`: indices of real tokens, and values in both layouts."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from burnish.optimizer.analysis.tokens.layout import Layout
+from burnish.optimizer.analysis.tokens.operators import VIEWS
+from burnish.optimizer.analysis.tokens.region import Kind, Kinds, Region, leading
+from burnish.optimizer.analysis.tokens.spill import Spill
+from burnish.optimizer.contract import Padding
+from burnish.optimizer.model import add_initializer
+
+
+class Packer:
+    """Rewrites a region of token-wise nodes to run on packed tokens.
+
+    A packed value `[batch, sequence, ...]` is `[1, tokens, ...]`, one `[tokens, ...]` stays so.
+    The first row is that of the first position, real or not, and stands in for padded rows: there
+    is always one row, and padded rows of unpacked values are as finite as it is.
+    """
+
+    def __init__(self, model: ir.Model, layout: Layout, mask: ir.Value, spill: Spill) -> None:
+        self._graph = model.graph
+        self._layout = layout
+        self._mask = mask
+        self._spill = spill
+        self._head: list[ir.Node] = []
+        self._constants: dict[str, ir.Value] = {}
+        self._indices: dict[str, ir.Value] = {}
+        self._made: dict[tuple[ir.Value, Kind], ir.Value] = {}
+        self._whole: dict[ir.Value, ir.Value] = {}
+        self._declared: dict[ir.Value, ir.Shape] = {}
+        self._names = {value.name for node in model.graph for value in node.outputs}
+        self._names |= {value.name for value in model.graph.inputs} | set(model.graph.initializers)
+
+    def rewrite(self, region: Region, rows: list[Padding]) -> None:
+        """Pack the region's nodes in place, and leave the outputs' padded rows at zero."""
+        outputs = {value.name: value for value in self._graph.outputs}
+        for node, kinds in region.items():
+            self._pack_operands(node, kinds, region)
+            self._pack_results(node, region)
+        for row in rows:
+            value = outputs[row.output]
+            outputs[row.output] = self._cleared(self._whole.get(value, value), row)
+        self._put_out(outputs)
+        self._graph.insert_before(self._graph[0], self._head)
+
+    def _put_out(self, outputs: dict[str | None, ir.Value]) -> None:
+        """Let the cleared values be the outputs, and name what else holds something new anew."""
+        declared = list(self._graph.outputs)
+        names = [value.name for value in declared]
+        for value in self._spill.axes:
+            value.name = self._free(f"{value.name}_on_tokens")
+        for index, (value, name) in enumerate(zip(declared, names, strict=True)):
+            result = outputs[name]
+            if result is value:
+                continue
+            result.type, result.shape = value.type, self._declared.get(value, value.shape)
+            result.doc_string = value.doc_string
+            result.metadata_props.update(value.metadata_props)
+            result.name = name
+            self._graph.outputs[index] = result
+
+    def _pack_operands(self, node: ir.Node, kinds: Kinds, region: Region) -> None:
+        for index, (value, kind) in enumerate(zip(node.inputs, kinds, strict=True)):
+            if value is None or kind is None or kind is Kind.SHARED:
+                continue
+            if value.producer() not in region:
+                node.replace_input_with(index, self._packed(value, kind))
+        if node.op_type in VIEWS or node.op_type == "Expand":
+            dims = self._layout.dims(node.outputs[0])
+            lead, grows = leading(dims), node.op_type == "Expand"
+            assert dims is not None
+            sizes = ([1] * lead if grows else [1, -1][-lead:]) + [
+                dim for dim in dims[lead:] if isinstance(dim, int)
+            ]
+            node.op_type = node.op_type if grows else "Reshape"
+            node.attributes.clear()
+            node.resize_inputs(2)
+            node.replace_input_with(1, self._constant(sizes))
+
+    def _pack_results(self, node: ir.Node, region: Region) -> None:
+        for value in node.outputs:
+            outside = [use for use in value.uses() if use.node not in region]
+            dims = self._layout.dims(value) or ()
+            lead = leading(dims)
+            before = value.shape
+            rest = [dim if isinstance(dim, int) else None for dim in dims[lead:]]
+            value.shape = ir.Shape([*[1, None][-lead:], *rest])
+            if not outside and not value.is_graph_output():
+                continue
+            places = self._index("places" if lead == 2 else "flat_places")
+            operator = "GatherND" if lead == 2 else "Gather"
+            back = ir.node(operator, [value, places])
+            whole = back.outputs[0]
+            whole.name = self._free(f"{value.name}_padded")
+            whole.type, whole.shape = value.type, before
+            self._graph.insert_after(node, back)
+            self._whole[value] = whole
+            if value.is_graph_output() and before is not None:
+                self._declared[value] = before
+            for use in outside:
+                use.node.replace_input_with(use.idx, whole)
+
+    def _packed(self, value: ir.Value, kind: Kind) -> ir.Value:
+        """A value of the padded layout, or one shared by rows or columns of it, on tokens."""
+        if (value, kind) in self._made:
+            return self._made[value, kind]
+        dims = self._layout.dims(value) or ()
+        operator, axis, index = "Gather", 0, "row_positions"
+        if kind is Kind.ROW:
+            operator, index = "GatherND", "row_starts"
+        elif kind is Kind.POSITION and dims[0] == 1:
+            axis, index = 1, "positions"
+        elif kind is Kind.TOKEN:
+            both = leading(dims) == 2
+            operator, index = ("GatherND", "tokens") if both else ("Gather", "flat_tokens")
+        attributes = {"axis": axis} if operator == "Gather" else {}
+        node = ir.node(operator, [value, self._index(index)], attributes)
+        packed = node.outputs[0]
+        packed.name, packed.type = self._free(f"{value.name}_packed"), value.type
+        producer = value.producer()
+        if producer is None:
+            self._head.append(node)
+        else:
+            self._graph.insert_after(producer, node)
+        self._made[value, kind] = packed
+        return packed
+
+    def _cleared(self, value: ir.Value, row: Padding) -> ir.Value:
+        """The value with zeros in its padded rows."""
+        dims = self._layout.dims(value) or self._layout.dims(self._packed_from(value)) or ()
+        real = self._index("real" if row.batch != row.axis else "flat_real")
+        if row.batch > row.axis:
+            real = self._emit("Transpose", [real], {"perm": (1, 0)})
+        others = [axis for axis in range(len(dims)) if axis not in (row.batch, row.axis)]
+        if others:
+            real = self._emit("Unsqueeze", [real, self._constant(others)])
+        kind = self._layout.dtype(value) or self._layout.dtype(self._packed_from(value))
+        assert kind is not None
+        zero = add_initializer(self._graph, "no_token", ir.tensor(np.zeros((), kind.numpy())))
+        node = ir.node("Where", [real, value, zero])
+        producer = value.producer()
+        assert producer is not None
+        self._graph.insert_after(producer, node)
+        return node.outputs[0]
+
+    def _packed_from(self, whole: ir.Value) -> ir.Value:
+        producer = whole.producer()
+        return producer.inputs[0] if producer is not None and producer.inputs[0] else whole
+
+    def _index(self, name: str) -> ir.Value:
+        """One of the indices, made once; see the methods named like them."""
+        if name not in self._indices:
+            self._indices[name] = getattr(self, f"_{name}")()
+            self._indices[name].name = self._free(f"pack_{name}")
+        return self._indices[name]
+
+    def _real(self) -> ir.Value:
+        """[batch, sequence]: whether a token is computed."""
+        real = self._emit("Cast", [self._mask], {"to": ir.DataType.BOOL.value})
+        if not self._spill.selected:
+            return real
+        length, one = self._index("length"), self._constant(1)
+        places = self._emit("Range", [self._constant(0), length, one])
+        for selected in sorted(self._spill.selected):
+            place = self._constant(selected)
+            if selected < 0:
+                place = self._emit("Add", [length, place])
+            real = self._emit("Or", [real, self._emit("Equal", [places, place])])
+        return real
+
+    def _length(self) -> ir.Value:
+        """[]: positions of a sequence."""
+        return self._emit("Gather", [self._index("shape"), self._constant(1)])
+
+    def _shape(self) -> ir.Value:
+        """[2]: batch and sequence."""
+        return self._emit("Shape", [self._mask])
+
+    def _flat_real(self) -> ir.Value:
+        """[batch * sequence]: whether a token is computed."""
+        return self._emit("Reshape", [self._index("real"), self._constant([-1])])
+
+    def _pairs(self) -> ir.Value:
+        """[2, tokens]: row and position of the first token and of each that is computed."""
+        found = self._emit("NonZero", [self._index("real")])
+        return self._emit("Concat", [self._constant([[0], [0]]), found], {"axis": 1})
+
+    def _tokens(self) -> ir.Value:
+        """[1, tokens, 2]: the same, pair by pair."""
+        pairs = self._emit("Transpose", [self._index("pairs")], {"perm": (1, 0)})
+        return self._emit("Unsqueeze", [pairs, self._constant([0])])
+
+    def _row_starts(self) -> ir.Value:
+        """[1, tokens, 2]: each token's row, and 0."""
+        return self._emit("Mul", [self._index("tokens"), self._constant([1, 0])])
+
+    def _positions(self) -> ir.Value:
+        """[tokens]: each token's position."""
+        return self._emit("Gather", [self._index("pairs"), self._constant(1)])
+
+    def _row_positions(self) -> ir.Value:
+        """[1, tokens]: each token's position."""
+        return self._emit("Unsqueeze", [self._index("positions"), self._constant([0])])
+
+    def _flat_tokens(self) -> ir.Value:
+        """[tokens]: each token's place among all positions of all sequences."""
+        rows = self._emit("Gather", [self._index("pairs"), self._constant(0)])
+        before = self._emit("Mul", [rows, self._index("length")])
+        return self._emit("Add", [before, self._index("positions")])
+
+    def _flat_places(self) -> ir.Value:
+        """[batch * sequence]: the row of the packed layout that each position's values are in."""
+        real = self._index("flat_real")
+        number = self._emit("Cast", [real], {"to": ir.DataType.INT64.value})
+        counted = self._emit("CumSum", [number, self._constant(0)])
+        return self._emit("Mul", [counted, number])
+
+    def _places(self) -> ir.Value:
+        """[batch, sequence, 2]: 0, and that row."""
+        rows = self._emit("Reshape", [self._index("flat_places"), self._index("shape")])
+        column = self._emit("Unsqueeze", [rows, self._constant([2])])
+        return self._emit("Mul", [column, self._constant([0, 1])])
+
+    def _emit(
+        self, operator: str, inputs: list[ir.Value], attributes: dict[str, object] | None = None
+    ) -> ir.Value:
+        """The result of a node at the head of the graph."""
+        node = ir.node(operator, inputs, attributes or {})
+        self._head.append(node)
+        return node.outputs[0]
+
+    def _constant(self, numbers: object) -> ir.Value:
+        key = repr(numbers)
+        if key not in self._constants:
+            tensor = ir.tensor(np.array(numbers, np.int64))
+            self._constants[key] = add_initializer(self._graph, "pack_constant", tensor)
+        return self._constants[key]
+
+    def _free(self, name: str) -> str:
+        """A name that nothing has, like this one."""
+        free, count = name, 1
+        while free in self._names:
+            count += 1
+            free = f"{name}_{count}"
+        self._names.add(free)
+        return free
