@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.tokens.layout import Layout
+from burnish.optimizer.analysis.tokens.layout import Axis, Dims, Layout
 from burnish.optimizer.analysis.tokens.operators import VIEWS
 from burnish.optimizer.analysis.tokens.region import Kind, Kinds, Region, leading
 from burnish.optimizer.analysis.tokens.spill import Spill
@@ -87,8 +87,8 @@ class Packer:
             dims = self._layout.dims(value) or ()
             lead = leading(dims)
             before = value.shape
-            rest = [dim if isinstance(dim, int) else None for dim in dims[lead:]]
-            value.shape = ir.Shape([*[1, None][-lead:], *rest])
+            value.type = self._type(value)
+            value.shape = _shape((1, Axis.TOKENS)[-lead:] + dims[lead:])
             if not outside and not value.is_graph_output():
                 continue
             places = self._index("places" if lead == 2 else "flat_places")
@@ -96,7 +96,7 @@ class Packer:
             back = ir.node(operator, [value, places])
             whole = back.outputs[0]
             whole.name = self._free(f"{value.name}_padded")
-            whole.type, whole.shape = value.type, before
+            whole.type, whole.shape = value.type, before or _shape(dims)
             self._graph.insert_after(node, back)
             self._whole[value] = whole
             if value.is_graph_output() and before is not None:
@@ -120,7 +120,8 @@ class Packer:
         attributes = {"axis": axis} if operator == "Gather" else {}
         node = ir.node(operator, [value, self._index(index)], attributes)
         packed = node.outputs[0]
-        packed.name, packed.type = self._free(f"{value.name}_packed"), value.type
+        packed.name, packed.type = self._free(f"{value.name}_packed"), self._type(value)
+        packed.shape = _shape(self._packed_dims(dims, kind))
         producer = value.producer()
         if producer is None:
             self._head.append(node)
@@ -128,6 +129,16 @@ class Packer:
             self._graph.insert_after(producer, node)
         self._made[value, kind] = packed
         return packed
+
+    def _packed_dims(self, dims: Dims, kind: Kind) -> Dims:
+        if kind is Kind.POSITION:
+            return (1, Axis.TOKENS, *dims[1 + (dims[0] == 1) :])
+        lead = 2 if kind is Kind.ROW else leading(dims)
+        return (1, Axis.TOKENS)[-lead:] + dims[lead:]
+
+    def _type(self, value: ir.Value) -> ir.TypeProtocol | None:
+        kind = self._layout.dtype(value)
+        return value.type or (ir.TensorType(kind) if kind is not None else None)
 
     def _cleared(self, value: ir.Value, row: Padding) -> ir.Value:
         """The value with zeros in its padded rows."""
@@ -248,3 +259,8 @@ class Packer:
             free = f"{name}_{count}"
         self._names.add(free)
         return free
+
+
+def _shape(dims: Dims) -> ir.Shape:
+    """The axes as a value's shape, those of no fixed size without a name."""
+    return ir.Shape([dim if isinstance(dim, int) else None for dim in dims])
