@@ -57,11 +57,7 @@ def _of(node: ir.Node, layout: Layout, facts: Facts) -> dict[int, Padded]:
     source, result = node.inputs[0], node.outputs[0]
     if node.op_type in VIEWS and source is not None:
         carried = {layout.carried(node, axis): fact for axis, fact in facts[source].items()}
-        return {
-            axis: fact
-            for axis, fact in carried.items()
-            if axis is not None and layout.aligned(result, axis)
-        }
+        return {axis: fact for axis, fact in carried.items() if axis is not None}
     if node.op_type == "Softmax" and source is not None:
         rank = len(layout.dims(source) or ())
         axis = node.attributes.get_int("axis", -1 if layout.opset >= 13 else 1) % max(rank, 1)

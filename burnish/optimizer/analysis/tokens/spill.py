@@ -117,13 +117,25 @@ class _Follower:
     def elementwise(self, node: ir.Node) -> list[Axes]:
         result = node.outputs[0]
         rank = self._rank(node, result)
+        facts = self._facts.get(result, {})
         axes: set[int] = set()
         for value in node.inputs:
-            if self._of(value):
-                shift = rank - self._rank(node, value)
-                axes |= {axis + shift for axis in self._of(value)}
-        facts = self._facts.get(result, {})
-        return [frozenset(axis for axis in axes if axis not in facts or not facts[axis].exact)]
+            shift = rank - self._rank(node, value) if self._of(value) else 0
+            for axis in self._of(value):
+                fact = facts.get(axis + shift)
+                known = fact is not None and fact.exact
+                if not (known and self._same_sequences(value, result, axis, shift)):
+                    axes.add(axis + shift)
+        return [frozenset(axes)]
+
+    def _same_sequences(
+        self, value: ir.Value | None, other: ir.Value, axis: int, shift: int
+    ) -> bool:
+        """Whether two values' sequences are along the same axis, where `other` is broadcast."""
+        dims, mine = self._layout.dims(value) or (), self._layout.batch(value) if value else None
+        return dims[axis] is Axis.TOKENS or (
+            mine is not None and mine + shift == self._layout.batch(other)
+        )
 
     def view(self, node: ir.Node) -> list[Axes]:
         if any(self._of(value) for value in node.inputs[1:]):
@@ -175,9 +187,22 @@ class _Follower:
                     axes.add(axis + rank - self._rank(node, value))
                     continue
                 weight = self._facts.get(other, {}).get(opposite)
-                if weight != ZERO or opposite in self._of(other):
+                if weight != ZERO or opposite in self._of(other) or not self._beside(value, other):
                     raise Leak(node, "it sums over padded tokens")
         return [frozenset(axes)]
+
+    def _beside(self, value: ir.Value, other: ir.Value) -> bool:
+        """Whether the sequences of two operands of a product go together, merged with heads or not.
+
+        A view keeps sequences outermost where it merges them with others (see `Layout.carried`).
+        """
+        first, second = self._layout.shapes(value) or [], self._layout.shapes(other) or []
+        if len(first) != len(second):
+            return False
+        batch = self._layout.batch(value)
+        if batch is not None or self._layout.batch(other) is not None:
+            return batch == self._layout.batch(other)
+        return len(first) > 2 and first[0] == second[0]
 
     def attention(self, node: ir.Node) -> list[Axes]:
         query, key, value, mask = (*node.inputs[:4], *[None] * (4 - len(node.inputs)))[:4]
@@ -187,9 +212,9 @@ class _Follower:
         if any(self._of(item) - {place} for item in (query, key, value)):
             raise Leak(node, "it reads what mixes padded tokens")
         if self._of(key) or self._of(value):
-            facts = self._facts.get(mask, {}) if mask is not None else {}
-            rank = self._rank(node, mask) if mask is not None else 0
-            fact = facts.get(rank - 1)
+            aligned = mask is not None and self._rank(node, mask) == 4
+            aligned = aligned and mask is not None and self._layout.batch(mask) == 0
+            fact = self._facts.get(mask, {}).get(3) if aligned and mask is not None else None
             boolean = mask is not None and self._layout.dtype(mask) is ir.DataType.BOOL
             if not (fact == ZERO if boolean else hides(fact)):
                 raise Leak(node, "no mask hides padded keys from it")
@@ -210,6 +235,14 @@ class _Follower:
         if axis in self._of(data):
             self._select(node, self._layout.elements(indices))
         return [frozenset(axes)]
+
+    def elements(self, node: ir.Node) -> list[Axes]:
+        """One element for each index, all axes but one in common."""
+        axis = node.attributes.get_int("axis", 0) % self._rank(node, node.inputs[0])
+        if self._of(node.inputs[1]) or axis in self._of(node.inputs[0]):
+            raise Leak(node, "it takes tokens at computed places")
+        self._one_length(node, node.inputs[0], axis)
+        return [self._of(node.inputs[0])]
 
     def slice(self, node: ir.Node) -> list[Axes]:
         rank, axes = self._rank(node, node.inputs[0]), set(self._of(node.inputs[0]))
@@ -281,6 +314,7 @@ TRANSFERS: Mapping[str, Transfer] = {
     "MatMul": _Follower.product,
     "Attention": _Follower.attention,
     "Gather": _Follower.gather,
+    "GatherElements": _Follower.elements,
     "Slice": _Follower.slice,
     "RotaryEmbedding": _Follower.first_only,
 }
