@@ -96,7 +96,7 @@ class Padding:
 
     def cleared(self, array: Array, mask: Array) -> Array:
         """The output with those rows set to zero, whatever they held."""
-        real = mask.astype(bool)
+        real = np.array(mask, bool)
         for position in self.kept:
             if -real.shape[1] <= position < real.shape[1]:
                 real[:, position] = True
@@ -106,6 +106,15 @@ class Padding:
             real = real.T
         others = [axis for axis in range(array.ndim) if axis not in (self.batch, self.axis)]
         return np.where(np.expand_dims(real, others), array, np.zeros((), array.dtype))
+
+
+def cleared(outputs: Feeds, feed: Feeds, padding: Sequence[Padding]) -> dict[str, Array]:
+    """Outputs with the rows set to zero that count for nothing, given the feed they came from."""
+    found = dict(outputs)
+    for row in padding:
+        if row.output in found:
+            found[row.output] = row.cleared(found[row.output], feed[row.mask])
+    return found
 
 
 @dataclass(frozen=True)
@@ -186,6 +195,8 @@ class Pass(abc.ABC):
     name: ClassVar[str]
     phase: ClassVar[Phase]
     promise: ClassVar[Promise]
+    asked: ClassVar[bool] = False
+    """Whether it runs only where the user asks for it, and owes a word where it does nothing."""
 
     @abc.abstractmethod
     def apply(self, model: ir.Model, context: Context) -> Outcome:

@@ -147,13 +147,13 @@ class Probe:
 
 def _axes(node: ir.Node, inputs: list[Array | None]) -> tuple[int, ...]:
     given = inputs[1] if len(inputs) > 1 else None
-    return tuple(given.reshape(-1)) if given is not None else node.attributes.get_ints("axes", ())
+    return tuple(given.reshape(-1) if given is not None else node.attributes.get_ints("axes", ()))
 
 
 def _slice(node: ir.Node, inputs: list[Array | None]) -> Array:
     data, *rest = inputs
     assert data is not None
-    starts, ends, axes, steps = (*rest, *[None] * (4 - len(rest)))
+    starts, ends, axes, steps = [*rest, None, None][:4]
     assert starts is not None and ends is not None
     index = [slice(None)] * data.ndim
     for place, (start, end) in enumerate(zip(starts, ends, strict=True)):

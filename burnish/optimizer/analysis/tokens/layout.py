@@ -119,8 +119,10 @@ def _merged(shape: list[tuple[int, int]]) -> int | None:
 def _apart(shape: list[tuple[int, int]]) -> int | None:
     """The axis over positions, if nothing but sequences is before it."""
     found = (i for i, pair in enumerate(shape) if _axis(pair) is Axis.SEQUENCE)
-    return next((i for i in found if _batch(shape[:i]) is not None and
-                 _product(shape[:i]) == PRIMES[0]), None)
+    return next(
+        (i for i in found if _batch(shape[:i]) is not None and _product(shape[:i]) == PRIMES[0]),
+        None,
+    )
 
 
 def _batch(shape: list[tuple[int, int]]) -> int | None:

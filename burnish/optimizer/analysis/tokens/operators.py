@@ -61,10 +61,13 @@ def _sliced(node: ir.Node, layout: Layout, rank: int) -> list[int] | None:
 
 
 def _reduced(node: ir.Node, layout: Layout, rank: int) -> list[int] | None:
+    given = list(node.attributes.get_ints("axes", ()))
     if len(node.inputs) > 1 and node.inputs[1] is not None:
         axes = layout.constant(node.inputs[1])
-        return [int(axis) % rank for axis in axes.reshape(-1)] if axes is not None else None
-    given = node.attributes.get_ints("axes", ())
-    if not given and node.attributes.get_int("noop_with_empty_axes", 0):
+        if axes is None:
+            return None
+        given = [int(axis) for axis in axes.reshape(-1)]
+    idle = node.attributes.get_int("noop_with_empty_axes", 0) == 1
+    if idle and not given:
         return []
     return [axis % rank for axis in given] if given else list(range(rank))

@@ -54,7 +54,7 @@ def hides(fact: Padded | None) -> bool:
 def _of(node: ir.Node, layout: Layout, facts: Facts) -> dict[int, Padded]:
     if node.domain != "" or not any(value in facts for value in node.inputs if value is not None):
         return {}
-    source, result = node.inputs[0], node.outputs[0]
+    source = node.inputs[0]
     if node.op_type in VIEWS and source is not None:
         carried = {layout.carried(node, axis): fact for axis, fact in facts[source].items()}
         return {axis: fact for axis, fact in carried.items() if axis is not None}
@@ -129,9 +129,7 @@ def _looked_up(node: ir.Node, layout: Layout, facts: Facts) -> dict[int, Padded]
     }
 
 
-def _is_index(
-    array: np.ndarray, sizes: tuple[int, int], flat: bool, batch: int, axis: int
-) -> bool:
+def _is_index(array: np.ndarray, sizes: tuple[int, int], flat: bool, batch: int, axis: int) -> bool:
     """Whether an index array holds `b * length + k` (flat), or `b, k` along its last axis."""
     rank = array.ndim if flat else array.ndim - 1
     if max(batch, axis) >= rank or (not flat and array.shape[-1] != 2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
 import onnx_ir as ir
@@ -159,7 +160,7 @@ def _lookup(node: ir.Node, layout: Layout, dims: Dims | None) -> Kinds | None:
 
 
 def _broadcast(
-    inputs: tuple[ir.Value | None, ...] | list[ir.Value | None],
+    inputs: Sequence[ir.Value | None],
     result: ir.Value,
     layout: Layout,
     lead: int,
@@ -190,4 +191,4 @@ def _operand(dims: Dims, rank: int, lead: int) -> Kind | None:
         (1, Axis.SEQUENCE): Kind.POSITION,
         (Axis.SEQUENCE,): Kind.POSITION,
         (Axis.BATCH, 1): Kind.ROW,
-    }.get(head)  # type: ignore[call-overload, no-any-return]
+    }.get(head)

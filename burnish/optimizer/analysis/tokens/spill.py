@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.products import label
 from burnish.optimizer.analysis.tokens.layout import Axis, Layout
 from burnish.optimizer.analysis.tokens.operators import (
     CHOICES,
@@ -26,24 +25,13 @@ from burnish.optimizer.analysis.tokens.operators import (
 )
 from burnish.optimizer.analysis.tokens.padded import Facts, Padded, hides
 from burnish.optimizer.analysis.tokens.region import Region, leading
+from burnish.optimizer.analysis.tokens.selections import Leak, cut, positions
 from burnish.optimizer.regions import captured
-
-MOST_SELECTED = 8
-"""Positions that a selection may take from each sequence."""
 
 ZERO = Padded(0.0, True)
 
 Axes = frozenset[int]
 NONE: Axes = frozenset()
-
-
-class Leak(Exception):
-    """A place where padded rows would change a result, and why."""
-
-    def __init__(self, node: ir.Node, reason: str) -> None:
-        super().__init__(reason)
-        self.node = label(node)
-        self.reason = reason
 
 
 @dataclass
@@ -157,9 +145,10 @@ class _Follower:
         if mixed is None:
             raise Leak(node, "the axes that it mixes are not known")
         if node.op_type == "Softmax":
-            facts = self._facts.get(node.inputs[0], {})  # type: ignore[call-overload]
+            facts = self._facts.get(node.inputs[0], {}) if node.inputs[0] is not None else {}
             axes = {axis for axis in axes if axis not in mixed or not hides(facts.get(axis))}
-        if axes and self._layout.batch(node.inputs[0]) in mixed:  # type: ignore[arg-type]
+        source = node.inputs[0]
+        if axes and source is not None and self._layout.batch(source) in mixed:
             raise Leak(node, f"{node.op_type} mixes sequences")
         if axes & set(mixed):
             reasons = {"Softmax": "no mask hides padded keys from it"}
@@ -233,7 +222,7 @@ class _Follower:
         grown = self._rank(node, indices) - 1
         axes = {item if item < axis else item + grown for item in self._of(data) if item != axis}
         if axis in self._of(data):
-            self._select(node, self._layout.elements(indices))
+            self._spill.selected |= positions(node, self._layout, self._layout.elements(indices))
         return [frozenset(axes)]
 
     def elements(self, node: ir.Node) -> list[Axes]:
@@ -258,7 +247,8 @@ class _Follower:
                 continue
             self._one_length(node, node.inputs[0], axis)
             if axis in axes:
-                self._select(node, self._places(node, along.index(axis)))
+                places = cut(node, self._layout, along.index(axis))
+                self._spill.selected |= positions(node, self._layout, places)
                 axes.discard(axis)
         return [frozenset(axes)]
 
@@ -267,34 +257,6 @@ class _Follower:
         dims = self._layout.dims(value) or ()
         if not isinstance(dims[axis], int) and dims[axis] is not Axis.SEQUENCE:
             raise Leak(node, "it takes a part of the sequences")
-
-    def _places(self, node: ir.Node, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """The positions that a slice takes, in both probes."""
-        bounds = [self._layout.elements(value) for value in node.inputs[1:3]]
-        steps = self._layout.constant(node.inputs[4]) if len(node.inputs) > 4 else np.ones(9)
-        if None in bounds or steps is None or steps.reshape(-1)[index] != 1:
-            raise Leak(node, "where it cuts is not known")
-        found = []
-        for probe, (_, length) in enumerate(self._layout.index()):
-            start, end = (int(both[probe].reshape(-1)[index]) for both in bounds if both)
-            found.append(np.arange(length)[start:end])
-        return found[0], found[1]
-
-    def _select(self, node: ir.Node, places: tuple[np.ndarray, np.ndarray] | None) -> None:
-        """Note the positions that are taken from every sequence."""
-        if places is None:
-            raise Leak(node, "it takes tokens at computed places")
-        first, second = (array.reshape(-1) for array in places)
-        lengths = [length for _, length in self._layout.index()]
-        if first.size != second.size or first.size > MOST_SELECTED:
-            raise Leak(node, "it takes a part of the tokens")
-        for one, other in zip(first.tolist(), second.tolist(), strict=True):
-            if one == other:
-                self._spill.selected.add(one)
-            elif one - lengths[0] == other - lengths[1]:
-                self._spill.selected.add(one - lengths[0])
-            else:
-                raise Leak(node, "it takes a token at a computed place")
 
     def first_only(self, node: ir.Node) -> list[Axes]:
         """Operators that keep the axes of their first operand."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.tokens.layout import Axis, Dims, Layout
+from burnish.optimizer.analysis.tokens.layout import Axis, Dims
 from burnish.optimizer.analysis.tokens.operators import VIEWS
+from burnish.optimizer.analysis.tokens.packing import Packing
 from burnish.optimizer.analysis.tokens.region import Kind, Kinds, Region, leading
-from burnish.optimizer.analysis.tokens.spill import Spill
 from burnish.optimizer.contract import Padding
 from burnish.optimizer.model import add_initializer
 
@@ -21,11 +21,10 @@ class Packer:
     is always one row, and padded rows of unpacked values are as finite as it is.
     """
 
-    def __init__(self, model: ir.Model, layout: Layout, mask: ir.Value, spill: Spill) -> None:
+    def __init__(self, model: ir.Model, plan: Packing) -> None:
         self._graph = model.graph
-        self._layout = layout
-        self._mask = mask
-        self._spill = spill
+        self._plan = plan
+        self._layout = plan.layout
         self._head: list[ir.Node] = []
         self._constants: dict[str, ir.Value] = {}
         self._indices: dict[str, ir.Value] = {}
@@ -35,13 +34,14 @@ class Packer:
         self._names = {value.name for node in model.graph for value in node.outputs}
         self._names |= {value.name for value in model.graph.inputs} | set(model.graph.initializers)
 
-    def rewrite(self, region: Region, rows: list[Padding]) -> None:
+    def rewrite(self) -> None:
         """Pack the region's nodes in place, and leave the outputs' padded rows at zero."""
+        region = self._plan.region
         outputs = {value.name: value for value in self._graph.outputs}
         for node, kinds in region.items():
             self._pack_operands(node, kinds, region)
             self._pack_results(node, region)
-        for row in rows:
+        for row in self._plan.padding:
             value = outputs[row.output]
             outputs[row.output] = self._cleared(self._whole.get(value, value), row)
         self._put_out(outputs)
@@ -51,7 +51,7 @@ class Packer:
         """Let the cleared values be the outputs, and name what else holds something new anew."""
         declared = list(self._graph.outputs)
         names = [value.name for value in declared]
-        for value in self._spill.axes:
+        for value in self._plan.spill.axes:
             value.name = self._free(f"{value.name}_on_tokens")
         for index, (value, name) in enumerate(zip(declared, names, strict=True)):
             result = outputs[name]
@@ -171,12 +171,12 @@ class Packer:
 
     def _real(self) -> ir.Value:
         """[batch, sequence]: whether a token is computed."""
-        real = self._emit("Cast", [self._mask], {"to": ir.DataType.BOOL.value})
-        if not self._spill.selected:
+        real = self._emit("Cast", [self._plan.mask], {"to": ir.DataType.BOOL.value})
+        if not self._plan.spill.selected:
             return real
         length, one = self._index("length"), self._constant(1)
         places = self._emit("Range", [self._constant(0), length, one])
-        for selected in sorted(self._spill.selected):
+        for selected in sorted(self._plan.spill.selected):
             place = self._constant(selected)
             if selected < 0:
                 place = self._emit("Add", [length, place])
@@ -189,7 +189,7 @@ class Packer:
 
     def _shape(self) -> ir.Value:
         """[2]: batch and sequence."""
-        return self._emit("Shape", [self._mask])
+        return self._emit("Shape", [self._plan.mask])
 
     def _flat_real(self) -> ir.Value:
         """[batch * sequence]: whether a token is computed."""
@@ -237,7 +237,10 @@ class Packer:
         return self._emit("Mul", [column, self._constant([0, 1])])
 
     def _emit(
-        self, operator: str, inputs: list[ir.Value], attributes: dict[str, object] | None = None
+        self,
+        operator: str,
+        inputs: list[ir.Value],
+        attributes: dict[str, int | tuple[int, ...]] | None = None,
     ) -> ir.Value:
         """The result of a node at the head of the graph."""
         node = ir.node(operator, inputs, attributes or {})
