@@ -52,7 +52,8 @@ class Packer:
         declared = list(self._graph.outputs)
         names = [value.name for value in declared]
         for value in self._plan.spill.axes:
-            value.name = self._free(f"{value.name}_on_tokens")
+            packed = value.producer() in self._plan.region
+            value.name = self._free(f"{value.name}_{'on_tokens' if packed else 'repadded'}")
         for index, (value, name) in enumerate(zip(declared, names, strict=True)):
             result = outputs[name]
             if result is value:
