@@ -85,21 +85,16 @@ class Padding:
         mask: name of the input [batch, sequence] that is 0 at padded tokens.
         batch, axis: axes of the output over sequences and over their positions; the same where one
             axis runs over all positions of all sequences.
-        kept: positions (from the end where negative) whose rows stand whatever the mask says.
     """
 
     output: str
     mask: str
     batch: int
     axis: int
-    kept: tuple[int, ...] = ()
 
     def cleared(self, array: Array, mask: Array) -> Array:
         """The output with those rows set to zero, whatever they held."""
         real = np.array(mask, bool)
-        for position in self.kept:
-            if -real.shape[1] <= position < real.shape[1]:
-                real[:, position] = True
         if self.batch == self.axis:
             real = real.reshape(-1)
         elif self.batch > self.axis:

@@ -152,8 +152,11 @@ class Packer:
             real = self._emit("Unsqueeze", [real, self._constant(others)])
         kind = self._layout.dtype(value) or self._layout.dtype(self._packed_from(value))
         assert kind is not None
-        zero = add_initializer(self._graph, "no_token", ir.tensor(np.zeros((), kind.numpy())))
-        node = ir.node("Where", [real, value, zero])
+        if kind is ir.DataType.BOOL:  # for which ONNX Runtime has no Where
+            node = ir.node("And", [real, value])
+        else:
+            zero = add_initializer(self._graph, "no_token", ir.tensor(np.zeros((), kind.numpy())))
+            node = ir.node("Where", [real, value, zero])
         producer = value.producer()
         assert producer is not None
         self._graph.insert_after(producer, node)
@@ -166,23 +169,29 @@ class Packer:
     def _index(self, name: str) -> ir.Value:
         """One of the indices, made once; see the methods named like them."""
         if name not in self._indices:
-            self._indices[name] = getattr(self, f"_{name}")()
-            self._indices[name].name = self._free(f"pack_{name}")
+            value: ir.Value = getattr(self, f"_{name}")()
+            if value not in self._indices.values():
+                value.name = self._free(f"pack_{name}")
+            self._indices[name] = value
         return self._indices[name]
 
     def _real(self) -> ir.Value:
-        """[batch, sequence]: whether a token is computed."""
-        real = self._emit("Cast", [self._plan.mask], {"to": ir.DataType.BOOL.value})
-        if not self._plan.spill.selected:
-            return real
+        """[batch, sequence]: whether a token is real."""
+        return self._emit("Cast", [self._plan.mask], {"to": ir.DataType.BOOL.value})
+
+    def _computed(self) -> ir.Value:
+        """[batch, sequence]: whether a token is computed, since it is real or selected."""
+        computed, selected = self._index("real"), sorted(self._plan.spill.selected)
+        if not selected:
+            return computed
         length, one = self._index("length"), self._constant(1)
         places = self._emit("Range", [self._constant(0), length, one])
-        for selected in sorted(self._plan.spill.selected):
-            place = self._constant(selected)
-            if selected < 0:
+        for position in selected:
+            place = self._constant(position)
+            if position < 0:
                 place = self._emit("Add", [length, place])
-            real = self._emit("Or", [real, self._emit("Equal", [places, place])])
-        return real
+            computed = self._emit("Or", [computed, self._emit("Equal", [places, place])])
+        return computed
 
     def _length(self) -> ir.Value:
         """[]: positions of a sequence."""
@@ -193,12 +202,12 @@ class Packer:
         return self._emit("Shape", [self._plan.mask])
 
     def _flat_real(self) -> ir.Value:
-        """[batch * sequence]: whether a token is computed."""
+        """[batch * sequence]: whether a token is real."""
         return self._emit("Reshape", [self._index("real"), self._constant([-1])])
 
     def _pairs(self) -> ir.Value:
         """[2, tokens]: row and position of the first token and of each that is computed."""
-        found = self._emit("NonZero", [self._index("real")])
+        found = self._emit("NonZero", [self._index("computed")])
         return self._emit("Concat", [self._constant([[0], [0]]), found], {"axis": 1})
 
     def _tokens(self) -> ir.Value:
@@ -226,8 +235,8 @@ class Packer:
 
     def _flat_places(self) -> ir.Value:
         """[batch * sequence]: the row of the packed layout that each position's values are in."""
-        real = self._index("flat_real")
-        number = self._emit("Cast", [real], {"to": ir.DataType.INT64.value})
+        flat = self._emit("Reshape", [self._index("computed"), self._constant([-1])])
+        number = self._emit("Cast", [flat], {"to": ir.DataType.INT64.value})
         counted = self._emit("CumSum", [number, self._constant(0)])
         return self._emit("Mul", [counted, number])
 

@@ -87,18 +87,10 @@ def plan(model: ir.Model, mask: ir.Value) -> Packing | Refusal:
             return Refusal(
                 _maker(value), f"padded rows reach output {value.name}, whose rows are no tokens"
             )
-        selected = tuple(sorted(spilled.selected))
         for axis in sorted(axes):
             batch = layout.batch(value)
-            rows.append(
-                Padding(
-                    value.name or "",
-                    mask.name or "",
-                    axis if batch is None else batch,
-                    axis,
-                    selected,
-                )
-            )
+            first = axis if batch is None else batch
+            rows.append(Padding(value.name or "", mask.name or "", first, axis))
     return Packing(mask, layout, nodes, spilled, rows)
 
 
