@@ -113,6 +113,9 @@ def main_job(
     force: Annotated[
         bool, typer.Option("--force", help="Int8 also where it is slower, for its size.")
     ] = False,
+    pack: Annotated[
+        bool, typer.Option("--pack", help="Leave padding out; its rows of outputs become zero.")
+    ] = False,
     seed: Seed = 0,
     memory_limit: Memory = None,
     time_limit: Seconds = None,
@@ -137,7 +140,7 @@ def main_job(
             model=model, output=output, int8=int8, keep_embeddings=keep_embeddings, level=level,
             provider=provider_of(provider), data=data, tokenizer=tokenizer, max_drop=max_drop,
             speedup=speedup, json=json_file, shape=shape_of(shape), threads=threads, opset=opset,
-            min_ort=release_of(min_ort), force=force, seed=seed,
+            min_ort=release_of(min_ort), force=force, pack=pack, seed=seed,
             memory_limit=bytes_of(memory_limit), time_limit=time_limit, tuning=tuning,
             check=not no_check, measure=not no_measure, dry_run=dry_run,
         )  # fmt: skip

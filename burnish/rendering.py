@@ -66,6 +66,8 @@ def render_report(console: Console, report: dict[str, Any], verbose: bool) -> No
             f"{target['provider']}: {shapes}",
             style="dim",
         )
+    if padding := report.get("padding"):
+        _line(console, _padding(padding))
     _passes(console, report["passes"], verbose)
     _texts(console, recovered_lines(report["recovered"]), verbose)
     _fidelity(console, report["fidelity"])
@@ -77,6 +79,18 @@ def _faster(low: float, high: float) -> str:
     if low <= 1.0 <= high:
         return "times, as fast within noise"
     return "times faster" if low > 1.0 else "times, slower"
+
+
+def _padding(facts: dict[str, Any]) -> str:
+    """What padding costs, and what `--pack` saves or why it does not."""
+    where = " that it was timed with, made up (--data FILE has yours)" if facts["made_up"] else ""
+    share = f"padding: {facts['share']:.0%} of the tokens{where}"
+    if "refused" in facts:
+        return f"{share}; --pack cannot leave it out: {safe(facts['refused'])}"
+    saved = f"{facts['saved']:.0%} of the products' work"
+    if facts["packed"]:
+        return f"{share}; packing leaves out {saved}"
+    return f"{share}; --pack would save about {saved}"
 
 
 def _line(console: Console, text: str, style: str | None = None) -> None:

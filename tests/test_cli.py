@@ -75,7 +75,7 @@ def test_schema_1(model: Path) -> None:
     assert report["schema"] == 1
     assert set(report) == {
         "schema", "input", "target", "signature", "passes", "recovered", "fidelity", "latency",
-        "memory", "warnings", "output",
+        "padding", "memory", "warnings", "output",
     }  # fmt: skip
     kept = [item["name"] for item in report["passes"] if item["status"] == "kept"]
     # On a busy machine so small a model may time as slower, and is then left as it was.

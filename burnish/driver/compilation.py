@@ -11,7 +11,7 @@ from typing import Any
 import onnx_ir as ir
 
 from burnish import __version__
-from burnish.driver import budget, recovery
+from burnish.driver import budget, padding, recovery
 from burnish.driver.candidate import Candidate, Reference
 from burnish.driver.net import Net
 from burnish.driver.plan import passes_for
@@ -20,7 +20,7 @@ from burnish.driver.workbench import Emit, Workbench, open_model, threads
 from burnish.optimizer import artifact, pipeline, report, tuner
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.calibration import Calibration
-from burnish.optimizer.contract import Chooser, Context, Pass
+from burnish.optimizer.contract import Array, Chooser, Context, Pass, cleared
 from burnish.optimizer.errors import BurnishError, UsageError
 from burnish.optimizer.executor import Job
 from burnish.optimizer.fidelity import Fidelity, fidelity
@@ -172,12 +172,22 @@ class _Compilation:
         outputs = [self.bench.executor.read(results / str(i)) for i in range(len(feeds))]
         shutil.rmtree(results)
         candidate.fidelity = fidelity(
-            self.reference.outputs,
-            outputs,
+            self._on_tokens(candidate.compiled, self.reference.outputs),
+            self._on_tokens(candidate.compiled, outputs),
             self.bench.distributions(),
             made_up=self.request.data is None,
         )
         return candidate
+
+    def _on_tokens(
+        self, compiled: Compiled, outputs: list[dict[str, Array]]
+    ) -> list[dict[str, Array]]:
+        """The outputs without what stands in rows that a pass sets to zero by definition."""
+        rows = compiled.padding
+        if not rows or self.reference is None:
+            return outputs
+        feeds = [self.bench.executor.read(folder) for folder in self.reference.folders]
+        return [cleared(item, feed, rows) for item, feed in zip(outputs, feeds, strict=True)]
 
     def _not_slower(self, candidate: Candidate) -> Candidate:
         """Time the artifact in stock sessions; where it loses, go back to what does not."""
@@ -196,7 +206,7 @@ class _Compilation:
                 )
                 return candidate
             reason = f"the model is slower with it ({timing.speedup:.2f} times)"
-            index = pipeline.first_lossy(candidate.compiled)
+            index = pipeline.first_asked(candidate.compiled)
             if index is None:
                 candidate = self._judged(pipeline.undone(candidate.compiled, reason))
             else:
@@ -232,6 +242,7 @@ class _Compilation:
             "recovered": recovery.facts(candidate.compiled),
             "fidelity": self._fidelity_facts(candidate),
             "latency": self._latency_facts(candidate),
+            "padding": padding.facts(self.bench, candidate.compiled),
             "memory": {"weights_bytes": weight_bytes(model)},
             "warnings": self.bench.warnings,
         }

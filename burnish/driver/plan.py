@@ -8,6 +8,7 @@ from burnish.optimizer.report import BY_OPSET, release
 from burnish.passes import registry
 from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.recover.raise_opset import LADDER, RaiseOpset
+from burnish.passes.restructure.pack import Pack
 
 LEVELS = {Kind.EXACT: 1, Kind.ROUNDING: 2, Kind.LOSSY: 2}
 """Least -O level by the kind of promise."""
@@ -30,6 +31,9 @@ def passes_for(request: Request, keep: tuple[str, ...] = ()) -> list[Pass]:
             if request.int8:
                 embeddings = not request.keep_embeddings
                 chosen.append(DynamicInt8(embeddings=embeddings, force=request.force, keep=keep))
+        elif kind is Pack:
+            if request.pack:
+                chosen.append(Pack())
         elif kind is RaiseOpset and (target := _newest_operator_set(request)) is not None:
             chosen.append(RaiseOpset(target))
         elif request.level >= LEVELS[kind.promise.kind] or (kind is RaiseOpset and request.int8):

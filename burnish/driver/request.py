@@ -16,6 +16,9 @@ from burnish.optimizer.errors import UsageError
 from burnish.optimizer.sandbox import Limits
 from burnish.passes.recover.raise_opset import LEAST
 
+LEVEL_OF_PACK = 2
+"""Least -O level at which passes that round may run."""
+
 WALL_SECONDS = 4 * 3600.0
 """Time limit of a compilation where the user sets none."""
 
@@ -32,6 +35,7 @@ class Request:
         opset: the artifact's operator set is raised to this.
         min_ort: release of ONNX Runtime that the artifact must run on ("1.17").
         force: int8 also where it is slower, for its size.
+        pack: run token-wise layers on real tokens only; padded rows of outputs become zero.
         json: where the report will be written.
         memory_limit, time_limit: bytes and seconds, for the whole tree of processes.
     """
@@ -58,6 +62,7 @@ class Request:
     opset: int | None = None
     min_ort: str | None = None
     force: bool = False
+    pack: bool = False
     json: str | None = None
 
     @property
@@ -128,6 +133,8 @@ def validate(request: Request) -> None:
         raise UsageError("the output would overwrite the input", hint="another -o")
     if request.json is not None and request.json != "-":
         _validate_json(Path(request.json), source, target)
+    if request.pack and request.level < LEVEL_OF_PACK:
+        raise UsageError(f"--pack rounds, which -O{request.level} rules out", hint="-O2")
     if request.speedup is not None and not request.measure:
         raise UsageError("--speedup needs the times that --no-measure skips")
     if not target.parent.is_dir():

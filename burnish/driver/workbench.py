@@ -41,6 +41,9 @@ TIMING_BYTES = 2_000_000_000
 SHORTER = (64, 32, 16, 8)
 """Lengths to try for timing where the model does not take the default."""
 
+MADE_UP_PADDING = 0.5
+"""Share of padding that `--pack` is timed with where there is no data to say."""
+
 WHOLE_MODEL_FACTOR = 4
 """Memory to run a model, in multiples of its weights: loaded, prepacked, and as a message."""
 
@@ -55,6 +58,7 @@ class Workbench:
         warnings: what the report should say besides.
         sequence: length for timing, once `settle` has found it.
         found: sizes that were looked for since the model takes no usual ones.
+        padding: share of the user's tokens that is padding.
         untimed: why the whole model is not timed; empty where it is.
     """
 
@@ -66,6 +70,7 @@ class Workbench:
     warnings: list[str] = field(default_factory=list)
     sequence: int = 0
     found: dict[str, int] = field(default_factory=dict)
+    padding: float = 0.0
     untimed: str = ""
 
     @property
@@ -92,7 +97,9 @@ class Workbench:
         if self.request.data:
             tokenizer = Path(self.request.tokenizer or self.loaded.path.parent)
             data = Path(self.request.data)
-            return user_data.read(data, self.slots, tokenizer), f"on {data.name}"
+            given = user_data.read(data, self.slots, tokenizer)
+            self.padding = feeds.padding(given, self.slots)
+            return given, f"on {data.name}"
         return self.made_up(), "on made-up inputs"
 
     def made_up(self) -> list[Feeds]:
@@ -191,10 +198,12 @@ class Workbench:
         self.untimed = f"it does not run at the sizes tried ({reason}); --shape gives others"
 
     def timing_feed(self) -> Feeds:
-        """One full feed at the sizes of `sizes`."""
-        return feeds.make(
+        """One feed at the sizes of `sizes`: full, but padded where packing is to be timed."""
+        feed = feeds.make(
             self.slots, self._chosen_sizes(), feeds.Masking.FULL, self.request.seed, self.sizes()
         )
+        share = self.padding if self.request.data else MADE_UP_PADDING
+        return feeds.pad(feed, self.slots, share) if self.request.pack else feed
 
     def too_costly(self) -> str:
         """Why the whole model is too costly to be timed here; empty where it is not."""

@@ -77,6 +77,42 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Padding:
+    """Rows of an output that a pass sets to zero since they belong to no real token.
+
+    Attributes:
+        output: name of the output.
+        mask: name of the input [batch, sequence] that is 0 at padded tokens.
+        batch, axis: axes of the output over sequences and over their positions; the same where one
+            axis runs over all positions of all sequences.
+    """
+
+    output: str
+    mask: str
+    batch: int
+    axis: int
+
+    def cleared(self, array: Array, mask: Array) -> Array:
+        """The output with those rows set to zero, whatever they held."""
+        real = np.array(mask, bool)
+        if self.batch == self.axis:
+            real = real.reshape(-1)
+        elif self.batch > self.axis:
+            real = real.T
+        others = [axis for axis in range(array.ndim) if axis not in (self.batch, self.axis)]
+        return np.where(np.expand_dims(real, others), array, np.zeros((), array.dtype))
+
+
+def cleared(outputs: Feeds, feed: Feeds, padding: Sequence[Padding]) -> dict[str, Array]:
+    """Outputs with the rows set to zero that count for nothing, given the feed they came from."""
+    found = dict(outputs)
+    for row in padding:
+        if row.output in found:
+            found[row.output] = row.cleared(found[row.output], feed[row.mask])
+    return found
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a pass did.
 
@@ -85,12 +121,14 @@ class Outcome:
         refusals: the places it left alone although they are of its kind.
         speedup: measured gain of what it changed, where the pass chose by measuring.
         detail: one phrase for the report ("folded 12 constants").
+        padding: rows of outputs that it sets to zero by definition, and that count for nothing.
     """
 
     rewrites: int = 0
     refusals: tuple[Refusal, ...] = ()
     speedup: float | None = None
     detail: str = ""
+    padding: tuple[Padding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,6 +190,8 @@ class Pass(abc.ABC):
     name: ClassVar[str]
     phase: ClassVar[Phase]
     promise: ClassVar[Promise]
+    asked: ClassVar[bool] = False
+    """Whether it runs only where the user asks for it, and owes a word where it does nothing."""
 
     @abc.abstractmethod
     def apply(self, model: ir.Model, context: Context) -> Outcome:

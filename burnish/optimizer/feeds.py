@@ -6,7 +6,7 @@ and a symbolic dimension has one size over all inputs. What each input is for, `
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -155,6 +155,34 @@ def _mask(
         elif masking is Masking.HOLES:
             mask[row, 1 : length - 1] = generator.random(max(length - 2, 0)) > 0.3
     return mask
+
+
+def padding(feeds: Sequence[Feeds], inputs: list[Slot]) -> float:
+    """The share of tokens that masks [batch, sequence] call padding, 0 to 1."""
+    masks = [feed[slot.port.name] for feed in feeds for slot in inputs if _is_padding_mask(slot)]
+    tokens = sum(mask.size for mask in masks)
+    return sum(int((mask == 0).sum()) for mask in masks) / tokens if tokens else 0.0
+
+
+def pad(feed: Feeds, inputs: list[Slot], share: float) -> dict[str, Array]:
+    """The feed with its rows padded on the right, to lengths whose mean leaves about that share.
+
+    Lengths spread from short ones to the whole, as in a batch that is padded to its longest.
+    """
+    padded = dict(feed)
+    for slot in inputs:
+        if _is_padding_mask(slot) and 0.0 < share < 1.0:
+            mask = np.ones_like(feed[slot.port.name])
+            rows, length = mask.shape
+            parts = (np.arange(rows) + 1) / rows
+            for row, part in enumerate(parts ** (share / (1.0 - share))):
+                mask[row, max(1, round(float(part) * length)) :] = 0
+            padded[slot.port.name] = mask
+    return padded
+
+
+def _is_padding_mask(slot: Slot) -> bool:
+    return slot.role is Role.MASK and len(slot.port.shape or ()) == 2
 
 
 def default_sizes(inputs: list[Slot]) -> Sizes:

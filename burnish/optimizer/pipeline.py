@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import onnx_ir as ir
 
-from burnish.optimizer.contract import Context, Kind, Outcome, Pass, Promise
+from burnish.optimizer.contract import Context, Kind, Outcome, Padding, Pass, Promise
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.model import count_nodes, separate_names
 from burnish.optimizer.regions import identical
@@ -28,7 +28,13 @@ MOST_REASON = 300
 class Check(Protocol):
     """Compares a model before and after a pass; see `verify.Checker.check`."""
 
-    def __call__(self, before: ir.Model, after: ir.Model, promise: Promise) -> Verdict: ...
+    def __call__(
+        self,
+        before: ir.Model,
+        after: ir.Model,
+        promise: Promise,
+        padding: Sequence[Padding] = (),
+    ) -> Verdict: ...
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,12 @@ class Compiled:
     steps: tuple[Step, ...]
     snapshots: tuple[ir.Model, ...]
 
+    @property
+    def padding(self) -> list[Padding]:
+        """Rows of outputs that passes set to zero since they belong to no token."""
+        kept = (step for step in self.steps if step.status == "kept")
+        return [row for step in kept for row in step.outcome.padding]
+
 
 def run(
     model: ir.Model,
@@ -125,7 +137,7 @@ def _attempt(
     if check is None:
         return candidate, Step(transform, "kept", outcome)
     try:
-        verdict = check(model, candidate, transform.promise)
+        verdict = check(model, candidate, transform.promise, outcome.padding)
     except Exception as error:  # a graph so broken that it cannot even be compared
         reason = f"its result cannot be checked: {type(error).__name__}: {error}"
         return model, _rejected(transform, outcome, reason)
@@ -138,10 +150,10 @@ def _attempt(
 def _why_unchanged(transform: Pass, outcome: Outcome) -> str:
     """The commonest reason why a pass left its places alone.
 
-    A lossy pass was asked for by name: it owes a word where it found no place at all.
+    One that was asked for by name owes a word also where it found no place at all.
     """
     if not outcome.refusals:
-        return outcome.detail if transform.promise.kind is Kind.LOSSY else ""
+        return outcome.detail if transform.asked else ""
     reasons = Counter(refusal.reason for refusal in outcome.refusals)
     reason, count = reasons.most_common(1)[0]
     return f"{len(outcome.refusals)} places left alone, {count} of them since {reason}"
@@ -163,12 +175,24 @@ def first_lossy(compiled: Compiled) -> int | None:
     return None
 
 
+def first_asked(compiled: Compiled) -> int | None:
+    """Index of the step to take back first where the result is slower; None where there is none.
+
+    What gains on padded batches only goes before what spends the user's budget.
+    """
+    for index, step in enumerate(compiled.steps):
+        lossy = step.transform.promise.kind is Kind.LOSSY
+        if step.status == "kept" and step.transform.asked and not lossy:
+            return index
+    return first_lossy(compiled)
+
+
 def without_effect(compiled: Compiled) -> list[str]:
-    """The lossy passes, which the user asked for, that are not in the result."""
+    """The passes that the user asked for and that are not in the result."""
     return [
         f"{step.transform.name} has no effect: {step.reason}"
         for step in compiled.steps
-        if step.transform.promise.kind is Kind.LOSSY and step.status != "kept"
+        if step.transform.asked and step.status != "kept"
     ]
 
 

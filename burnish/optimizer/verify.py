@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer import admission
-from burnish.optimizer.contract import Array, Kind, Promise, relative_l2
+from burnish.optimizer.contract import Array, Kind, Padding, Promise, cleared, relative_l2
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.executor import Executor, Job
 from burnish.optimizer.model import without_weights
@@ -95,8 +95,17 @@ class Checker:
         self._feeds = list(feeds)
         self._probes = list(probes)
 
-    def check(self, before: ir.Model, after: ir.Model, promise: Promise) -> Verdict:
-        """Legality, signature and the changed region; see the module's docstring."""
+    def check(
+        self,
+        before: ir.Model,
+        after: ir.Model,
+        promise: Promise,
+        padding: Sequence[Padding] = (),
+    ) -> Verdict:
+        """Legality, signature and the changed region; see the module's docstring.
+
+        Rows of outputs that are `padding` must be zero, whatever they were.
+        """
         if problem := Signature.of(before).difference(Signature.of(after)):
             return Verdict(problem)
         folder = self._executor.folder()
@@ -105,7 +114,7 @@ class Checker:
             if promise.kind is not Kind.LOSSY and (problem := _rewritten_constant(before, after)):
                 return Verdict(problem)
             region = changed_region(before, after)
-            return self._check(before, after, promise, region, folder, feeds)
+            return self._check(before, after, promise, region, folder, feeds, padding)
         except BurnishError as error:
             return Verdict(error.message)
         finally:
@@ -119,6 +128,7 @@ class Checker:
         region: Region,
         folder: Path,
         feeds: list[Path],
+        padding: Sequence[Padding],
     ) -> Verdict:
         light = without_weights(after, above=STRUCTURE_ABOVE)
         admission.admit(light, folder)
@@ -132,11 +142,9 @@ class Checker:
         for report in reports:
             if report["error"]:
                 return Verdict(f"the result is not legal: {report['error']}")
-        return (
-            self._compare(jobs, reports, region, promise, len(feeds))
-            if len(jobs) > 1
-            else Verdict()
-        )
+        if len(jobs) == 1:
+            return Verdict()
+        return self._compare(jobs, reports, region, promise, feeds, padding)
 
     def _compare(
         self,
@@ -144,16 +152,19 @@ class Checker:
         reports: list[dict[str, Any]],
         region: Region,
         promise: Promise,
-        count: int,
+        feeds: list[Path],
+        padding: Sequence[Padding],
     ) -> Verdict:
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in region.outputs}
-        for index in range(count):
+        for index, feed in enumerate(feeds):
             if str(index) in reports[1]["failed"]:
                 continue
             if str(index) in reports[2]["failed"]:
                 return Verdict(f"it no longer runs: {reports[2]['failed'][str(index)]}")
             reference = self._executor.read(jobs[1].results / str(index))
             candidate = self._executor.read(jobs[2].results / str(index))
+            if padding:
+                reference = cleared(reference, self._executor.read(feed), padding)
             for name in region.outputs:
                 error = relative_l2(reference[name], candidate[name])
                 if reference[name].dtype != candidate[name].dtype:

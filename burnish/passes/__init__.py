@@ -26,6 +26,7 @@ from burnish.passes.recover.rotary import Rotary
 from burnish.passes.restructure.fold_affine import FoldAffine
 from burnish.passes.restructure.hoist_constants import HoistConstants
 from burnish.passes.restructure.merge_projections import MergeProjections
+from burnish.passes.restructure.pack import Pack
 from burnish.passes.restructure.sink_selection import SinkSelection
 
 REGISTRY: tuple[type[Pass], ...] = (
@@ -49,6 +50,7 @@ REGISTRY: tuple[type[Pass], ...] = (
     HoistConstants,
     SinkSelection,
     MergeProjections,
+    Pack,
     # compress: a cheaper function within the user's budget
     DynamicInt8,
     # lower: the fastest kernels measured on the target

@@ -1,1 +1,1 @@
-"""Restructure: the same function, computed with less work."""
+"""The same function, computed with less work."""

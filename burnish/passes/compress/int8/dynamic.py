@@ -79,6 +79,7 @@ class DynamicInt8(Pass):
     name = "int8"
     phase = Phase.COMPRESS
     promise = LOSSY
+    asked = True
 
     def apply(self, model: ir.Model, context: Context) -> Outcome:
         """Rewrite in place, by the choices of `context.choose`."""

@@ -1,0 +1,1 @@
+"""Where tokens stand in a graph: layouts, what hides padded ones, and what they can reach."""

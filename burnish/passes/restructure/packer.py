@@ -1,0 +1,279 @@
+"""The rewrite behind the pass `pack`: indices of real tokens, and values in both layouts."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from burnish.optimizer.analysis.tokens.layout import Axis, Dims
+from burnish.optimizer.analysis.tokens.operators import VIEWS
+from burnish.optimizer.analysis.tokens.packing import Packing
+from burnish.optimizer.analysis.tokens.region import Kind, Kinds, Region, leading
+from burnish.optimizer.contract import Padding
+from burnish.optimizer.model import add_initializer
+
+
+class Packer:
+    """Rewrites a region of token-wise nodes to run on packed tokens.
+
+    A packed value `[batch, sequence, ...]` is `[1, tokens, ...]`, one `[tokens, ...]` stays so.
+    The first row is that of the first position, real or not, and stands in for padded rows: there
+    is always one row, and padded rows of unpacked values are as finite as it is.
+    """
+
+    def __init__(self, model: ir.Model, plan: Packing) -> None:
+        self._graph = model.graph
+        self._plan = plan
+        self._layout = plan.layout
+        self._head: list[ir.Node] = []
+        self._constants: dict[str, ir.Value] = {}
+        self._indices: dict[str, ir.Value] = {}
+        self._made: dict[tuple[ir.Value, Kind], ir.Value] = {}
+        self._whole: dict[ir.Value, ir.Value] = {}
+        self._declared: dict[ir.Value, ir.Shape] = {}
+        self._names = {value.name for node in model.graph for value in node.outputs}
+        self._names |= {value.name for value in model.graph.inputs} | set(model.graph.initializers)
+
+    def rewrite(self) -> None:
+        """Pack the region's nodes in place, and leave the outputs' padded rows at zero."""
+        region = self._plan.region
+        outputs = {value.name: value for value in self._graph.outputs}
+        for node, kinds in region.items():
+            self._pack_operands(node, kinds, region)
+            self._pack_results(node, region)
+        for row in self._plan.padding:
+            value = outputs[row.output]
+            outputs[row.output] = self._cleared(self._whole.get(value, value), row)
+        self._put_out(outputs)
+        self._graph.insert_before(self._graph[0], self._head)
+
+    def _put_out(self, outputs: dict[str | None, ir.Value]) -> None:
+        """Let the cleared values be the outputs, and name what else holds something new anew."""
+        declared = list(self._graph.outputs)
+        names = [value.name for value in declared]
+        for value in self._plan.spill.axes:
+            packed = value.producer() in self._plan.region
+            value.name = self._free(f"{value.name}_{'on_tokens' if packed else 'repadded'}")
+        for index, (value, name) in enumerate(zip(declared, names, strict=True)):
+            result = outputs[name]
+            if result is value:
+                continue
+            result.type, result.shape = value.type, self._declared.get(value, value.shape)
+            result.doc_string = value.doc_string
+            result.metadata_props.update(value.metadata_props)
+            result.name = name
+            self._graph.outputs[index] = result
+
+    def _pack_operands(self, node: ir.Node, kinds: Kinds, region: Region) -> None:
+        for index, (value, kind) in enumerate(zip(node.inputs, kinds, strict=True)):
+            if value is None or kind is None or kind is Kind.SHARED:
+                continue
+            if value.producer() not in region:
+                node.replace_input_with(index, self._packed(value, kind))
+        if node.op_type in VIEWS or node.op_type == "Expand":
+            dims = self._layout.dims(node.outputs[0])
+            lead, grows = leading(dims), node.op_type == "Expand"
+            assert dims is not None
+            sizes = ([1] * lead if grows else [1, -1][-lead:]) + [
+                dim for dim in dims[lead:] if isinstance(dim, int)
+            ]
+            node.op_type = node.op_type if grows else "Reshape"
+            node.attributes.clear()
+            node.resize_inputs(2)
+            node.replace_input_with(1, self._constant(sizes))
+
+    def _pack_results(self, node: ir.Node, region: Region) -> None:
+        for value in node.outputs:
+            outside = [use for use in value.uses() if use.node not in region]
+            dims = self._layout.dims(value) or ()
+            lead = leading(dims)
+            before = value.shape
+            value.type = self._type(value)
+            value.shape = _shape((1, Axis.TOKENS)[-lead:] + dims[lead:])
+            if not outside and not value.is_graph_output():
+                continue
+            places = self._index("places" if lead == 2 else "flat_places")
+            operator = "GatherND" if lead == 2 else "Gather"
+            back = ir.node(operator, [value, places])
+            whole = back.outputs[0]
+            whole.name = self._free(f"{value.name}_padded")
+            whole.type, whole.shape = value.type, before or _shape(dims)
+            self._graph.insert_after(node, back)
+            self._whole[value] = whole
+            if value.is_graph_output() and before is not None:
+                self._declared[value] = before
+            for use in outside:
+                use.node.replace_input_with(use.idx, whole)
+
+    def _packed(self, value: ir.Value, kind: Kind) -> ir.Value:
+        """A value of the padded layout, or one shared by rows or columns of it, on tokens."""
+        if (value, kind) in self._made:
+            return self._made[value, kind]
+        dims = self._layout.dims(value) or ()
+        operator, axis, index = "Gather", 0, "row_positions"
+        if kind is Kind.ROW:
+            operator, index = "GatherND", "row_starts"
+        elif kind is Kind.POSITION and dims[0] == 1:
+            axis, index = 1, "positions"
+        elif kind is Kind.TOKEN:
+            both = leading(dims) == 2
+            operator, index = ("GatherND", "tokens") if both else ("Gather", "flat_tokens")
+        attributes = {"axis": axis} if operator == "Gather" else {}
+        node = ir.node(operator, [value, self._index(index)], attributes)
+        packed = node.outputs[0]
+        packed.name, packed.type = self._free(f"{value.name}_packed"), self._type(value)
+        packed.shape = _shape(self._packed_dims(dims, kind))
+        producer = value.producer()
+        if producer is None:
+            self._head.append(node)
+        else:
+            self._graph.insert_after(producer, node)
+        self._made[value, kind] = packed
+        return packed
+
+    def _packed_dims(self, dims: Dims, kind: Kind) -> Dims:
+        if kind is Kind.POSITION:
+            return (1, Axis.TOKENS, *dims[1 + (dims[0] == 1) :])
+        lead = 2 if kind is Kind.ROW else leading(dims)
+        return (1, Axis.TOKENS)[-lead:] + dims[lead:]
+
+    def _type(self, value: ir.Value) -> ir.TypeProtocol | None:
+        kind = self._layout.dtype(value)
+        return value.type or (ir.TensorType(kind) if kind is not None else None)
+
+    def _cleared(self, value: ir.Value, row: Padding) -> ir.Value:
+        """The value with zeros in its padded rows."""
+        dims = self._layout.dims(value) or self._layout.dims(self._packed_from(value)) or ()
+        real = self._index("real" if row.batch != row.axis else "flat_real")
+        if row.batch > row.axis:
+            real = self._emit("Transpose", [real], {"perm": (1, 0)})
+        others = [axis for axis in range(len(dims)) if axis not in (row.batch, row.axis)]
+        if others:
+            real = self._emit("Unsqueeze", [real, self._constant(others)])
+        kind = self._layout.dtype(value) or self._layout.dtype(self._packed_from(value))
+        assert kind is not None
+        if kind is ir.DataType.BOOL:  # for which ONNX Runtime has no Where
+            node = ir.node("And", [real, value])
+        else:
+            zero = add_initializer(self._graph, "no_token", ir.tensor(np.zeros((), kind.numpy())))
+            node = ir.node("Where", [real, value, zero])
+        producer = value.producer()
+        assert producer is not None
+        self._graph.insert_after(producer, node)
+        return node.outputs[0]
+
+    def _packed_from(self, whole: ir.Value) -> ir.Value:
+        producer = whole.producer()
+        return producer.inputs[0] if producer is not None and producer.inputs[0] else whole
+
+    def _index(self, name: str) -> ir.Value:
+        """One of the indices, made once; see the methods named like them."""
+        if name not in self._indices:
+            value: ir.Value = getattr(self, f"_{name}")()
+            if value not in self._indices.values():
+                value.name = self._free(f"pack_{name}")
+            self._indices[name] = value
+        return self._indices[name]
+
+    def _real(self) -> ir.Value:
+        """[batch, sequence]: whether a token is real."""
+        return self._emit("Cast", [self._plan.mask], {"to": ir.DataType.BOOL.value})
+
+    def _computed(self) -> ir.Value:
+        """[batch, sequence]: whether a token is computed, since it is real or selected."""
+        computed, selected = self._index("real"), sorted(self._plan.spill.selected)
+        if not selected:
+            return computed
+        length, one = self._index("length"), self._constant(1)
+        places = self._emit("Range", [self._constant(0), length, one])
+        for position in selected:
+            place = self._constant(position)
+            if position < 0:
+                place = self._emit("Add", [length, place])
+            computed = self._emit("Or", [computed, self._emit("Equal", [places, place])])
+        return computed
+
+    def _length(self) -> ir.Value:
+        """[]: positions of a sequence."""
+        return self._emit("Gather", [self._index("shape"), self._constant(1)])
+
+    def _shape(self) -> ir.Value:
+        """[2]: batch and sequence."""
+        return self._emit("Shape", [self._plan.mask])
+
+    def _flat_real(self) -> ir.Value:
+        """[batch * sequence]: whether a token is real."""
+        return self._emit("Reshape", [self._index("real"), self._constant([-1])])
+
+    def _pairs(self) -> ir.Value:
+        """[2, tokens]: row and position of the first token and of each that is computed."""
+        found = self._emit("NonZero", [self._index("computed")])
+        return self._emit("Concat", [self._constant([[0], [0]]), found], {"axis": 1})
+
+    def _tokens(self) -> ir.Value:
+        """[1, tokens, 2]: the same, pair by pair."""
+        pairs = self._emit("Transpose", [self._index("pairs")], {"perm": (1, 0)})
+        return self._emit("Unsqueeze", [pairs, self._constant([0])])
+
+    def _row_starts(self) -> ir.Value:
+        """[1, tokens, 2]: each token's row, and 0."""
+        return self._emit("Mul", [self._index("tokens"), self._constant([1, 0])])
+
+    def _positions(self) -> ir.Value:
+        """[tokens]: each token's position."""
+        return self._emit("Gather", [self._index("pairs"), self._constant(1)])
+
+    def _row_positions(self) -> ir.Value:
+        """[1, tokens]: each token's position."""
+        return self._emit("Unsqueeze", [self._index("positions"), self._constant([0])])
+
+    def _flat_tokens(self) -> ir.Value:
+        """[tokens]: each token's place among all positions of all sequences."""
+        rows = self._emit("Gather", [self._index("pairs"), self._constant(0)])
+        before = self._emit("Mul", [rows, self._index("length")])
+        return self._emit("Add", [before, self._index("positions")])
+
+    def _flat_places(self) -> ir.Value:
+        """[batch * sequence]: the row of the packed layout that each position's values are in."""
+        flat = self._emit("Reshape", [self._index("computed"), self._constant([-1])])
+        number = self._emit("Cast", [flat], {"to": ir.DataType.INT64.value})
+        counted = self._emit("CumSum", [number, self._constant(0)])
+        return self._emit("Mul", [counted, number])
+
+    def _places(self) -> ir.Value:
+        """[batch, sequence, 2]: 0, and that row."""
+        rows = self._emit("Reshape", [self._index("flat_places"), self._index("shape")])
+        column = self._emit("Unsqueeze", [rows, self._constant([2])])
+        return self._emit("Mul", [column, self._constant([0, 1])])
+
+    def _emit(
+        self,
+        operator: str,
+        inputs: list[ir.Value],
+        attributes: dict[str, int | tuple[int, ...]] | None = None,
+    ) -> ir.Value:
+        """The result of a node at the head of the graph."""
+        node = ir.node(operator, inputs, attributes or {})
+        self._head.append(node)
+        return node.outputs[0]
+
+    def _constant(self, numbers: object) -> ir.Value:
+        key = repr(numbers)
+        if key not in self._constants:
+            tensor = ir.tensor(np.array(numbers, np.int64))
+            self._constants[key] = add_initializer(self._graph, "pack_constant", tensor)
+        return self._constants[key]
+
+    def _free(self, name: str) -> str:
+        """A name that nothing has, like this one."""
+        free, count = name, 1
+        while free in self._names:
+            count += 1
+            free = f"{name}_{count}"
+        self._names.add(free)
+        return free
+
+
+def _shape(dims: Dims) -> ir.Shape:
+    """The axes as a value's shape, those of no fixed size without a name."""
+    return ir.Shape([dim if isinstance(dim, int) else None for dim in dims])
