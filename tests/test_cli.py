@@ -62,6 +62,38 @@ def test_the_same_input_gives_the_same_bytes(model: Path) -> None:
     assert first == second
 
 
+def test_padding_in_the_data_is_reported_and_left_out(model: Path) -> None:
+    mask = np.repeat([[1, 1, 1, 1, 0, 0, 0, 0]], 3, axis=0)
+    arrays = {"input_ids": mask + 5, "attention_mask": mask, "token_type_ids": mask * 0}
+    np.savez(data := model.with_name("data.npz"), **arrays)
+    plain = report_of(model, "--no-measure", "--data", data, "--dry-run")
+    assert plain["padding"]["share"] == 0.5
+    assert 0.3 < plain["padding"]["saved"] <= 0.5
+    assert not plain["padding"]["packed"]
+    assert "pack" not in [item["name"] for item in plain["passes"]]
+
+    packed = report_of(model, "--pack", "--no-measure", "--data", data)
+    assert step(packed, "pack")["status"] == "kept"
+    assert packed["padding"] == plain["padding"] | {"packed": True}
+    assert packed["fidelity"]["outputs"]["last_hidden_state"]["rel_l2"] < 1e-5
+    session = onnxruntime.InferenceSession(packed["output"]["path"])
+    assert (session.run(["last_hidden_state"], arrays)[0][:, 4:] == 0).all()
+
+
+def test_packing_that_is_refused_says_why(model: Path) -> None:
+    message = onnx.load(model)
+    message.graph.node.append(helper.make_node("CumSum", ["last_hidden_state", "axis"], ["sums"]))
+    message.graph.output.append(helper.make_tensor_value_info("sums", TensorProto.FLOAT, None))
+    onnx.save(message, model)
+    report = report_of(model, "--pack", "--no-measure")
+    assert step(report, "pack")["status"] == "unchanged"
+    assert any("padded rows reach CumSum" in warning for warning in report["warnings"])
+
+
+def test_packing_rounds(model: Path) -> None:
+    assert command(model, "--pack", "-O1", "-q") == 2
+
+
 def test_a_dry_run_reports_and_writes_nothing(model: Path) -> None:
     before = sorted(model.parent.iterdir())
     report = report_of(model, "--int8", "--no-measure", "--dry-run")

@@ -8,7 +8,16 @@ import pytest
 from samples import parse
 
 from burnish.optimizer.errors import UnsupportedModel
-from burnish.optimizer.feeds import Masking, Sizes, default_sizes, ladder, make, trials
+from burnish.optimizer.feeds import (
+    Masking,
+    Sizes,
+    default_sizes,
+    ladder,
+    make,
+    pad,
+    padding,
+    trials,
+)
 from burnish.optimizer.roles import Role, slots
 from burnish.optimizer.signature import Port
 
@@ -233,3 +242,18 @@ def test_given_sizes_reach_every_trial() -> None:
         (1, 3, 48, 48)
     }
     assert {"image": 32} in list(ladder(found))
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_padding_of_about_a_share(share: float) -> None:
+    inputs = slots(
+        model("int64[b, s] x, int64[b, s] m", "y = Gather (table, x) z = Cast <to = 1> (m)")
+    )
+    feed = make(inputs, Sizes(32, 64), Masking.FULL, 0, {})
+    assert padding([feed], inputs) == 0.0
+    padded = pad(feed, inputs, share)
+    assert abs(padding([padded], inputs) - share) < 0.03
+    assert padded["m"].any(axis=1).all()
+    assert padded["m"].all(axis=1).any()
+    assert (np.diff(padded["m"], axis=1) <= 0).all()
+    assert padded["x"] is feed["x"]

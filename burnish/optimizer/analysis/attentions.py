@@ -81,7 +81,7 @@ def _with_past(node: ir.Node, keys: int | None, place: int, look: Look) -> int |
     if not _has(node, place):
         return keys
     past = look(place)
-    return None if past is None or keys is None else keys + past[-2]
+    return None if past is None or keys is None or len(past) < 2 else keys + past[-2]
 
 
 def _over(total: int | None, parts: int | None) -> int | None:
@@ -100,8 +100,8 @@ def _standard(node: ir.Node, look: Look) -> Geometry:
         found = replace(found, batch=query[0], queries=query[1], size=_over(query[2], heads))
     if key is not None and len(key) == 4:
         found = replace(found, kv_heads=key[1])
-    keys = key[-2] if key is not None else None
-    size = value[-1] if value is not None else None
+    keys = key[-2] if key is not None and len(key) > 1 else None
+    size = value[-1] if value else None
     if value is not None and len(value) == 3:
         size = _over(value[-1], kv_heads)
     return replace(found, keys=_with_past(node, keys, 4, look), value_size=size)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.anchors.flow import OPERANDS, subgraphs
+from burnish.optimizer.analysis.anchors.flow import OPERANDS, given, subgraphs
 from burnish.optimizer.analysis.attentions import GEOMETRIES, geometry, shape_of
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -78,7 +78,7 @@ def _cost(node: ir.Node, shapes: Shapes) -> Cost | None:
 
 def _product(node: ir.Node, shapes: Shapes) -> float | None:
     left_place, right_place = OPERANDS[node.op_type]
-    left = shape_of(node.inputs[left_place], shapes)
+    left = shape_of(given(node, left_place), shapes)
     output = shape_of(node.outputs[0], shapes)
     if not left:
         return None
@@ -88,7 +88,7 @@ def _product(node: ir.Node, shapes: Shapes) -> float | None:
     turned = node.attributes.get_int("transA", 0) == 1 and len(left) > 1
     inner = left[-2] if turned else left[-1]
     if output is None:
-        right = shape_of(node.inputs[right_place], shapes)
+        right = shape_of(given(node, right_place), shapes)
         output = _product_shape(node, left, right, turned) if right else None
     return 2.0 * math.prod(output) * inner if output is not None else None
 
@@ -105,10 +105,10 @@ def _product_shape(
 
 def _convolution(node: ir.Node, shapes: Shapes) -> float | None:
     place = CONVOLUTIONS[node.op_type]
-    kernel = shape_of(node.inputs[place], shapes) if place < len(node.inputs) else None
+    kernel = shape_of(given(node, place), shapes)
     # A transposed one multiplies each element that it reads with the kernels, not that it writes.
     spread = node.op_type == "ConvTranspose"
-    places = shape_of(node.inputs[0] if spread else node.outputs[0], shapes)
+    places = shape_of(given(node, 0) if spread else node.outputs[0], shapes)
     if kernel is None or places is None:
         return None
     return 2.0 * math.prod(places) * math.prod(kernel[1:])

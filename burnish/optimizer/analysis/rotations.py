@@ -49,19 +49,20 @@ class Finder:
         shape, width = self.sizes.shape(source), trailing(source, 1, self.sizes)
         if shape is None or width is None or not 2 <= width[0] <= WIDEST or len(shape) < 2:
             return None
-        if not _takes_features_apart(source, len(shape), self.sizes):
+        first = _takes_features_apart(source, len(shape), self.sizes)
+        if first is None:
             return None
         found = None
-        for value, form in self._forms(source, len(shape) - 1, width[0]):
+        for value, form in self._forms(source, len(shape) - 1, width[0], first.graph):
             if len(form) == width[0] and trailing(value, 1, self.sizes) == width:
                 found = rotation_of(source, value, form) or found
         return found
 
-    def _forms(self, source: ir.Value, lead: int, width: int) -> Iterator[tuple[ir.Value, Form]]:
-        """The values that are made of the features of `source`, in order."""
+    def _forms(
+        self, source: ir.Value, lead: int, width: int, graph: object
+    ) -> Iterator[tuple[ir.Value, Form]]:
+        """The values of a graph that are made of the features of `source`, in order."""
         forms: dict[ir.Value, Form] = {source: tuple((Term(i, 1),) for i in range(width))}
-        maker = source.producer()
-        graph = maker.graph if maker is not None else source.graph
         waiting = {use.node for use in source.uses() if self._is_near(use.node, graph)}
         while waiting:
             node = min(waiting, key=lambda item: self.order[item])
@@ -182,17 +183,17 @@ def _signs(table: ir.Value, count: int) -> list[float] | None:
     return numbers if all(abs(number) == 1 for number in numbers) else None
 
 
-def _takes_features_apart(source: ir.Value, rank: int, sizes: Sizes) -> bool:
-    """Whether a reader takes some of the features, as every rotation has to."""
+def _takes_features_apart(source: ir.Value, rank: int, sizes: Sizes) -> ir.Node | None:
+    """A reader that takes some of the features, as every rotation has to."""
     for use in source.uses():
         node = use.node
         if use.idx != 0 or node.domain != "":
             continue
         if node.op_type in ("Split", "Gather"):
             if node.attributes.get_int("axis", 0) in (-1, rank - 1):
-                return True
+                return node
         elif node.op_type in ("Slice", "Reshape"):
             shape, mine = sizes.shape(node.outputs[0]), sizes.shape(source)
             if shape is not None and mine is not None and shape[-1] != mine[-1]:
-                return True
-    return False
+                return node
+    return None

@@ -130,3 +130,44 @@ def test_runs_with_a_batch_after_one_row_is_repeated() -> None:
     }
     (outputs,) = run_model(model, [feed])
     assert np.array_equal(outputs["z"], feed["h"]) and np.array_equal(outputs["y"], feed["x"])
+
+
+def test_in_half_precision() -> None:
+    model = parse(APART.replace("float[", "float16["))
+    before = model.clone()
+    assert Rotary().apply(model, make_context()).rewrites == 1
+    random = np.random.default_rng(0)
+    shapes = {"x": (2, 5, 6), "cos": (2, 5, 3), "sin": (2, 5, 3)}
+    feed = {key: random.normal(size=shape).astype(np.float16) for key, shape in shapes.items()}
+    (mine,), (theirs,) = run_model(before, [feed]), run_model(model, [feed])
+    assert relative_l2(mine["y"], theirs["y"]) < 4 * np.finfo(np.float16).eps
+
+
+def test_in_a_branch_with_tables_from_outside() -> None:
+    body = APART[APART.rindex("{") :].replace("6] y", "6] t")
+    text = f"""
+        <ir_version: 11, opset_import: ["" : 23]>
+        rotary (bool flag, float[batch, length, 6] x, float[1, length, 6] angles)
+          => (float[batch, length, 6] result)
+        <int64[1] zero = {{0}}, int64[1] three = {{3}}, int64[1] two = {{2}}>
+        {{
+          part = Slice (angles, zero, three, two)
+          cos = Cos (part)
+          sin = Sin (part)
+          result = If (flag) <
+            then_branch = then () => (float[batch, length, 6] y) {body},
+            else_branch = otherwise () => (float[batch, length, 6] z) {{ z = Relu (x) }}
+          >
+        }}
+    """
+    model = parse(text)
+    before = model.clone()
+    assert Rotary().apply(model, make_context()).rewrites == 1
+    random = np.random.default_rng(0)
+    feed = {
+        "flag": np.array(True),
+        "x": random.normal(size=(2, 5, 6)).astype(np.float32),
+        "angles": random.normal(size=(1, 5, 6)).astype(np.float32),
+    }
+    (mine,), (theirs,) = run_model(before, [feed]), run_model(model, [feed])
+    assert relative_l2(mine["result"], theirs["result"]) < 1e-6

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.anchors.flow import Anchor, Flow, number, readers, source
+from burnish.optimizer.analysis.anchors.flow import Anchor, Flow, given, number, readers, source
 
 OPERATORS = {
     "Gelu", "FastGelu", "BiasGelu", "QuickGelu", "QLinearGelu", "Relu", "LeakyRelu", "PRelu",
@@ -34,8 +34,8 @@ def activations(flow: Flow) -> Iterator[Anchor]:
     for node in flow.nodes:
         if node.op_type in OPERATORS:
             yield Anchor("activation", node, node.op_type, found=True)
-        elif node.op_type in GATES and node.domain == "" and flow.is_data(node.inputs[0]):
-            gated = _gated(flow, node.outputs[0], node.inputs[0], GATES[node.op_type])
+        elif node.op_type in GATES and node.domain == "" and flow.is_data(given(node, 0)):
+            gated = _gated(flow, node.outputs[0], given(node, 0), GATES[node.op_type])
             if gated is not None:
                 yield _anchor(node, *gated)
         elif (spelled := _spelled_sigmoid(flow, node)) is not None:
@@ -51,7 +51,7 @@ def activations(flow: Flow) -> Iterator[Anchor]:
 def _anchor(node: ir.Node, product: ir.Node, degree: int) -> Anchor:
     if node.op_type != "Sigmoid" or degree == 3:
         return Anchor("activation", node, "Gelu", parts=(product,))
-    argument = node.inputs[0]
+    argument = given(node, 0)
     before = argument.producer() if argument is not None else None
     plain = [argument]
     if before is not None and before.op_type == "Mul":
@@ -67,7 +67,7 @@ def _gated(
     near, seen = [value], {value}
     for current in near:  # grows while it is walked
         for node, index in current.uses():
-            other = node.inputs[1 - index] if node.op_type == "Mul" else None
+            other = given(node, 1 - index) if node.op_type == "Mul" else None
             for variable in _roots(other) if flow.is_data(other) else ():
                 degree = _degree(flow, argument, variable, {})
                 if degree is not None and degree in degrees:
@@ -127,22 +127,22 @@ def _combined(node: ir.Node, parts: list[int | None]) -> int | None:
     if node.op_type == "Mul":
         return sum(known)
     if node.op_type == "Div":
-        return known[0] if known[1] == 0 else None
-    exponent = number(node.inputs[1]) if node.op_type == "Pow" else None
+        return known[0] if known[1:] == [0] else None
+    exponent = number(given(node, 1)) if node.op_type == "Pow" else None
     return int(known[0] * exponent) if exponent in (2.0, 3.0) else None
 
 
 def _spelled_sigmoid(flow: Flow, node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
     """Result and argument of `1 / (1 + Exp(-x))` that begins with the `Exp` `node`."""
-    if node.op_type != "Exp" or not flow.is_data(node.inputs[0]):
+    if node.op_type != "Exp" or not flow.is_data(given(node, 0)):
         return None
-    argument = source(node.inputs[0], ("Cast",))
+    argument = source(given(node, 0), ("Cast",))
     for adder, index in readers(node.outputs[0], "Add"):
-        if number(adder.inputs[1 - index]) != 1.0 or argument is None:
+        if number(given(adder, 1 - index)) != 1.0 or argument is None:
             continue
         for divider, place in readers(adder.outputs[0], "Div", "Reciprocal"):
             if divider.op_type == "Reciprocal":
                 return divider.outputs[0], argument
-            if place == 1 and number(divider.inputs[0]) == 1.0:
+            if place == 1 and number(given(divider, 0)) == 1.0:
                 return divider.outputs[0], argument
     return None

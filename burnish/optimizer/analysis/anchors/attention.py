@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.anchors.flow import Anchor, Flow, readers
+from burnish.optimizer.analysis.anchors.flow import Anchor, Flow, given, readers
 
 OPERATORS = {
     ("", "Attention"),
@@ -48,7 +48,8 @@ def _softmax(node: ir.Node) -> tuple[ir.Node, ...] | None:
         return ()
     if node.op_type != "Exp" or node.domain != "":
         return None
-    before = node.inputs[0].producer() if node.inputs[0] is not None else None
+    logits = given(node, 0)
+    before = logits.producer() if logits is not None else None
     sums = [reader for reader, _ in readers(node.outputs[0], "ReduceSum", "ReduceL1")]
     if sums:
         divided = [reader for reader, _ in readers(node.outputs[0], "Div", "Mul")]
@@ -63,6 +64,6 @@ def _softmax(node: ir.Node) -> tuple[ir.Node, ...] | None:
 
 
 def _logits(node: ir.Node) -> ir.Value | None:
-    value = node.inputs[0]
+    value = given(node, 0)
     before = value.producer() if value is not None else None
-    return before.inputs[0] if before is not None and before.op_type == "LogSoftmax" else value
+    return given(before, 0) if before is not None and before.op_type == "LogSoftmax" else value

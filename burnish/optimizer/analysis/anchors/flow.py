@@ -173,6 +173,11 @@ def subgraphs(node: ir.Node) -> list[ir.Graph]:
     return bodies
 
 
+def given(node: ir.Node, place: int) -> ir.Value | None:
+    """An input of a node; None where it is left out."""
+    return node.inputs[place] if 0 <= place < len(node.inputs) else None
+
+
 def source(value: ir.Value | None, operators: Iterable[str]) -> ir.Value | None:
     """The value before nodes of these operators, which change nothing that matters here."""
     allowed = tuple(operators)
@@ -194,7 +199,10 @@ def readers(value: ir.Value, *operators: str) -> Iterator[tuple[ir.Node, int]]:
 def number(value: ir.Value | None) -> float | None:
     """A constant of one element, cast or not."""
     value = source(value, ("Cast", "Identity"))
-    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
+    try:
+        tensor = ir.convenience.get_const_tensor(value) if value is not None else None
+    except (ValueError, TypeError):  # a Constant that holds none
+        return None
     if tensor is None or tensor.size != 1 or tensor.dtype is ir.DataType.STRING:
         return None
     return float(tensor.numpy().reshape(()))

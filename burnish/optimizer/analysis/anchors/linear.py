@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.anchors.flow import Anchor, Flow, operands, source
+from burnish.optimizer.analysis.anchors.flow import Anchor, Flow, given, operands, source
 
 FORM = "MatMul + Add"
 
@@ -64,14 +64,13 @@ def _is_stored(value: ir.Value) -> bool:
 def _is_weight(value: ir.Value) -> bool:
     """Whether a value is an initializer, or the matrix transpose of one."""
     node = value.producer()
-    if node is not None and node.op_type == "Transpose" and node.inputs[0] is not None:
-        value = node.inputs[0]
-    return value.producer() is None and value.const_value is not None
+    stored = given(node, 0) if node is not None and node.op_type == "Transpose" else value
+    return stored is not None and stored.producer() is None and stored.const_value is not None
 
 
 def _is_pointwise(flow: Flow, node: ir.Node) -> bool:
-    weight = node.inputs[1] if len(node.inputs) > 1 else None
-    if not flow.is_constant(weight) or not flow.is_data(node.inputs[0]):
+    weight = given(node, 1)
+    if not flow.is_constant(weight) or not flow.is_data(given(node, 0)):
         return False
     shape = weight.shape if weight is not None else None
     if shape is None or node.attributes.get_int("group", 1) != 1:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.anchors.flow import Anchor, Flow, number, source
+from burnish.optimizer.analysis.anchors.flow import Anchor, Flow, given, number, source
 
 OPERATORS = {
     "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "GroupNormalization",
@@ -51,17 +51,17 @@ def normalizations(flow: Flow) -> Iterator[Anchor]:
 def _squared(node: ir.Node) -> ir.Value | None:
     """The value whose squares `node` adds or averages."""
     if node.op_type == "ReduceSumSquare":
-        return node.inputs[0]
+        return given(node, 0)
     if node.op_type not in ("ReduceMean", "ReduceSum") or node.domain != "":
         return None
-    value = source(node.inputs[0], SHAPING)
+    value = source(given(node, 0), SHAPING)
     square = value.producer() if value is not None else None
     if square is None:
         return None
-    if square.op_type == "Mul" and square.inputs[0] is square.inputs[1]:
-        return square.inputs[0]
-    power = square.op_type == "Pow" and number(square.inputs[1]) == 2.0
-    return square.inputs[0] if power else None
+    if square.op_type == "Mul" and given(square, 0) is given(square, 1):
+        return given(square, 0)
+    power = square.op_type == "Pow" and number(given(square, 1)) == 2.0
+    return given(square, 0) if power else None
 
 
 @dataclass
@@ -110,7 +110,7 @@ class _Search:
         """The power that a node raises to; 1/Sqrt is told by what follows."""
         if node.op_type == "Sqrt":
             return 0.5
-        return number(node.inputs[1]) if node.op_type == "Pow" and index == 0 else None
+        return number(given(node, 1)) if node.op_type == "Pow" and index == 0 else None
 
     def _hands_on(self, node: ir.Node, index: int, rooted: bool) -> bool:
         if node.op_type not in SCALING or (index != 0 and node.op_type in SHAPING):

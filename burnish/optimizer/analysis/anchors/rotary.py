@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.anchors.flow import Anchor, Flow, number, readers, source
+from burnish.optimizer.analysis.anchors.flow import Anchor, Flow, given, number, readers, source
 
 SHAPING = ("Cast", "Identity", "Reshape", "Flatten", "Unsqueeze", "Squeeze", "Transpose")
 PARTS = ("Slice", "Split", "Gather", *SHAPING)
@@ -48,13 +48,13 @@ def _negated(value: ir.Value | None) -> ir.Value | None:
     if node is None:
         return None
     if node.op_type == "Neg":
-        return node.inputs[0]
+        return given(node, 0)
     if node.op_type == "Mul":
         for index in (0, 1):
-            if number(node.inputs[1 - index]) == -1.0:
-                return node.inputs[index]
-    if node.op_type == "Sub" and number(node.inputs[0]) == 0.0:
-        return node.inputs[1]
+            if number(given(node, 1 - index)) == -1.0:
+                return given(node, index)
+    if node.op_type == "Sub" and number(given(node, 0)) == 0.0:
+        return given(node, 1)
     return None
 
 
