@@ -85,13 +85,15 @@ def test_laws_hold_on_a_graph_of_everything(kind: type[Pass], opset: int) -> Non
     rewrites = hold(kind, build(0, opset, list(range(len(PLACES)))))
     inapplicable = {
         "raise-opset": opset >= 23,
+        "nan-guard": opset < 13,  # the softmax is written with its axis counted from the front
+        "attention": opset < 13,
+        "attention-form": True,  # nothing is recovered yet
         "residual-sum": opset < 17,  # LayerNormalization came with operator set 17
         "sink-selection": True,  # all tokens are outputs here
         "flat-transpose": True,  # shapes of inner values are not written here
-        "fold-affine": opset < 13,  # shapes are lost with the old set, and nothing is proven
         "hoist-constants": True,  # nothing is expanded here
         "rotary": True,  # there are none
-        "onnxsim": True,  # it makes more nodes here than it removes
+        "onnxsim": opset >= 23,  # it makes more nodes here than it removes
     }
     assert (rewrites == 0) == inapplicable.get(kind.name, False)
 

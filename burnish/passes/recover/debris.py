@@ -90,6 +90,8 @@ class _Sweeper:
             self._merge_reshapes,
             self._fix_shape,
         )
+        if not node.inputs:
+            return False
         # What it reads may be another value by now, of which more is known.
         self.sizes.visit(node)
         changed = False
