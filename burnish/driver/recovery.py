@@ -13,6 +13,7 @@ from burnish.optimizer import pipeline, tuner
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.account import account, recovered_model
 from burnish.optimizer.analysis.attentions import GEOMETRIES, describe
+from burnish.optimizer.analysis.masks import Masks
 from burnish.optimizer.contract import Context, Phase
 from burnish.optimizer.pipeline import Compiled
 
@@ -49,4 +50,5 @@ def attentions(compiled: Compiled, sizes: Mapping[str, int]) -> list[dict[str, A
         if (node.domain, node.op_type) in GEOMETRIES
     ]
     known = shapes.infer(model, sizes) if nodes else {}
-    return [describe(node, known) for node in nodes]
+    masks = Masks()
+    return [describe(node, known, masks) for node in nodes]

@@ -7,6 +7,7 @@ from samples import parse
 
 from burnish.optimizer.analysis.attentions import describe
 from burnish.optimizer.analysis.costs import matrix_flops
+from burnish.optimizer.analysis.masks import Masks
 from burnish.optimizer.analysis.shapes import infer
 
 B, S, P, H, K, D = 2, 5, 3, 4, 2, 8
@@ -75,7 +76,7 @@ def test_attentions(inputs: str, node: str, flops: float) -> None:
         g ({inputs}, float[{width}, 3] w) => (r) <int64[3] shape = {{0, 0, -1}}>
         {{ {node} s = Reshape (y, shape) r = MatMul (s, w) }}
     """)
-    found = matrix_flops(model, infer(model, {}))
+    found = matrix_flops(model, infer(model, {}), Masks())
     assert found.pop("MatMul") == 2.0 * rows * width * 3
     assert list(found.values()) == [flops]
 
@@ -132,7 +133,9 @@ def test_products(inputs: str, node: str, flops: float | None) -> None:
         <ir_version: 10, opset_import: ["" : 20, "com.microsoft" : 1]>
         g ({inputs}) => (z) {{ {node} z = Identity (y) }}
     """)
-    assert list(matrix_flops(model, infer(model, {})).values()) == ([flops] if flops else [])
+    assert list(matrix_flops(model, infer(model, {}), Masks()).values()) == (
+        [flops] if flops else []
+    )
 
 
 AFTER = [
@@ -152,7 +155,7 @@ def test_products_after_operators_that_inference_does_not_know(node: str) -> Non
         g (float[2, 3, 4] a, float[4] g, int32[2, 3] ids, float[9, 4] table, float[4, 5] u) => (y)
         {{ {node} y = MatMul (x, u) }}
     """)
-    assert matrix_flops(model, infer(model, {})) == {"MatMul": 2.0 * 6 * 4 * 5}
+    assert matrix_flops(model, infer(model, {}), Masks()) == {"MatMul": 2.0 * 6 * 4 * 5}
 
 
 SELECTED = [
@@ -216,5 +219,5 @@ def test_what_is_told_of_an_attention(inputs: str, node: str, facts: dict) -> No
         <ir_version: 10, opset_import: ["" : 23, "com.microsoft" : 1]>
         g ({inputs}) => (y) {{ {node} }}
     """)
-    told = describe(next(iter(model.graph)), infer(model, {}))
+    told = describe(next(iter(model.graph)), infer(model, {}), Masks())
     assert {key: told[key] for key in facts} == facts

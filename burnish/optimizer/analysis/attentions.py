@@ -10,6 +10,7 @@ from typing import Any
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.anchors.flow import number
+from burnish.optimizer.analysis.masks import Masks
 from burnish.optimizer.analysis.products import label
 
 Sizes = tuple[int, ...] | None
@@ -181,7 +182,7 @@ MASKS = {
 """The inputs that hold a mask or something else that is added to the scores."""
 
 
-def describe(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+def describe(node: ir.Node, shapes: Mapping[str, tuple[int, ...]], masks: Masks) -> dict[str, Any]:
     """What a report says of an attention: heads, sizes, scale and mask."""
     found = geometry(node, shapes) or Geometry()
     scale = node.attributes.get_float("scale", 0.0)
@@ -195,11 +196,11 @@ def describe(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
         "head_size": found.size,
         "scale": float(f"{scale:.6g}") if scale else None,
         "softcap": node.attributes.get_float("softcap", 0.0) or None,
-        "mask": describe_mask(node, shapes),
+        "mask": describe_mask(node, shapes, masks),
     }
 
 
-def describe_mask(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -> str:
+def describe_mask(node: ir.Node, shapes: Mapping[str, tuple[int, ...]], masks: Masks) -> str:
     """Which keys a query of an attention sees, in words."""
     causal = ("is_causal", "unidirectional")
     parts = ["causal"] if any(node.attributes.get_int(name, 0) for name in causal) else []
@@ -208,13 +209,14 @@ def describe_mask(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -> str:
         parts = ["causal"] + ([f"window of {window} keys"] if window > 0 else [])
     for place in MASKS.get((node.domain, node.op_type), ()):
         value = node.inputs[place] if place < len(node.inputs) else None
-        if value is not None:
-            parts.append(_describe_tensor(value, shapes))
+        if value is None:
+            continue
+        # Only the standard operator's mask is known to be added to scores, or to rule them out.
+        parts.append(str(masks.of(value)) if not node.domain else _describe_tensor(value, shapes))
     return " & ".join(parts) or "none"
 
 
 def _describe_tensor(value: ir.Value, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """What a mask tensor hides. The analysis of masks, where it has a normal form, goes here."""
     sizes = shape_of(value, shapes)
     shown = " x ".join(map(str, sizes)) if sizes is not None else "?"
     return f"{'table' if value.const_value is not None else 'tensor'} {value.name} of {shown}"
