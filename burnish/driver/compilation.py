@@ -14,7 +14,7 @@ from burnish import __version__
 from burnish.driver import budget, padding, recovery
 from burnish.driver.candidate import Candidate, Reference
 from burnish.driver.net import Net
-from burnish.driver.plan import passes_for
+from burnish.driver.plan import only_raised, passes_for
 from burnish.driver.request import Request, request_from
 from burnish.driver.workbench import Emit, Workbench, open_model, threads
 from burnish.optimizer import artifact, pipeline, report, tuner
@@ -81,6 +81,8 @@ class _Compilation:
         with bench.contest() as contest, self._tuner(contest) as chooser:
             self.chooser = chooser
             compiled = self._compile(passes_for(request), self.original)
+            if only_raised(compiled, request):
+                compiled = pipeline.undone(compiled, "nothing was found that needs it")
             search = budget.Search(bench, self._compile, self._judged, self._without)
             net = Net(self.original, self._judged, self._without, self.bench.warnings)
             candidate = net.sound(search.within_budget(compiled), request.max_drop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from burnish.driver.request import Request
 from burnish.optimizer.contract import Kind, Pass
+from burnish.optimizer.pipeline import Compiled
 from burnish.optimizer.report import BY_OPSET, release
 from burnish.passes import registry
 from burnish.passes.compress.int8.dynamic import DynamicInt8
@@ -39,6 +40,13 @@ def passes_for(request: Request, keep: tuple[str, ...] = ()) -> list[Pass]:
         elif request.level >= LEVELS[kind.promise.kind] or (kind is RaiseOpset and request.int8):
             chosen.append(kind())
     return chosen
+
+
+def only_raised(compiled: Compiled, request: Request) -> bool:
+    """Whether nothing came of a compilation but a newer operator set, which nobody asked for."""
+    kept = [step.transform for step in compiled.steps if step.status == "kept"]
+    raised = bool(kept) and all(isinstance(item, RaiseOpset) for item in kept)
+    return raised and request.opset is None
 
 
 def _newest_operator_set(request: Request) -> int | None:
