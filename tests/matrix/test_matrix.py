@@ -10,9 +10,6 @@ import pytest
 from matrix import exporters, records, runner, table
 from matrix.truth import truth
 
-RECOVERING = True
-"""Whether the passes that recover attentions, normalizations and the rest are in the registry."""
-
 LEAST = 0.97
 """Share of the attentions that is recovered, over all cells."""
 
@@ -53,7 +50,6 @@ def test_outputs_are_those_of_the_export(results: dict[str, runner.Facts], name:
     assert line["ours"]["rejected"] == {}
 
 
-@pytest.mark.skipif(not RECOVERING, reason="the passes that recover are not there yet")
 @pytest.mark.parametrize("name", CELLS)
 def test_all_is_expected_that_torch_computes(results: dict[str, runner.Facts], name: str) -> None:
     recovered = results[name]["ours"]["recovered"]
@@ -61,7 +57,6 @@ def test_all_is_expected_that_torch_computes(results: dict[str, runner.Facts], n
     assert {kind: recovered[kind]["expected"] for kind in counts} == counts
 
 
-@pytest.mark.skipif(not RECOVERING, reason="the passes that recover are not there yet")
 @pytest.mark.parametrize("name", CELLS)
 def test_normalizations_and_activations(results: dict[str, runner.Facts], name: str) -> None:
     recovered = results[name]["ours"]["recovered"]
@@ -69,7 +64,6 @@ def test_normalizations_and_activations(results: dict[str, runner.Facts], name: 
         assert recovered[kind]["found"] == recovered[kind]["expected"], recovered[kind]
 
 
-@pytest.mark.skipif(not RECOVERING, reason="the passes that recover are not there yet")
 def test_attentions(results: dict[str, runner.Facts]) -> None:
     counts = {name: line["ours"]["recovered"]["attention"] for name, line in results.items()}
     found = sum(item["found"] for item in counts.values())

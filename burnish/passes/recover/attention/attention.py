@@ -19,6 +19,7 @@ from burnish.passes.recover.attention.operands import (
     without_repeats,
 )
 from burnish.passes.recover.attention.pattern import Pattern, match
+from burnish.passes.recover.attention.probabilities import answer_sizes
 from burnish.passes.recover.attention.scores import Miss, describe, rank
 
 SINCE = 23
@@ -121,6 +122,7 @@ class _Rewrite:
         for factor in pattern.scores.multipliers:
             flat = None
             query = insert(self._before, "Mul", [query, factor], like=query, shape=query.shape)
+        answer_sizes(pattern.sizes, query, key)
         inputs = [query, key, value] if flat is None else [part.source for part in flat[0]]
         self._replace(inputs, mask, result, flat)
         _remove_unused(key)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
 from burnish.passes.recover.attention.operands import unscaled, with_heads
-from burnish.passes.recover.attention.scores import Miss, Scores, rank, same_last, scalar, scores_of
-
-LAYOUT = {"Reshape", "Squeeze", "Unsqueeze"}
+from burnish.passes.recover.attention.probabilities import guard, reader
+from burnish.passes.recover.attention.scores import Miss, Scores, rank, scores_of
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,7 @@ class Pattern:
         value: [batch, heads, keys, size], or [batch, keys, size].
         scale: factor of the product of query and key.
         guarded: whether probabilities that are NaN are taken as zero.
+        sizes: nodes that read the probabilities' shape.
     """
 
     scores: Scores
@@ -35,6 +35,7 @@ class Pattern:
     value: ir.Value
     scale: float
     guarded: bool
+    sizes: tuple[ir.Node, ...] = ()
 
     @property
     def single(self) -> bool:
@@ -48,57 +49,18 @@ def match(softmax: ir.Node) -> Pattern | Miss | None:
     scores = scores_of(source)
     if scores is None:
         return None
-    product = _reader(softmax.outputs[0])
-    if product is None or isinstance(product, Miss):
-        return product
+    read = reader(softmax.outputs[0])
+    if read is None or isinstance(read, Miss):
+        return read
+    product, sizes = read
     if isinstance(scores, Miss):
         return scores
     if softmax.attributes.get_int("axis", -1) not in (-1, rank(source) - 1):
         return Miss(softmax, "the softmax is not over the last axis")
     if scores.product.graph is not softmax.graph or product.graph is not softmax.graph:
         return Miss(softmax, "its products lie in other graphs")
-    return _operands(scores, product, guarded=_guard(softmax.outputs[0]) is not None)
-
-
-def _reader(value: ir.Value) -> ir.Node | Miss | None:
-    """The product that reads the probabilities; None where no product does."""
-    while True:
-        uses = list(value.uses())
-        guard = _guard(value)
-        if guard is not None and not value.is_graph_output():
-            value = guard
-            continue
-        nodes = [use.node for use in uses]
-        multiplied = [use for use in uses if use.node.op_type == "MatMul" and use.idx == 0]
-        if len(uses) != 1 or value.is_graph_output():
-            if not multiplied:
-                return None
-            others = "an output" if value.is_graph_output() else f"{len(uses)} nodes"
-            return Miss(multiplied[0].node, f"its probabilities are read by {others}")
-        node, inner = nodes[0], value
-        if multiplied:
-            return node
-        if not node.outputs:
-            return None
-        value = node.outputs[0]
-        if node.op_type in LAYOUT and not same_last(inner, value):
-            return None
-        if node.op_type not in (*LAYOUT, "Identity", "Dropout", "Cast"):
-            further = [use.node for use in value.uses() if use.node.op_type == "MatMul"]
-            known = node.op_type in ("Mul", "Slice", "Where", "Add", "Div")
-            return Miss(node, "something changes its probabilities") if further and known else None
-
-
-def _guard(value: ir.Value) -> ir.Value | None:
-    """The probabilities with zero in place of NaN, where those are all that is read."""
-    nodes = {use.node.op_type: use.node for use in value.uses()}
-    if set(nodes) != {"IsNaN", "Where"} or len(list(value.uses())) != 2:
-        return None
-    test, select = nodes["IsNaN"], nodes["Where"]
-    alone = len(list(test.outputs[0].uses())) == 1
-    zero = scalar(select.inputs[1]) == 0.0
-    guards = alone and zero and select.inputs[0] is test.outputs[0] and select.inputs[2] is value
-    return select.outputs[0] if guards else None
+    pattern = _operands(scores, product, guarded=guard(softmax.outputs[0]) is not None)
+    return pattern if isinstance(pattern, Miss) else replace(pattern, sizes=tuple(sizes))
 
 
 def _operands(scores: Scores, product: ir.Node, *, guarded: bool) -> Pattern | Miss:

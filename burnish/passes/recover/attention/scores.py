@@ -20,6 +20,18 @@ DEEPEST = 24
 """Nodes between a softmax and its product."""
 
 
+COMPUTED: dict[str, Callable[..., float]] = {
+    "Cast": float,
+    "Identity": float,
+    "Sqrt": math.sqrt,
+    "Mul": lambda first, second: first * second,
+    "Div": lambda first, second: first / second,
+    "Pow": lambda first, second: float(first**second),
+    "Reciprocal": lambda number: 1.0 / number,
+}
+"""What exporters leave of the computation of a scale."""
+
+
 @dataclass(frozen=True)
 class Term:
     """Something that is added to the scores: `factor * value`."""
@@ -80,12 +92,24 @@ class _State:
     cast: ir.DataType | None = None
 
 
-def scalar(value: ir.Value | None) -> float | None:
-    """The number that a constant of one element holds."""
+def scalar(value: ir.Value | None, depth: int = 6) -> float | None:
+    """The number that a constant of one element holds, or that a few nodes compute from such."""
     tensor = ir.convenience.get_const_tensor(value) if value is not None else None
-    if tensor is None or tensor.size != 1 or not tensor.dtype.is_floating_point():
+    if value is None or (tensor is not None and tensor.size != 1):
         return None
-    return float(tensor.numpy().astype(float).reshape(()))
+    if tensor is not None:
+        known = tensor.dtype.is_floating_point() or depth < 6
+        return float(tensor.numpy().astype(float).reshape(())) if known else None
+    node = value.producer()
+    compute = COMPUTED.get(node.op_type) if node is not None and node.domain == "" else None
+    if node is None or compute is None or depth == 0:
+        return None
+    numbers = [scalar(item, depth - 1) for item in node.inputs]
+    found = [number for number in numbers if number is not None]
+    try:
+        return compute(*found) if len(found) == len(numbers) else None
+    except (ArithmeticError, ValueError):
+        return None
 
 
 def rank(value: ir.Value | None) -> int:
