@@ -30,6 +30,18 @@ def scalar(value: ir.Value | None) -> float | None:
     return float(tensor.numpy().reshape(()))
 
 
+def rank(value: ir.Value | None) -> int:
+    """Axes of a value; -1 where it is not known."""
+    return len(value.shape) if value is not None and value.shape is not None else -1
+
+
+def written_size(value: ir.Value, axis: int) -> int | str | tuple[ir.Value, int]:
+    """The size of an axis of a value as declared; one without a name is equal to itself only."""
+    known = value.shape[axis] if value.shape is not None else None
+    name = known.value if isinstance(known, ir.SymbolicDim) else known
+    return (value, axis) if name is None else name
+
+
 def near(number: float | None, wanted: float, relative: float = 1e-5) -> bool:
     """Whether a number is another one as it is written with six digits."""
     return number is not None and math.isclose(number, wanted, rel_tol=relative)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.extents import size
-from burnish.passes.recover.attention.scores import rank, same_last, scalar
+from burnish.optimizer.analysis.matching import rank, scalar, written_size
+from burnish.passes.recover.attention.scores import same_last
 
 HEADS_INSIDE = (0, 2, 1, 3)
 """Permutation between [batch, sequence, heads, size] and [batch, heads, sequence, size]."""
@@ -186,4 +186,4 @@ def _same_rows(first: ir.Value, second: ir.Value) -> bool:
 
     That one of the two has the same size is enough.
     """
-    return any(size(first, axis) == size(second, axis) for axis in (0, 1))
+    return any(written_size(first, axis) == written_size(second, axis) for axis in (0, 1))

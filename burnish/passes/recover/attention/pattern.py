@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.matching import rank, scalar
 from burnish.passes.recover.attention.operands import unscaled, with_heads
-from burnish.passes.recover.attention.scores import Miss, Scores, rank, same_last, scalar, scores_of
+from burnish.passes.recover.attention.scores import Miss, Scores, same_last, scores_of
 
 LAYOUT = {"Reshape", "Squeeze", "Unsqueeze"}
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.matching import rank, scalar
 from burnish.optimizer.analysis.products import label
 
 HIDING = -1e3
@@ -78,19 +79,6 @@ class _State:
     multipliers: tuple[ir.Value, ...] = ()
     windows: ir.Node | None = None
     cast: ir.DataType | None = None
-
-
-def scalar(value: ir.Value | None) -> float | None:
-    """The number that a constant of one element holds."""
-    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
-    if tensor is None or tensor.size != 1 or not tensor.dtype.is_floating_point():
-        return None
-    return float(tensor.numpy().astype(float).reshape(()))
-
-
-def rank(value: ir.Value | None) -> int:
-    """Number of axes; -1 where it is not known."""
-    return len(value.shape) if value is not None and value.shape is not None else -1
 
 
 def scores_of(value: ir.Value | None) -> Scores | Miss | None:

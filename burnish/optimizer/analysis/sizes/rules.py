@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.contents import Contents
-from burnish.optimizer.analysis.size import Size, product
+from burnish.optimizer.analysis.sizes.contents import Contents
+from burnish.optimizer.analysis.sizes.size import ONE, Size, agree, product
 
 if TYPE_CHECKING:
-    from burnish.optimizer.analysis.sizes import Sizes
+    from burnish.optimizer.analysis.sizes.sizes import Sizes
 
 Shape = tuple[Size, ...]
 
-SAME = frozenset(
-    [
-        *("Abs", "Cast", "Ceil", "Clip", "Cos", "CumSum", "Dropout", "Elu", "Erf", "Exp", "Floor"),
-        *("Gelu", "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LayerNormalization"),
-        *("LeakyRelu", "Log", "LogSoftmax", "Neg", "Not", "RMSNormalization", "Reciprocal", "Relu"),
-        *("RotaryEmbedding", "Round", "Sigmoid", "Sign", "SimplifiedLayerNormalization", "Sin"),
-        *("Softmax", "Softplus", "Sqrt", "Tanh", "Trilu"),
-    ]
-)
+SAME = {
+    "Abs", "Cast", "Ceil", "Celu", "Clip", "Cos", "CumSum", "Dropout", "Elu", "Erf", "Exp", "Floor",
+    "Gelu", "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LayerNormalization",
+    "LeakyRelu", "Log", "LogSoftmax", "Mish", "Neg", "Not", "RMSNormalization", "Reciprocal",
+    "Relu", "RotaryEmbedding", "Round", "Selu", "Sigmoid", "Sign", "SimplifiedLayerNormalization",
+    "Sin", "Softmax", "Softplus", "Softsign", "Sqrt", "Swish", "Tanh", "ThresholdedRelu", "Trilu",
+    "BatchNormalization", "GroupNormalization", "InstanceNormalization", "ScatterElements",
+    "ScatterND",
+}  # fmt: skip
 """Operators whose first output has the shape of their first input."""
 
-BROADCAST = frozenset(
-    [
-        *("Add", "And", "BitwiseAnd", "BitwiseOr", "Div", "Equal", "Greater", "GreaterOrEqual"),
-        *("Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum"),
-        *("Where", "Xor"),
-    ]
-)
+BROADCAST = {
+    "Add", "And", "BitwiseAnd", "BitwiseOr", "Div", "Equal", "Greater", "GreaterOrEqual", "Less",
+    "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where",
+    "Xor",
+}  # fmt: skip
+"""Operators on corresponding elements of all operands."""
+
+FAR = 1 << 30
+"""A position past the end of any axis."""
 
 
 def shapes_of(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
@@ -43,13 +45,17 @@ def shapes_of(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
         shapes = [sizes.shape(value) for value in node.inputs if value is not None]
         return [broadcast(shapes, node.outputs[0])]
     rule = RULES.get(node.op_type)
-    if node.op_type.startswith("Reduce"):
+    if node.op_type.startswith(("Reduce", "Arg")):
         rule = _reduce
     return rule(node, sizes) if rule is not None else []
 
 
-def broadcast(shapes: list[Shape | None], value: ir.Value) -> Shape | None:
-    """The shape that elementwise operators give; an unknown size is an atom of `value`."""
+def broadcast(shapes: Sequence[Shape | None], value: ir.Value | None = None) -> Shape | None:
+    """The shape that elementwise operators give; an unknown size is an atom of `value`.
+
+    A size that is not known is taken for what it must be for the operands to fit: one that stands
+    beside a number other than 1 gives that number.
+    """
     known = [shape for shape in shapes if shape is not None]
     if len(known) < len(shapes) or not known:
         return None
@@ -60,12 +66,16 @@ def broadcast(shapes: list[Shape | None], value: ir.Value) -> Shape | None:
         wide = [size for size in column if size.number != 1]
         numbers = [size for size in wide if size.number is not None]
         if not wide:
-            result.append(Size.of(1))
-        elif all(size == wide[0] for size in wide):
-            result.append(wide[0])
+            result.append(ONE)
+        elif all(agree(size, wide[0]) for size in wide):
+            result.append(min(wide, key=lambda size: size != size.asked))
         else:
-            result.append(numbers[0] if numbers else Size.atom((id(value), axis)))
+            result.append(numbers[0] if numbers else _unknown(value, axis))
     return tuple(result)
+
+
+def _unknown(value: ir.Value | None, axis: int) -> Size:
+    return Size.atom((id(value), axis) if value is not None else object())
 
 
 def _matmul(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
@@ -123,7 +133,7 @@ def _unsqueeze(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
         return []
     rank, rest = len(shape) + len(axes), list(shape)
     for axis in sorted(axis % rank for axis in axes):
-        rest.insert(axis, Size.of(1))
+        rest.insert(axis, ONE)
     return [tuple(rest)]
 
 
@@ -187,11 +197,12 @@ def _sliced(size: Size, start: Size | None, end: Size | None, step: int) -> Size
     if step != 1 or start.number is None or start.number < 0:
         return None
     limit = end.number
-    whole = end == size or (limit is not None and limit >= 1 << 30)
-    if start.number == 0:
-        # A slice to another size than the axis has may be cut short by its end.
-        return size if whole else None
-    return None
+    whole = end == size or (limit is not None and limit >= FAR)
+    if start.number == 0 and whole:
+        return size
+    # A slice to another size than the axis has may be cut short by its end.
+    table = start.number == 0 and limit is None and end.is_natural and (size.number or 0) > 1
+    return end.least(size.number or 0) if table else None
 
 
 def _split(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
@@ -233,10 +244,12 @@ def _tile(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
 
 def _reduce(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
     shape, axes = sizes.shape(node.inputs[0]), axes_of(node, sizes)
+    if node.op_type.startswith("Arg"):
+        axes = [node.attributes.get_int("axis", 0)]
     if shape is None or axes is None:
         return []
     kept, gone = node.attributes.get_int("keepdims", 1), {axis % len(shape) for axis in axes}
-    one = (Size.of(1),) if kept else ()
+    one = (ONE,) if kept else ()
     parts = [one if axis in gone else (size,) for axis, size in enumerate(shape)]
     return [tuple(size for part in parts for size in part)]
 
@@ -264,6 +277,34 @@ def _vector(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
     return [(Size.of(len(axes)),)] if shape is not None else []
 
 
+def _gather_elements(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
+    return [sizes.shape(node.inputs[1])]
+
+
+def _gather_nd(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
+    shape, indices = sizes.shape(node.inputs[0]), sizes.shape(node.inputs[1])
+    width = indices[-1].number if indices else None
+    if shape is None or indices is None or width is None:
+        return []
+    return [(*indices[:-1], *shape[node.attributes.get_int("batch_dims", 0) + width :])]
+
+
+def _non_zero(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
+    shape = sizes.shape(node.inputs[0])
+    return [(Size.of(len(shape)), Size.atom((id(node.outputs[0]), 1)))] if shape else []
+
+
+def _attention(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
+    query, value = sizes.shape(node.inputs[0]), sizes.shape(node.inputs[2])
+    if query is None or value is None:
+        return []
+    width: Size | None = value[-1]
+    if len(query) == 3:
+        heads = Size.of(node.attributes.get_int("q_num_heads", 0))
+        width = (value[-1] * heads).divided(Size.of(node.attributes.get_int("kv_num_heads", 1)))
+    return [(*query[:-1], width)] if width is not None else []
+
+
 RULES: dict[str, Callable[[ir.Node, Sizes], list[Shape | None]]] = {
     "MatMul": _matmul,
     "Gemm": _gemm,
@@ -275,6 +316,10 @@ RULES: dict[str, Callable[[ir.Node, Sizes], list[Shape | None]]] = {
     "Slice": _slice,
     "Split": _split,
     "Gather": _gather,
+    "GatherElements": _gather_elements,
+    "GatherND": _gather_nd,
+    "NonZero": _non_zero,
+    "Attention": _attention,
     "Expand": _expand,
     "Range": _range,
     "Tile": _tile,
