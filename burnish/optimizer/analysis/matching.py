@@ -30,6 +30,11 @@ def scalar(value: ir.Value | None) -> float | None:
     return float(tensor.numpy().reshape(()))
 
 
+def optional(node: ir.Node, index: int) -> ir.Value | None:
+    """An input that may be left out."""
+    return node.inputs[index] if len(node.inputs) > index else None
+
+
 def rank(value: ir.Value | None) -> int:
     """Axes of a value; -1 where it is not known."""
     return len(value.shape) if value is not None and value.shape is not None else -1

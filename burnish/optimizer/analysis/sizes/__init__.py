@@ -1,14 +1,8 @@
 """Shapes of values as polynomials in the sizes of the inputs."""
 
 from burnish.optimizer.analysis.sizes.contents import Contents
-from burnish.optimizer.analysis.sizes.rules import (
-    BROADCAST,
-    FAR,
-    Shape,
-    axes_of,
-    broadcast,
-    numbers,
-)
+from burnish.optimizer.analysis.sizes.layout import FAR, Shape, axes_of, numbers
+from burnish.optimizer.analysis.sizes.rules import BROADCAST, broadcast
 from burnish.optimizer.analysis.sizes.size import ONE, Size, agree, product
 from burnish.optimizer.analysis.sizes.sizes import Sizes, declared
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.sizes.contents import Contents
-from burnish.optimizer.analysis.sizes.size import ONE, Size, agree, product
+from burnish.optimizer.analysis.sizes import layout
+from burnish.optimizer.analysis.sizes.layout import Shape
+from burnish.optimizer.analysis.sizes.size import ONE, Size, agree
 
 if TYPE_CHECKING:
     from burnish.optimizer.analysis.sizes.sizes import Sizes
 
-Shape = tuple[Size, ...]
 
 SAME = {
     "Abs", "Cast", "Ceil", "Celu", "Clip", "Cos", "CumSum", "Dropout", "Elu", "Erf", "Exp", "Floor",
@@ -32,9 +32,6 @@ BROADCAST = {
     "Xor",
 }  # fmt: skip
 """Operators on corresponding elements of all operands."""
-
-FAR = 1 << 30
-"""A position past the end of any axis."""
 
 
 def shapes_of(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
@@ -70,12 +67,8 @@ def broadcast(shapes: Sequence[Shape | None], value: ir.Value | None = None) -> 
         elif all(agree(size, wide[0]) for size in wide):
             result.append(min(wide, key=lambda size: size != size.asked))
         else:
-            result.append(numbers[0] if numbers else _unknown(value, axis))
+            result.append(numbers[0] if numbers else layout.unknown(value, axis))
     return tuple(result)
-
-
-def _unknown(value: ir.Value | None, axis: int) -> Size:
-    return Size.atom((id(value), axis) if value is not None else object())
 
 
 def _matmul(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
@@ -92,134 +85,6 @@ def _gemm(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
         return []
     first = left[1 if node.attributes.get_int("transA", 0) else 0]
     return [(first, right[0 if node.attributes.get_int("transB", 0) else 1])]
-
-
-def _transpose(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
-    shape = sizes.shape(node.inputs[0])
-    if shape is None:
-        return []
-    order = node.attributes.get_ints("perm", tuple(reversed(range(len(shape)))))
-    return [tuple(shape[axis] for axis in order)]
-
-
-def _reshape(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
-    wanted, shape = sizes.elements(node.inputs[1]), sizes.shape(node.inputs[0])
-    if wanted is None:
-        return []
-    return [reshaped(shape, wanted, node)]
-
-
-def reshaped(shape: Shape | None, wanted: Contents, node: ir.Node) -> Shape | None:
-    """The shape that a Reshape of a value gives, with 0 and -1 resolved."""
-    result = list(wanted)
-    if not node.attributes.get_int("allowzero", 0):
-        for axis, size in enumerate(result):
-            if size.number == 0:
-                if shape is None or axis >= len(shape):
-                    return None
-                result[axis] = shape[axis]
-    for axis, size in enumerate(result):
-        if size.number != -1:
-            continue
-        others = product([*result[:axis], *result[axis + 1 :]])
-        rest = product(list(shape)).divided(others) if shape is not None else None
-        result[axis] = rest or Size.atom((id(node.outputs[0]), axis))
-    return tuple(result)
-
-
-def _unsqueeze(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
-    shape, axes = sizes.shape(node.inputs[0]), axes_of(node, sizes)
-    if shape is None or axes is None:
-        return []
-    rank, rest = len(shape) + len(axes), list(shape)
-    for axis in sorted(axis % rank for axis in axes):
-        rest.insert(axis, ONE)
-    return [tuple(rest)]
-
-
-def _squeeze(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
-    shape, axes = sizes.shape(node.inputs[0]), axes_of(node, sizes)
-    if shape is None or axes is None:
-        return []
-    gone = {axis % len(shape) for axis in axes}
-    return [tuple(size for axis, size in enumerate(shape) if axis not in gone)]
-
-
-def axes_of(node: ir.Node, sizes: Sizes) -> list[int] | None:
-    """The axes of a node, from its second input or its attribute."""
-    if len(node.inputs) > 1 and node.inputs[1] is not None:
-        return numbers(sizes.elements(node.inputs[1]))
-    axes = node.attributes.get_ints("axes", ())
-    return list(axes) if axes else None
-
-
-def numbers(elements: Contents | None) -> list[int] | None:
-    """The elements where all are numbers."""
-    known = [size.number for size in elements or ()]
-    return None if elements is None or None in known else [int(item or 0) for item in known]
-
-
-def _concat(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
-    shapes = [sizes.shape(value) for value in node.inputs]
-    first = shapes[0]
-    if first is None or None in shapes:
-        return []
-    axis = node.attributes.get_int("axis", 0) % len(first)
-    total = Size.of(0)
-    for shape in shapes:
-        total = total + shape[axis] if shape is not None else total
-    return [(*first[:axis], total, *first[axis + 1 :])]
-
-
-def _slice(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
-    shape = sizes.shape(node.inputs[0])
-    parts = [sizes.elements(value) for value in node.inputs[1:]]
-    if shape is None or len(parts) < 2:
-        return []
-    result, atom = list(shape), node.outputs[0]
-    axes = numbers(parts[2]) if len(parts) > 2 else list(range(len(parts[0] or ())))
-    steps = numbers(parts[3]) if len(parts) > 3 else [1] * len(axes or ())
-    if axes is None or steps is None:
-        return []
-    for index, axis in enumerate(item % len(shape) for item in axes):
-        start, end = (part[index] if part else None for part in parts[:2])
-        size = _sliced(shape[axis], start, end, steps[index])
-        result[axis] = size if size is not None else Size.atom((id(atom), axis))
-    return [tuple(result)]
-
-
-def _sliced(size: Size, start: Size | None, end: Size | None, step: int) -> Size | None:
-    """Elements that a slice of an axis takes, where that can be told."""
-    if start is None or end is None:
-        return None
-    if size.number is not None and start.number is not None and end.number is not None:
-        return Size.of(len(range(size.number)[start.number : end.number : step]))
-    if step != 1 or start.number is None or start.number < 0:
-        return None
-    limit = end.number
-    whole = end == size or (limit is not None and limit >= FAR)
-    if start.number == 0 and whole:
-        return size
-    # A slice to another size than the axis has may be cut short by its end.
-    table = start.number == 0 and limit is None and end.is_natural and (size.number or 0) > 1
-    return end.least(size.number or 0) if table else None
-
-
-def _split(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
-    shape = sizes.shape(node.inputs[0])
-    if shape is None:
-        return []
-    axis, count = node.attributes.get_int("axis", 0) % len(shape), len(node.outputs)
-    if len(node.inputs) > 1 and node.inputs[1] is not None:
-        parts = sizes.elements(node.inputs[1])
-    else:
-        whole = shape[axis].number
-        part = -(-whole // count) if whole is not None else None
-        full = [part or 0] * (count - 1)
-        parts = None if whole is None else tuple(map(Size.of, [*full, whole - sum(full)]))
-    if parts is None or len(parts) != count:
-        return []
-    return [(*shape[:axis], part, *shape[axis + 1 :]) for part in parts]
 
 
 def _gather(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
@@ -243,7 +108,7 @@ def _tile(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
 
 
 def _reduce(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
-    shape, axes = sizes.shape(node.inputs[0]), axes_of(node, sizes)
+    shape, axes = sizes.shape(node.inputs[0]), layout.axes_of(node, sizes)
     if node.op_type.startswith("Arg"):
         axes = [node.attributes.get_int("axis", 0)]
     if shape is None or axes is None:
@@ -260,14 +125,6 @@ def _range(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
         return []
     length = limit[0] - start[0]
     return [(length,)] if length.is_natural else []
-
-
-def _flatten(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
-    shape = sizes.shape(node.inputs[0])
-    if shape is None:
-        return []
-    axis = node.attributes.get_int("axis", 1)
-    return [(product(list(shape[:axis])), product(list(shape[axis:])))]
 
 
 def _vector(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
@@ -308,13 +165,13 @@ def _attention(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
 RULES: dict[str, Callable[[ir.Node, Sizes], list[Shape | None]]] = {
     "MatMul": _matmul,
     "Gemm": _gemm,
-    "Transpose": _transpose,
-    "Reshape": _reshape,
-    "Unsqueeze": _unsqueeze,
-    "Squeeze": _squeeze,
-    "Concat": _concat,
-    "Slice": _slice,
-    "Split": _split,
+    "Transpose": layout.transpose,
+    "Reshape": layout.reshape,
+    "Unsqueeze": layout.unsqueeze,
+    "Squeeze": layout.squeeze,
+    "Concat": layout.concat,
+    "Slice": layout.slice_,
+    "Split": layout.split,
     "Gather": _gather,
     "GatherElements": _gather_elements,
     "GatherND": _gather_nd,
@@ -323,7 +180,7 @@ RULES: dict[str, Callable[[ir.Node, Sizes], list[Shape | None]]] = {
     "Expand": _expand,
     "Range": _range,
     "Tile": _tile,
-    "Flatten": _flatten,
+    "Flatten": layout.flatten,
     "Shape": _vector,
     "ConstantOfShape": lambda node, sizes: [sizes.elements(node.inputs[0])],
 }

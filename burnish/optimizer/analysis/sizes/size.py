@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
@@ -51,11 +52,31 @@ class Size:
         return all(number > 0 for _, number in self.terms)
 
     @property
+    def name(self) -> Hashable | None:
+        """The atom that the size is; None where it is a number, a sum or a product."""
+        ((monomial, number),) = self.terms if len(self.terms) == 1 else (((), 0),)
+        return monomial[0] if number == 1 and len(monomial) == 1 else None
+
+    @property
+    def atoms(self) -> set[Hashable]:
+        """What the size is made of besides numbers."""
+        return {atom for monomial, _ in self.terms for atom in monomial}
+
+    def valued(self, numbers: Mapping[str, int]) -> int | None:
+        """The size with numbers in the places of its atoms; None where one is not among them."""
+        result = 0
+        for monomial, number in self.terms:
+            known = [numbers.get(atom) if isinstance(atom, str) else None for atom in monomial]
+            if None in known:
+                return None
+            result += number * math.prod(item for item in known if item is not None)
+        return result
+
+    @property
     def asked(self) -> Size:
         """The size that was asked for, of the first elements of a longer axis."""
-        ((monomial, count),) = self.terms if len(self.terms) == 1 else (((), 0),)
-        match monomial:
-            case (("min", _, tuple(terms)),) if count == 1:
+        match self.name:
+            case ("min", _, tuple(terms)):
                 return Size(terms).asked
         return self
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.sizes.contents import Contents, Reader, contents_of
-from burnish.optimizer.analysis.sizes.rules import Shape, shapes_of
+from burnish.optimizer.analysis.sizes.layout import Shape
+from burnish.optimizer.analysis.sizes.rules import shapes_of
 from burnish.optimizer.analysis.sizes.size import Size, product
 
 
@@ -136,12 +137,8 @@ def _parsed(text: str, known: Collection[str]) -> Size | None:
 
 def declared(shape: Shape) -> ir.Shape:
     """The shape as the graph declares it: numbers, names of the inputs' sizes, or open."""
-    return ir.Shape([_dimension(size) for size in shape])
+    return ir.Shape([size.number if size.number is not None else _known(size) for size in shape])
 
 
-def _dimension(size: Size) -> int | str | None:
-    if size.number is not None:
-        return size.number
-    ((monomial, count),) = size.terms if len(size.terms) == 1 else (((), 0),)
-    named = count == 1 and len(monomial) == 1 and isinstance(monomial[0], str)
-    return str(monomial[0]) if named else None
+def _known(size: Size) -> str | None:
+    return size.name if isinstance(size.name, str) else None
