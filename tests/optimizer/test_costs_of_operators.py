@@ -133,9 +133,7 @@ def test_products(inputs: str, node: str, flops: float | None) -> None:
         <ir_version: 10, opset_import: ["" : 20, "com.microsoft" : 1]>
         g ({inputs}) => (z) {{ {node} z = Identity (y) }}
     """)
-    assert list(matrix_flops(model, infer(model, {})).values()) == (
-        [flops] if flops else []
-    )
+    assert list(matrix_flops(model, infer(model, {})).values()) == ([flops] if flops else [])
 
 
 AFTER = [

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import onnx_ir as ir
 import pytest
 from samples import parse
 
-from burnish.optimizer.analysis.size import Size
-from burnish.optimizer.analysis.sizes import Sizes
+from burnish.optimizer.analysis.sizes import Size, Sizes
 
 N, M = Size.atom("n"), Size.atom("m")
 
@@ -51,3 +51,66 @@ def test_shapes(nodes: str, expected: tuple[Size, ...]) -> None:
         {{ {nodes} }}
     """)
     assert Sizes.of(model).shape(model.graph.outputs[0]) == expected
+
+
+@pytest.mark.parametrize(
+    ("operation", "expected"),
+    [
+        ("v = Shape (x)", ("batch", 2, "length", 4)),
+        ("v = Shape <start = 1, end = -1> (x)", (2, "length")),
+        ("s = Shape (x) v = Slice (s, one, three)", (2, "length")),
+        ("s = Shape (x) v = Slice (s, three, one, zero, minus)", None),
+        ("s = Shape (x) v = Gather (s, two)", ("length",)),
+        ("s = Shape (x) g = Gather (s, two) v = Unsqueeze (g, zero)", ("length",)),
+        ("s = Shape (x) g = Gather (s, two) v = Concat <axis = 0> (g, three)", ("length", 3)),
+        ("s = Shape (x) v = Mod (s, s)", None),
+        ("s = Shape (x) v = Slice (s, unknown, three)", None),
+    ],
+)
+def test_elements(operation: str, expected: tuple[str | int, ...] | None) -> None:
+    model = parse(f"""
+        <ir_version: 8, opset_import: ["" : 18]>
+        sizes (float[batch, 2, length, 4] x, int64[1] unknown) => (v)
+        <int64[1] zero = {{0}}, int64[1] one = {{1}}, int64[1] two = {{2}}, int64[1] three = {{3}},
+         int64[1] minus = {{-1}}>
+        {{ {operation} }}
+    """)
+    elements = Sizes.of(model).elements(model.graph.outputs[0])
+    wanted = [
+        Size.of(item) if isinstance(item, int) else Size.atom(item) for item in expected or ()
+    ]
+    assert elements == (tuple(wanted) if expected is not None else None)
+
+
+def test_an_unknown_size_is_equal_to_itself_only() -> None:
+    model = parse("""
+        <ir_version: 8, opset_import: ["" : 18]>
+        sizes (float[batch, 2] x) => (v) { n = NonZero (x) m = NonZero (x) v = Shape (n) }
+    """)
+    sizes = Sizes.of(model)
+    first, second, shape = (node.outputs[0] for node in model.graph)
+    assert sizes.elements(shape) == sizes.shape(first) != sizes.shape(second)
+
+
+def test_sizes_that_inputs_declare_as_sums_are_sums() -> None:
+    model = parse("""
+        <ir_version: 8, opset_import: ["" : 18]>
+        sizes (float[past, 2] x, float[n, 2] y, float[total, 2] z) => (v)
+        { v = Concat <axis = 0> (x, y) }
+    """)
+    model.graph.inputs[2].shape = ir.Shape(["past + n", 2])
+    sizes = Sizes.of(model)
+    assert sizes.shape(model.graph.outputs[0]) == sizes.shape(model.graph.inputs[2])
+
+
+def test_a_part_of_a_table_is_as_long_as_what_it_meets() -> None:
+    model = parse("""
+        <ir_version: 8, opset_import: ["" : 18]>
+        sizes (float[batch, n, 4] x, float[512, 4] table) => (v)
+        <int64[1] zero = {0}, int64[1] one = {1}, int64[1] two = {2}>
+        { s = Shape (x) n = Slice (s, one, two) rows = Slice (table, zero, n) v = Add (x, rows) }
+    """)
+    sizes = Sizes.of(model)
+    rows = next(node.outputs[0] for node in model.graph if node.outputs[0].name == "rows")
+    assert sizes.shape(rows) == (N.least(512), Size.of(4))
+    assert sizes.shape(model.graph.outputs[0]) == (Size.atom("batch"), N, Size.of(4))

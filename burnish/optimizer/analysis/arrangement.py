@@ -11,9 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.shape_rules import axes_of, numbers
-from burnish.optimizer.analysis.size import Size
-from burnish.optimizer.analysis.sizes import Sizes
+from burnish.optimizer.analysis.sizes import Size, Sizes, axes_of, numbers
 
 Indices = npt.NDArray[np.int64]
 

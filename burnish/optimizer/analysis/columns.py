@@ -11,8 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.arrangement import Indices, arrangement, trailing
-from burnish.optimizer.analysis.size import Size
-from burnish.optimizer.analysis.sizes import Sizes
+from burnish.optimizer.analysis.sizes import Size, Sizes
 
 LARGEST = 1 << 26
 """Elements of the largest constant that is compared column by column."""

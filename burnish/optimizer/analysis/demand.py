@@ -6,13 +6,13 @@ whole is computed whole, and the tokens are taken from it: no work is done twice
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.dimensions import Dimensions
-from burnish.optimizer.analysis.monomials import Sizes
 from burnish.optimizer.analysis.selections import Root, Selection, find
+from burnish.optimizer.analysis.sizes import Shape, Sizes
 from burnish.optimizer.analysis.token_axes import target
 from burnish.optimizer.analysis.token_places import Place, Request
 from burnish.optimizer.analysis.tokenwise import needs
@@ -43,7 +43,7 @@ class Narrowed:
     selection: Selection
     place: Place
     parts: list[Place | None]
-    target: Sizes | None = None
+    target: Shape | None = None
 
 
 @dataclass(frozen=True)
@@ -75,17 +75,17 @@ class Plan:
 class Planner:
     """Plans for one graph; nodes in subgraphs need what they read whole."""
 
-    def __init__(self, graph: ir.Graph, dimensions: Dimensions) -> None:
+    def __init__(self, graph: ir.Graph, sizes: Sizes) -> None:
         self._graph = graph
-        self._dimensions = dimensions
-        self._axes = axes_by_symbol(graph, dimensions)
-        self.roots = {node: root for node in graph if (root := find(node, dimensions)) is not None}
+        self._sizes = sizes
+        self._axes = axes_by_symbol(graph, sizes)
+        self.roots = {node: root for node in graph if (root := find(node, sizes)) is not None}
 
     def plan(self, ignored: set[Selection]) -> Plan:
         """The plan for all selections but those ignored; empty where there is none."""
         fixed: set[ir.Node] = set()
         for _ in range(ROUNDS):
-            sweep = _Sweep(self._graph, self._dimensions, self._axes, fixed)
+            sweep = _Sweep(self._graph, self._sizes, self._axes, fixed)
             plan = sweep.run(
                 {node: root for node, root in self.roots.items() if root.selection not in ignored}
             )
@@ -95,13 +95,13 @@ class Planner:
         return Plan()
 
 
-def axes_by_symbol(graph: ir.Graph, dimensions: Dimensions) -> dict[str, tuple[ir.Value, int]]:
+def axes_by_symbol(graph: ir.Graph, sizes: Sizes) -> dict[Hashable, tuple[ir.Value, int]]:
     """An input and its axis for each symbolic dimension."""
-    found: dict[str, tuple[ir.Value, int]] = {}
+    found: dict[Hashable, tuple[ir.Value, int]] = {}
     for value in graph.inputs:
-        for axis, size in enumerate(dimensions.of(value) or ()):
-            if size[0] == 1 and len(size[1]) == 1:
-                found.setdefault(size[1][0], (value, axis))
+        for axis, size in enumerate(sizes.shape(value) or ()):
+            if size.name is not None:
+                found.setdefault(size.name, (value, axis))
     return found
 
 
@@ -123,11 +123,11 @@ class _Sweep:
     def __init__(
         self,
         graph: ir.Graph,
-        dimensions: Dimensions,
-        axes: dict[str, tuple[ir.Value, int]],
+        sizes: Sizes,
+        axes: dict[Hashable, tuple[ir.Value, int]],
         fixed: set[ir.Node],
     ) -> None:
-        self._graph, self._dimensions, self._axes, self._fixed = graph, dimensions, axes, fixed
+        self._graph, self._sizes, self._axes, self._fixed = graph, sizes, axes, fixed
         self._roots: dict[ir.Node, Root] = {}
         self._demands: dict[ir.Value, Demand] = {}
         self._plan = Plan()
@@ -172,7 +172,7 @@ class _Sweep:
         """How the node is computed for these tokens; None where it is computed for all."""
         if node in self._fixed or (selection.by_row and not place.varies):
             return None
-        request = Request(node, place, self._dimensions)
+        request = Request(node, place, self._sizes)
         parts = needs(request)
         goal = None
         if not isinstance(parts, str) and node.op_type == "Reshape":
@@ -197,10 +197,10 @@ class _Sweep:
 
     def _told_otherwise(self, node: ir.Node, value: ir.Value | None) -> bool:
         """Whether a value's shape is known without it."""
-        shape = self._dimensions.of(value)
+        shape = self._sizes.shape(value)
         if shape is None or node.outputs[0].is_graph_output():
             return False
-        return all(name in self._axes for _, names in shape for name in names)
+        return all(atom in self._axes for size in shape for atom in size.atoms)
 
     def _demand(self, value: ir.Value | None, demand: Demand) -> None:
         if value is not None:

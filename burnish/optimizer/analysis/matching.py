@@ -22,12 +22,63 @@ EXACT_CASTS = {
 """Casts, from one type to another, that lose nothing."""
 
 
+COMPUTED: dict[str, Callable[..., float]] = {
+    "Cast": float,
+    "Identity": float,
+    "Sqrt": math.sqrt,
+    "Mul": lambda first, second: first * second,
+    "Div": lambda first, second: first / second,
+    "Pow": lambda first, second: float(first**second),
+    "Reciprocal": lambda number: 1.0 / number,
+}
+"""What exporters leave of the computation of a scale."""
+
+
 def scalar(value: ir.Value | None) -> float | None:
     """The number that a constant of one element holds."""
     tensor = ir.convenience.get_const_tensor(value) if value is not None else None
     if tensor is None or tensor.size != 1 or tensor.dtype is ir.DataType.STRING:
         return None
     return float(tensor.numpy().reshape(()))
+
+
+def optional(node: ir.Node, index: int) -> ir.Value | None:
+    """An input that may be left out."""
+    return node.inputs[index] if len(node.inputs) > index else None
+
+
+def rank(value: ir.Value | None) -> int:
+    """Axes of a value; -1 where it is not known."""
+    return len(value.shape) if value is not None and value.shape is not None else -1
+
+
+def written_size(value: ir.Value, axis: int) -> int | str | tuple[ir.Value, int]:
+    """The size of an axis of a value as declared; one without a name is equal to itself only."""
+    known = value.shape[axis] if value.shape is not None else None
+    name = known.value if isinstance(known, ir.SymbolicDim) else known
+    return (value, axis) if name is None else name
+
+
+def number(value: ir.Value | None, depth: int = 6) -> float | None:
+    """The floating point number that a value certainly is: a constant, or computed from such.
+
+    Exporters compute a scale as `Sqrt(Cast(size))`, and the size is a constant only later.
+    """
+    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
+    if value is None or (tensor is not None and tensor.size != 1):
+        return None
+    if tensor is not None:
+        # What is computed on may be an integer; a factor of the value's own type may not.
+        return scalar(value) if tensor.dtype.is_floating_point() or depth < 6 else None
+    node = made_by(value, *COMPUTED)
+    if node is None or depth == 0:
+        return None
+    numbers = [number(item, depth - 1) for item in node.inputs]
+    found = [item for item in numbers if item is not None]
+    try:
+        return COMPUTED[node.op_type](*found) if len(found) == len(numbers) else None
+    except (ArithmeticError, ValueError):
+        return None
 
 
 def near(number: float | None, wanted: float, relative: float = 1e-5) -> bool:

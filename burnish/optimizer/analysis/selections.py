@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.dimensions import Dimensions
-from burnish.optimizer.analysis.monomials import ONE, Extent, number
-from burnish.optimizer.analysis.size_elements import FAR, integers, optional
+from burnish.optimizer.analysis.matching import optional
+from burnish.optimizer.analysis.sizes import FAR, ONE, Size, Sizes, numbers
 from burnish.optimizer.analysis.token_places import Place
 
 SAME_ELEMENTS = ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze")
@@ -64,7 +63,7 @@ class Root:
     squeezed: int | None
 
 
-def find(node: ir.Node, dimensions: Dimensions) -> Root | None:
+def find(node: ir.Node, sizes: Sizes) -> Root | None:
     """The selection that a node is; None where it is none.
 
     A selection along the last axis takes features, and one of a constant is a lookup.
@@ -72,20 +71,20 @@ def find(node: ir.Node, dimensions: Dimensions) -> Root | None:
     source = node.inputs[0] if node.inputs else None
     if source is None or node.domain != "" or source.producer() is None:
         return None
-    shape = dimensions.of(source)
+    shape = sizes.shape(source)
     if shape is None or len(shape) < 2:
         return None
     if node.op_type == "Gather":
-        return _by_flat_index(node, dimensions) or _gather(node, source, dimensions)
+        return _by_flat_index(node, sizes) or _gather(node, source, sizes)
     if node.op_type == "Slice":
-        return _slice(node, source, dimensions)
-    return _by_row(node, source, dimensions) if node.op_type == "GatherND" else None
+        return _slice(node, source, sizes)
+    return _by_row(node, source, sizes) if node.op_type == "GatherND" else None
 
 
-def kept(root: Root, dimensions: Dimensions, sizes: Mapping[str, int]) -> tuple[int, int] | None:
+def kept(root: Root, sizes: Sizes, given: Mapping[str, int]) -> tuple[int, int] | None:
     """How many tokens the selection leaves of how many at these sizes; None where not known."""
-    shape = dimensions.of(root.source)
-    whole = evaluated(shape[root.place.axis], sizes) if shape is not None else None
+    shape = sizes.shape(root.source)
+    whole = shape[root.place.axis].valued(given) if shape is not None else None
     selection = root.selection
     if selection.anywhere:
         return 1, 2  # how many it is shows in a run only, but each is taken once
@@ -96,49 +95,39 @@ def kept(root: Root, dimensions: Dimensions, sizes: Mapping[str, int]) -> tuple[
         return len(range(whole)[start:end:step]), whole
     if selection.count is not None:
         return selection.count, whole
-    held = dimensions.of(root.node.outputs[0])
-    left = evaluated(held[root.place.axis], sizes) if held is not None else None
+    held = sizes.shape(root.node.outputs[0])
+    left = held[root.place.axis].valued(given) if held is not None else None
     return (left, whole) if left is not None else None
-
-
-def evaluated(size: Extent, sizes: Mapping[str, int]) -> int | None:
-    """A size as a number, with numbers in the places of its symbols."""
-    result = size[0]
-    for name in size[1]:
-        if name not in sizes:
-            return None
-        result *= sizes[name]
-    return result
 
 
 def _single(index: int) -> tuple[int, int, int]:
     return index, FAR if index == -1 else index + 1, 1
 
 
-def _gather(node: ir.Node, source: ir.Value, dimensions: Dimensions) -> Root | None:
-    shape, indices = dimensions.of(source), node.inputs[1]
-    held = dimensions.of(indices)
+def _gather(node: ir.Node, source: ir.Value, sizes: Sizes) -> Root | None:
+    shape, indices = sizes.shape(source), node.inputs[1]
+    held = sizes.shape(indices)
     assert shape is not None
     axis = node.attributes.get_int("axis", 0) % len(shape)
     if axis == len(shape) - 1 or held is None or len(held) > 1 or indices is None:
         return None
     squeezed = axis if not held else None
-    numbers = integers(indices, dimensions)
-    if numbers is not None and len(numbers) == 1:
-        bounds = _single(numbers[0])
+    places = numbers(sizes.elements(indices))
+    if places is not None and len(places) == 1:
+        bounds = _single(places[0])
         selection = Selection(("slice", *bounds), bounds=bounds, count=1)
     else:
-        count = number(held[0]) if held else 1
+        count = held[0].number if held else 1
         selection = Selection(("gather", id(indices)), indices=indices, count=count)
     return Root(node, selection, source, Place(axis), squeezed)
 
 
-def _slice(node: ir.Node, source: ir.Value, dimensions: Dimensions) -> Root | None:
-    shape, result = dimensions.of(source), dimensions.of(node.outputs[0])
+def _slice(node: ir.Node, source: ir.Value, sizes: Sizes) -> Root | None:
+    shape, result = sizes.shape(source), sizes.shape(node.outputs[0])
     assert shape is not None
     if result is None or optional(node, 3) is None:
         return None
-    axes = integers(node.inputs[3], dimensions)
+    axes = numbers(sizes.elements(node.inputs[3]))
     if axes is None:
         return None
     axes = [axis % len(shape) for axis in axes]
@@ -146,14 +135,14 @@ def _slice(node: ir.Node, source: ir.Value, dimensions: Dimensions) -> Root | No
     if len(changed) != 1 or axes[changed[0]] == len(shape) - 1:
         return None
     index, axis = changed[0], axes[changed[0]]
-    parts = [integers(node.inputs[1], dimensions), integers(node.inputs[2], dimensions)]
-    step = integers(node.inputs[4], dimensions) if optional(node, 4) is not None else [1] * 8
+    parts = [numbers(sizes.elements(node.inputs[1])), numbers(sizes.elements(node.inputs[2]))]
+    step = numbers(sizes.elements(node.inputs[4])) if optional(node, 4) is not None else [1] * 8
     if step is None or step[index] < 1 or any(step[i] != 1 for i in range(len(axes)) if i != index):
         return None
     if parts[0] is not None and parts[1] is not None:
         start, end = parts[0][index], min(parts[1][index], FAR)
         bounds = (start, end, step[index])
-        left = number(result[axis])
+        left = result[axis].number
         selection = Selection(("slice", *bounds), bounds=bounds, count=left)
         return Root(node, selection, source, Place(axis), None)
     first, last = node.inputs[1], node.inputs[2]
@@ -164,19 +153,19 @@ def _slice(node: ir.Node, source: ir.Value, dimensions: Dimensions) -> Root | No
     return Root(node, Selection(key, bound_values=values), source, Place(axis), None)
 
 
-def _by_row(node: ir.Node, source: ir.Value, dimensions: Dimensions) -> Root | None:
+def _by_row(node: ir.Node, source: ir.Value, sizes: Sizes) -> Root | None:
     """`GatherND` of pairs of a row's number and a position, of which each row has one."""
-    shape, pairs = dimensions.of(source), node.inputs[1]
+    shape, pairs = sizes.shape(source), node.inputs[1]
     if shape is None or len(shape) < 3 or pairs is None:
         return None
-    held = dimensions.of(pairs)
+    held = sizes.shape(pairs)
     batched = node.attributes.get_int("batch_dims", 0)
     if held is None or len(held) != 2:
         return None
     positions: ir.Value | None = None
     if batched == 1 and held[1] == ONE:
         positions = pairs
-    elif batched == 0 and held[1] == (2, ()):
+    elif batched == 0 and held[1].number == 2:
         maker = pairs.producer()
         if maker is not None and _finds_each_once(maker) and len(shape) == 3:
             selection = Selection(("pairs", id(pairs)), indices=pairs, anywhere=True)
@@ -184,11 +173,11 @@ def _by_row(node: ir.Node, source: ir.Value, dimensions: Dimensions) -> Root | N
         if maker is None or maker.op_type != "Concat" or len(maker.inputs) != 2:
             return None
         rows, positions = maker.inputs[0], maker.inputs[1]
-        if rows is None or not _counts_rows(rows, shape[0], dimensions):
+        if rows is None or not _counts_rows(rows, shape[0], sizes):
             return None
     if positions is None:
         return None
-    return _rows(node, source, positions, dimensions)
+    return _rows(node, source, positions, sizes)
 
 
 def _finds_each_once(node: ir.Node) -> bool:
@@ -197,24 +186,22 @@ def _finds_each_once(node: ir.Node) -> bool:
     return source is not None and source.op_type == "NonZero"
 
 
-def _rows(
-    node: ir.Node, source: ir.Value, positions: ir.Value, dimensions: Dimensions
-) -> Root | None:
-    shape, held = dimensions.of(source), dimensions.of(positions)
+def _rows(node: ir.Node, source: ir.Value, positions: ir.Value, sizes: Sizes) -> Root | None:
+    shape, held = sizes.shape(source), sizes.shape(positions)
     if shape is None or held is None or held[0] != shape[0]:
         return None
     selection = Selection(("rows", id(positions)), indices=positions, by_row=True, count=1)
     return Root(node, selection, source, Place(1, 0), 1)
 
 
-def _counts_rows(value: ir.Value, rows: Extent, dimensions: Dimensions) -> bool:
+def _counts_rows(value: ir.Value, rows: Size, sizes: Sizes) -> bool:
     """Whether a value is 0, 1, ... for the rows of the batch."""
     node = _origin(value)
     if node is None or node.op_type != "Range":
         return False
-    first, _, step = (dimensions.elements(part) for part in node.inputs)
-    counts = first == ((0, ()),) and step == (ONE,)
-    return counts and dimensions.of(node.outputs[0]) == (rows,)
+    first, _, step = (sizes.elements(part) for part in node.inputs)
+    counts = first == (Size.of(0),) and step == (ONE,)
+    return counts and sizes.shape(node.outputs[0]) == (rows,)
 
 
 def _origin(value: ir.Value | None) -> ir.Node | None:
@@ -225,7 +212,7 @@ def _origin(value: ir.Value | None) -> ir.Node | None:
     return node
 
 
-def _by_flat_index(node: ir.Node, dimensions: Dimensions) -> Root | None:
+def _by_flat_index(node: ir.Node, sizes: Sizes) -> Root | None:
     """A row of `[batch * sequence, ...]` at `row * sequence + position`, with a position by row.
 
     A position that is not within the sequence would be in another row: only one that `ArgMax`
@@ -236,33 +223,33 @@ def _by_flat_index(node: ir.Node, dimensions: Dimensions) -> Root | None:
     if flattener is None or flattener.op_type not in ("Flatten", "Reshape") or adder is None:
         return None
     source = flattener.inputs[0]
-    shape, merged = dimensions.of(source), dimensions.of(flat)
+    shape, merged = sizes.shape(source), sizes.shape(flat)
     if source is None or shape is None or merged is None or len(shape) != len(merged) + 1:
         return None
     if node.attributes.get_int("axis", 0) != 0 or shape[2:] != merged[1:]:
         return None
-    if adder.op_type != "Add" or len(dimensions.of(node.inputs[1]) or ()) != 1:
+    if adder.op_type != "Add" or len(sizes.shape(node.inputs[1]) or ()) != 1:
         return None
     for positions, offsets in (adder.inputs, reversed(adder.inputs)):
         found = _origin(positions)
         if positions is None or found is None or found.op_type != "ArgMax":
             continue
-        searched = dimensions.of(found.inputs[0])
+        searched = sizes.shape(found.inputs[0])
         axis = found.attributes.get_int("axis", 0)
         within = searched is not None and searched[axis] == shape[1]
-        if within and _row_starts(offsets, shape, dimensions):
-            return _rows(node, source, positions, dimensions)
+        if within and _row_starts(offsets, shape, sizes):
+            return _rows(node, source, positions, sizes)
     return None
 
 
-def _row_starts(value: ir.Value | None, shape: tuple[Extent, ...], dimensions: Dimensions) -> bool:
+def _row_starts(value: ir.Value | None, shape: tuple[Size, ...], sizes: Sizes) -> bool:
     """Whether a value is the number of the row times the length of the sequence."""
     node = value.producer() if value is not None else None
     if node is None or node.op_type != "Mul":
         return False
     for rows, length in (node.inputs, reversed(node.inputs)):
-        if rows is None or dimensions.elements(length) != (shape[1],):
+        if rows is None or sizes.elements(length) != (shape[1],):
             continue
-        if _counts_rows(rows, shape[0], dimensions):
+        if _counts_rows(rows, shape[0], sizes):
             return True
     return False

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from burnish.optimizer.admission.walk import graphs
 from burnish.optimizer.analysis.shape_inference import inferred_shapes
-from burnish.optimizer.analysis.symbols import propagate
+from burnish.optimizer.analysis.sizes import Sizes
 from burnish.optimizer.model import without_weights
 from burnish.optimizer.signature import Port
 
@@ -43,10 +43,10 @@ def infer(
 
 
 def annotate(model: ir.Model) -> None:
-    """Let values say their types and shapes, as far as ONNX's shape inference can tell.
+    """Let values say their types, and their shapes in terms of the sizes of the inputs.
 
-    What a value says of itself stays; only what it leaves open is filled in. Symbols of the
-    inputs' axes flow through, so that equal symbols are equal sizes.
+    An open size becomes a symbol of its own, so that equal symbols are equal sizes. What outputs
+    of the graph say of themselves stays.
     """
     light = without_weights(model)
     try:
@@ -58,7 +58,12 @@ def annotate(model: ir.Model) -> None:
         for value in node.outputs:
             if (kind := inferred.get(value.name or "")) is not None:
                 _fill(value, kind)
-    propagate(model.graph)
+    sizes = Sizes.of(model)
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        for value in node.outputs:
+            shape = sizes.shape(value)
+            if shape is not None and (value.shape is None or not value.is_graph_output()):
+                value.shape = ir.Shape([sizes.written(size) for size in shape])
 
 
 def _fill(value: ir.Value, kind: onnx.TypeProto.Tensor) -> None:

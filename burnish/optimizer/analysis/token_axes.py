@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Hashable
 from dataclasses import replace
 
-from burnish.optimizer.analysis.monomials import ONE, Extent, Sizes, agree, number, product
-from burnish.optimizer.analysis.size_elements import axes_of, integers, optional
+from burnish.optimizer.analysis.matching import optional
+from burnish.optimizer.analysis.sizes import ONE, Shape, Size, agree, axes_of, numbers, product
 from burnish.optimizer.analysis.token_places import Needs, Place, Request
 
 
@@ -34,7 +34,7 @@ def reshape(request: Request) -> Needs:
     return request.first_only(found)
 
 
-def _kept(source: Sizes, whole: Sizes, place: Place) -> Place | None:
+def _kept(source: Shape, whole: Shape, place: Place) -> Place | None:
     axis = _same_axis(source, whole, place.axis)
     rows = None if place.rows is None else _same_axis(source, whole, place.rows)
     if axis is None or (place.rows is not None and rows is None):
@@ -42,7 +42,7 @@ def _kept(source: Sizes, whole: Sizes, place: Place) -> Place | None:
     return replace(place, axis=axis, rows=rows)
 
 
-def _same_axis(source: Sizes, whole: Sizes, axis: int) -> int | None:
+def _same_axis(source: Shape, whole: Shape, axis: int) -> int | None:
     """The axis of the source that is one of the result; None where there is none."""
     before = product(whole[:axis])
     fits = [
@@ -54,7 +54,7 @@ def _same_axis(source: Sizes, whole: Sizes, axis: int) -> int | None:
     return fits[0] if len(fits) == 1 else None
 
 
-def _merged(source: Sizes, whole: Sizes, place: Place) -> Place | None:
+def _merged(source: Shape, whole: Shape, place: Place) -> Place | None:
     """The place where an axis of the source is several of the result."""
     for axis, size in enumerate(source):
         for first in range(place.axis + 1):
@@ -70,7 +70,7 @@ def _merged(source: Sizes, whole: Sizes, place: Place) -> Place | None:
     return None
 
 
-def _split(source: Sizes, whole: Sizes, place: Place) -> Place | None:
+def _split(source: Shape, whole: Shape, place: Place) -> Place | None:
     """The place where several axes of the source are one of the result."""
     count, before = len(place.merged), product(whole[: place.axis])
     for axis in range(len(source)):
@@ -86,7 +86,7 @@ def _split(source: Sizes, whole: Sizes, place: Place) -> Place | None:
 
 def unsqueeze(request: Request) -> Needs:
     """Axes of length 1 are put in."""
-    axes, whole = axes_of(request.node, request.dimensions), request.result
+    axes, whole = axes_of(request.node, request.sizes), request.result
     if axes is None or whole is None:
         return "the axes of Unsqueeze are not known"
     new = {axis % len(whole) for axis in axes}
@@ -96,7 +96,7 @@ def unsqueeze(request: Request) -> Needs:
 
 def squeeze(request: Request) -> Needs:
     """Axes of length 1 are left out."""
-    axes, shape = axes_of(request.node, request.dimensions), request.shape(0)
+    axes, shape = axes_of(request.node, request.sizes), request.shape(0)
     if axes is None or shape is None:
         return "the axes of Squeeze are not known"
     gone = {axis % len(shape) for axis in axes}
@@ -128,9 +128,9 @@ def slice(request: Request) -> Needs:
     """Parts along another axis; a slice of all is no slice."""
     whole = request.result
     assert whole is not None
-    axes = integers(optional(request.node, 3), request.dimensions)
+    axes = numbers(request.sizes.elements(optional(request.node, 3)))
     steps = optional(request.node, 4)
-    forward = steps is None or set(integers(steps, request.dimensions) or [0]) == {1}
+    forward = steps is None or set(numbers(request.sizes.elements(steps)) or [0]) == {1}
     if axes is None or not forward:
         return "the axes of Slice are not known, or its steps are not 1"
     for axis in (axis % len(whole) for axis in axes):
@@ -183,7 +183,7 @@ def reduce(request: Request) -> Needs:
     if node.op_type.startswith("Arg"):
         axes = [node.attributes.get_int("axis", 0)]
     else:
-        axes = axes_of(node, request.dimensions)
+        axes = axes_of(node, request.sizes)
     if not axes:
         return f"{node.op_type} may be over the tokens"
     gone = {axis % len(shape) for axis in axes}
@@ -194,13 +194,13 @@ def reduce(request: Request) -> Needs:
     return _renumbered(request, dict(enumerate(kept)))
 
 
-COPIED, INFERRED = (0, ()), (-1, ())
+COPIED, INFERRED = Size.of(0), Size.of(-1)
 """Sizes in the target of a Reshape: the operand's at the same axis, and what is left."""
 
 
 def target(
-    request: Request, needed: Place, count: int | None, names: Container[str]
-) -> Sizes | None:
+    request: Request, needed: Place, count: int | None, names: Container[Hashable]
+) -> Shape | None:
     """The new target of a Reshape for `count` tokens; None where it cannot be written.
 
     Zeros copy sizes of the operand, and at most one size is left for the operator to find out;
@@ -208,22 +208,22 @@ def target(
     """
     source, whole, place = request.shape(0), request.result, request.place
     assert source is not None and whole is not None
-    sizes: list[Extent] = []
+    sizes: list[Size] = []
     for axis, size in enumerate(whole):
-        known = number(size)
+        known = size.number
         if place.anywhere and not place.merged and axis == place.rows:
             sizes.append(ONE)
         elif axis == place.axis:
             same = axis == needed.axis and place.merged == needed.merged
             fixed = count is not None and not place.merged
-            sizes.append(COPIED if same else (count or 0, ()) if fixed else INFERRED)
+            sizes.append(COPIED if same else Size.of(count or 0) if fixed else INFERRED)
         elif known is not None and known > 0:
             sizes.append(size)
         else:
             same = axis < len(source) and source[axis] == size and axis != needed.axis
             sizes.append(COPIED if same else INFERRED)
     for axis, size in enumerate(whole):
-        told = axis != place.axis and all(symbol in names for symbol in size[1])
+        told = axis != place.axis and all(atom in names for atom in size.atoms)
         if sizes.count(INFERRED) > 1 and sizes[axis] == INFERRED and told:
             sizes[axis] = size
     return tuple(sizes) if sizes.count(INFERRED) <= 1 else None

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.dimensions import Dimensions
-from burnish.optimizer.analysis.monomials import ONE, Sizes, agree
-from burnish.optimizer.analysis.size_elements import optional
+from burnish.optimizer.analysis.matching import optional
+from burnish.optimizer.analysis.sizes import ONE, Shape, Sizes, agree
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Place:
     axis: int
     rows: int | None = None
     varies: bool = True
-    merged: Sizes = ()
+    merged: Shape = ()
     tokens: int = 0
     anywhere: bool = False
 
@@ -43,16 +42,16 @@ class Request:
 
     node: ir.Node
     place: Place
-    dimensions: Dimensions
+    sizes: Sizes
 
-    def shape(self, index: int) -> Sizes | None:
+    def shape(self, index: int) -> Shape | None:
         """The shape of an operand."""
-        return self.dimensions.of(optional(self.node, index))
+        return self.sizes.shape(optional(self.node, index))
 
     @property
-    def result(self) -> Sizes | None:
+    def result(self) -> Shape | None:
         """The shape of the results; Split's differ along its own axis."""
-        return self.dimensions.of(self.node.outputs[0])
+        return self.sizes.shape(self.node.outputs[0])
 
     def first_only(self, place: Place | None = None) -> Needs:
         """The place in the first operand, and the others whole."""

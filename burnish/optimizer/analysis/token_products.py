@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from burnish.optimizer.analysis.monomials import ONE, Sizes, agree
-from burnish.optimizer.analysis.size_elements import optional
+from burnish.optimizer.analysis.matching import optional
+from burnish.optimizer.analysis.sizes import ONE, Shape, agree
 from burnish.optimizer.analysis.token_places import Needs, Place, Request, gathered, operand
 
 
@@ -75,7 +75,7 @@ def attention(request: Request) -> Needs:
     return gathered(found)
 
 
-def _mask(request: Request, query: Sizes) -> Place | str | None:
+def _mask(request: Request, query: Shape) -> Place | str | None:
     mask = request.shape(3)
     assert mask is not None
     axis = len(mask) - 2

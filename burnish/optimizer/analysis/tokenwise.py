@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from burnish.optimizer.analysis import token_axes, token_products
-from burnish.optimizer.analysis.dimensions import BROADCAST
-from burnish.optimizer.analysis.monomials import ONE
+from burnish.optimizer.analysis.sizes import BROADCAST, ONE
 from burnish.optimizer.analysis.token_places import Needs, Request, gathered, operand
 
 FIRST_ONLY = {
@@ -62,7 +61,7 @@ def needs(request: Request) -> Needs:
     if node.domain != "":
         return f"{node.domain}.{node.op_type} is not known here"
     if request.result is None or any(
-        request.dimensions.of(value) is None for value in node.inputs if value is not None
+        request.sizes.shape(value) is None for value in node.inputs if value is not None
     ):
         return f"the shapes at {node.op_type} are not known"
     if node.op_type in FIRST_ONLY:

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.shape_rules import Shape
-from burnish.optimizer.analysis.size import Size, product
-from burnish.optimizer.analysis.sizes import Sizes
+from burnish.optimizer.analysis.sizes import Shape, Size, Sizes, product
 from burnish.optimizer.contract import EXACT, Context, Outcome, Pass, Phase
 from burnish.optimizer.model import add_initializer
 from burnish.optimizer.unused import remove_unused

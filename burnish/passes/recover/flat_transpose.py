@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.extents import extents, size
+from burnish.optimizer.analysis.matching import made_by, only_reader
 from burnish.optimizer.analysis.products import label
+from burnish.optimizer.analysis.sizes import Shape, Sizes
 from burnish.optimizer.contract import EXACT, Context, Outcome, Pass, Phase, Refusal
 
 
@@ -36,60 +37,52 @@ class FlatTranspose(Pass):
     def apply(self, model: ir.Model, context: Context) -> Outcome:
         """Rewrite in place."""
         done, refusals = 0, []
-        for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
-            chain = _chain(node)
-            if chain is None:
-                continue
-            flatten, transpose = chain
+        chains = list(filter(None, map(_chain, ir.traversal.RecursiveGraphIterator(model.graph))))
+        sizes = Sizes.of(model) if chains else Sizes()
+        for flatten, transpose, node in chains:
             source = flatten.inputs[0]
-            assert source is not None
-            if not _swaps_the_last(source, flatten, node):
+            shape = sizes.shape(source)
+            if source is None or shape is None or len(shape) < 4:
+                continue
+            if not _swaps_the_last(shape, flatten, node, sizes):
                 reason = "its sizes are not those of the last two axes, as far as the graph says"
                 refusals.append(Refusal(label(node), reason))
                 continue
-            _rewrite(source, (flatten, transpose, node))
+            _rewrite(source, len(shape), (flatten, transpose, node))
             done += 1
         return Outcome(done, tuple(refusals), detail=f"{done} transposes")
 
 
-def _chain(restore: ir.Node) -> tuple[ir.Node, ir.Node] | None:
-    """The Reshape and the Transpose before a Reshape, where nothing else reads what they give."""
+def _chain(restore: ir.Node) -> tuple[ir.Node, ir.Node, ir.Node] | None:
+    """A Reshape, a Transpose and a Reshape, where nothing else reads what the first two give."""
     transpose = _only(restore, "Reshape", "Transpose")
     flatten = _only(transpose, "Transpose", "Reshape") if transpose is not None else None
     if transpose is None or flatten is None or flatten.inputs[0] is None:
         return None
     flat = transpose.attributes.get_ints("perm", ()) == (0, 2, 1)
-    deep = flatten.inputs[0].shape is not None and len(flatten.inputs[0].shape) > 3
-    return (flatten, transpose) if flat and deep else None
+    return (flatten, transpose, restore) if flat else None
 
 
 def _only(node: ir.Node, operator: str, before: str) -> ir.Node | None:
     """The producer of a node's data where it has that operator and no other reader."""
     value = node.inputs[0] if node.op_type == operator and node.domain == "" else None
-    producer = value.producer() if value is not None else None
-    if value is None or producer is None or producer.op_type != before:
+    producer = made_by(value, before)
+    if value is None or producer is None or only_reader(value) is not node:
         return None
-    alone = len(value.uses()) == 1 and not value.is_graph_output()
-    return producer if alone and producer.graph is node.graph else None
+    return producer if producer.graph is node.graph else None
 
 
-def _swaps_the_last(source: ir.Value, flatten: ir.Node, restore: ir.Node) -> bool:
-    assert source.shape is not None
-    sizes = [size(source, axis) for axis in range(len(source.shape))]
-    flat, restored = extents(flatten.inputs[1]), extents(restore.inputs[1])
-    return (
-        flat is not None
-        and len(flat) == 3
-        and flat[1:] == sizes[-2:]
-        and restored == [*sizes[:-2], sizes[-1], sizes[-2]]
-    )
+def _swaps_the_last(shape: Shape, flatten: ir.Node, restore: ir.Node, sizes: Sizes) -> bool:
+    flat, restored = sizes.shape(flatten.outputs[0]), sizes.shape(restore.outputs[0])
+    if flat is None or len(flat) != 3 or flat[1:] != shape[-2:]:
+        return False
+    return restored == (*shape[:-2], shape[-1], shape[-2])
 
 
-def _rewrite(source: ir.Value, nodes: tuple[ir.Node, ...]) -> None:
+def _rewrite(source: ir.Value, rank: int, nodes: tuple[ir.Node, ...]) -> None:
     restore = nodes[-1]
     result, graph = restore.outputs[0], restore.graph
-    assert isinstance(graph, ir.Graph) and source.shape is not None
-    rank = len(source.shape)
+    assert isinstance(graph, ir.Graph)
     plain = ir.node("Transpose", [source], {"perm": (*range(rank - 2), rank - 1, rank - 2)})
     value, name = plain.outputs[0], result.name
     value.type, value.shape = result.type, result.shape

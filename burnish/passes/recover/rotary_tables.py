@@ -9,9 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.pairs import Factor
-from burnish.optimizer.analysis.shape_rules import axes_of
-from burnish.optimizer.analysis.size import Size
-from burnish.optimizer.analysis.sizes import Sizes, declared
+from burnish.optimizer.analysis.sizes import Size, Sizes, axes_of, declared
 from burnish.optimizer.model import add_initializer
 
 ONE = Size.of(1)

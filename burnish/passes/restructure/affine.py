@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.products import shape_of
-from burnish.optimizer.analysis.written_dimensions import Dimension
+from burnish.optimizer.analysis.sizes import ONE, Shape, Size
 from burnish.optimizer.contract import Array
 
 LARGEST = 1 << 16
@@ -77,16 +76,16 @@ class Affine:
             array = self.array().astype(np.float32)
             return np.float32(1.0) / array if self.node.op_type == "Div" else array
 
-    def keeps_shape(self, known: Sequence[Dimension] | None) -> bool:
-        """Whether the output certainly has the shape of the source, of the known dimensions."""
+    def keeps_shape(self, known: Shape | None) -> bool:
+        """Whether the output certainly has the shape of the source, of known shape."""
         shape = shape_of(self.constant)
         width = width_of(self.source)
         if shape == () or (len(shape) == 1 and width is not None and shape[0] in (1, width)):
             return True
         if known is None or len(known) < len(shape):
             return False
-        tail = list(known)[len(known) - len(shape) :]
-        return all(mine in (1, theirs) for mine, theirs in zip(shape, tail, strict=True))
+        tail = known[len(known) - len(shape) :]
+        return all(Size.of(mine) in (ONE, its) for mine, its in zip(shape, tail, strict=True))
 
     def neutral(self) -> bool:
         """Whether the constant leaves the source as it is."""

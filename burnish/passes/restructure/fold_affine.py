@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.products import FLOATS, Product, find_products, label, shape_of
-from burnish.optimizer.analysis.written_dimensions import Dimensions
+from burnish.optimizer.analysis.sizes import Sizes
 from burnish.optimizer.computed import Part, side_by_side
 from burnish.optimizer.contract import ROUNDING, Array, Context, Outcome, Pass, Phase, Refusal
 from burnish.optimizer.model import add_initializer
@@ -60,7 +60,7 @@ class FoldAffine(Pass):
 
     def apply(self, model: ir.Model, context: Context) -> Outcome:
         """Rewrite in place until nothing is left to fold."""
-        done, composed, known = 0, 0, Dimensions(model)
+        done, composed, known = 0, 0, Sizes.of(model)
         while True:
             # A product takes part once in a sweep, since a fold makes another product of it.
             dropped, refusals = _shorten(model, known)
@@ -74,7 +74,7 @@ class FoldAffine(Pass):
         return Outcome(done + composed, (*refusals, *folder.refusals, *apart), detail=detail)
 
 
-def _shorten(model: ir.Model, known: Dimensions) -> tuple[int, list[Refusal]]:
+def _shorten(model: ir.Model, known: Sizes) -> tuple[int, list[Refusal]]:
     """Drop what does nothing, and join neighbouring shifts and neighbouring scales."""
     done = 0
     refusals: list[Refusal] = []
@@ -93,13 +93,13 @@ def _shorten(model: ir.Model, known: Dimensions) -> tuple[int, list[Refusal]]:
     return done, refusals
 
 
-def _why_kept(affine: Affine, known: Dimensions) -> str:
+def _why_kept(affine: Affine, known: Sizes) -> str:
     """Why what does nothing stays; empty where it can go."""
     if affine.output.is_graph_output():
         return "it does nothing, but gives an output of the graph"
     return (
         ""
-        if affine.keeps_shape(known.of(affine.source))
+        if affine.keeps_shape(known.shape(affine.source))
         else "it may change the shape, as far as the graph says"
     )
 
@@ -136,7 +136,7 @@ class _Folder:
     """Folds scales into the products of one model, each product at most once."""
 
     model: ir.Model
-    known: Dimensions
+    known: Sizes
     refusals: list[Refusal] = field(default_factory=list)
     _makers: dict[ir.Value, Product] = field(default_factory=dict)
     _readers: dict[ir.Value, list[Product]] = field(default_factory=lambda: defaultdict(list))
@@ -216,7 +216,7 @@ class _Folder:
             and not ((sizes >= 1 / FLOAT16_SPAN) & (sizes <= FLOAT16_SPAN)).all()
         ):
             return "float16 may not hold the weight times its factor"
-        if not affine.keeps_shape(self.known.of(affine.source)) or affine.factor().size not in (
+        if not affine.keeps_shape(self.known.shape(affine.source)) or affine.factor().size not in (
             1,
             width,
         ):

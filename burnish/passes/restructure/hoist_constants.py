@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.products import label
-from burnish.optimizer.analysis.written_dimensions import Dimension, Dimensions, broadcast
+from burnish.optimizer.analysis.sizes import ONE, Shape, Sizes, broadcast, declared
 from burnish.optimizer.contract import EXACT, Context, Outcome, Pass, Phase, Refusal
 from burnish.optimizer.pruning import prune
 
@@ -21,8 +21,6 @@ ELEMENTWISE = {
 
 Exp, Tanh and their kin do not: a kernel computes the last few elements in another way.
 """
-
-Shape = list[Dimension]
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class HoistConstants(Pass):
         ]
         if not nodes:
             return Outcome()
-        hoister = _Hoister(Dimensions(model), deque(nodes))
+        hoister = _Hoister(Sizes.of(model), deque(nodes))
         while hoister.queue:
             hoister.settle(hoister.queue.popleft())
         detail = f"{hoister.dropped} expansions dropped, {hoister.sunk} moved"
@@ -80,10 +78,7 @@ class _Expansion:
 
     def changes_nothing(self) -> bool:
         """Whether the source has the dimensions of the output already."""
-        pairs = zip(self.small, self.large, strict=False)
-        return len(self.small) == len(self.large) and all(
-            mine is not None and mine == theirs for mine, theirs in pairs
-        )
+        return self.small == self.large
 
     def widened(self, behind: int = 0) -> list[int]:
         """Axes, counted from the last (-1), that may be longer in the output than in the source.
@@ -91,29 +86,23 @@ class _Expansion:
         `behind` is the number of axes that follow by now.
         """
         rank = len(self.large)
-        small = [1] * (rank - len(self.small)) + list(self.small)
-        return [
-            axis - rank - behind
-            for axis in range(rank)
-            if small[axis] is None or small[axis] != self.large[axis]
-        ]
+        small = (ONE,) * (rank - len(self.small)) + self.small
+        return [axis - rank - behind for axis in range(rank) if small[axis] != self.large[axis]]
 
     def made_good(self, others: Shape, behind: int = 0) -> bool:
         """Whether operands of these dimensions widen what they meet as far as the `Expand` does."""
         deep = len(self.small) == len(self.large) or len(others) >= len(self.large) + behind
         return deep and all(
-            -axis <= len(others)
-            and others[axis] is not None
-            and others[axis] == self.large[axis + behind]
+            -axis <= len(others) and others[axis] == self.large[axis + behind]
             for axis in self.widened(behind)
         )
 
     def saves(self, others: Shape) -> bool:
         """Whether the source and operands of these dimensions lack an axis that is expanded."""
         rank = len(self.large)
-        small = [1] * (rank - len(self.small)) + list(self.small)
+        small = (ONE,) * (rank - len(self.small)) + self.small
         return any(
-            small[axis] == 1 and (-axis > len(others) or others[axis] == 1)
+            small[axis] == ONE and (-axis > len(others) or others[axis] == ONE)
             for axis in self.widened()
         )
 
@@ -122,7 +111,7 @@ class _Expansion:
 class _Hoister:
     """Moves the expansions in `queue`, which grows by those that it makes."""
 
-    dimensions: Dimensions
+    sizes: Sizes
     queue: deque[ir.Node]
     dropped: int = 0
     sunk: int = 0
@@ -151,10 +140,10 @@ class _Hoister:
     def _expansion(self, node: ir.Node) -> _Expansion | None:
         source, target = node.inputs
         assert source is not None and target is not None
-        small, target_sizes = self.dimensions.of(source), self.dimensions.elements(target)
-        if small is None or target_sizes is None:
+        small, large = self.sizes.shape(source), self.sizes.shape(node.outputs[0])
+        if small is None or large is None:
             return None
-        return _Expansion(node, source, target, small, broadcast([small, target_sizes]))
+        return _Expansion(node, source, target, small, large)
 
     def _pass(self, found: _Expansion, reader: ir.Node) -> None:
         if reader.op_type == "Gather":
@@ -172,7 +161,7 @@ class _Hoister:
             _read_instead(reader, found.output, found.source)
             self.dropped += 1
         elif found.saves(others):
-            self._sink(found, reader, others)
+            self._sink(found, reader)
         else:
             self._refuse(found, f"{reader.op_type} may need the size, as far as the graph says")
 
@@ -182,11 +171,10 @@ class _Hoister:
     def _others(self, found: _Expansion, reader: ir.Node) -> Shape | None:
         """The dimensions of a reader's other operands together; None where one is not known."""
         others = [value for value in reader.inputs if value not in (None, found.output)]
-        shapes = [self.dimensions.of(value) for value in others]
-        known = [shape for shape in shapes if shape is not None]
-        return broadcast(known) if len(known) == len(shapes) else None
+        shapes = [self.sizes.shape(value) for value in others]
+        return broadcast(shapes) if shapes else ()
 
-    def _sink(self, found: _Expansion, reader: ir.Node, others: Shape) -> None:
+    def _sink(self, found: _Expansion, reader: ir.Node) -> None:
         """Let the reader compute on the source, and expand what it gives."""
         graph = reader.graph
         assert isinstance(graph, ir.Graph)
@@ -198,15 +186,24 @@ class _Hoister:
         graph.insert_after(reader, late)
         ir.convenience.replace_all_uses_with(small, large, replace_graph_outputs=True)
         late.replace_input_with(0, small)
-        small.shape = ir.Shape(broadcast([found.small, others]))
+        self.sizes.copy(small, large)
+        self._resize(reader)
         # Another value than before, so another name.
         small.name, large.name = f"{name}_narrow", name
         self.queue.append(late)
         self.sunk += 1
 
+    def _resize(self, reader: ir.Node) -> None:
+        """Work out anew what a node gives that reads something smaller."""
+        value = reader.outputs[0]
+        value.shape = None
+        self.sizes.visit(reader)
+        if (shape := self.sizes.shape(value)) is not None:
+            value.shape = declared(shape)
+
     def _pass_lookup(self, found: _Expansion, reader: ir.Node) -> None:
         """Look up rows for the source, where all readers of the rows widen them by themselves."""
-        table = self.dimensions.of(reader.inputs[0])
+        table = self.sizes.shape(reader.inputs[0])
         axis = reader.attributes.get_int("axis", 0)
         if reader.inputs[1] is not found.output or table is None or axis != 0:
             return
@@ -214,23 +211,21 @@ class _Hoister:
         uses = list(rows.uses())
         for use in uses:
             alone = [value for value in use.node.inputs if value is rows]
-            others = [self.dimensions.of(item) for item in use.node.inputs if item is not rows]
-            known = [shape for shape in others if shape is not None]
+            others = [self.sizes.shape(item) for item in use.node.inputs if item is not rows]
             good = use.node.op_type in ELEMENTWISE and use.node.domain == "" and len(alone) == 1
-            if not good or len(known) != len(others) or not known:
-                return
-            if not found.made_good(broadcast(known), behind):
+            together = broadcast(others)
+            if not good or together is None or not found.made_good(together, behind):
                 return
         if not uses or rows.is_graph_output():
             return
         reader.replace_input_with(1, found.source)
-        rows.shape = ir.Shape([*found.small, *table[1:]])
+        self._resize(reader)
         rows.name = f"{rows.name}_narrow"
         self.dropped += 1
 
     def _pass_product(self, found: _Expansion, reader: ir.Node) -> None:
         """Drop the expansion of a left operand over a batch that the right one has."""
-        right = self.dimensions.of(reader.inputs[1])
+        right = self.sizes.shape(reader.inputs[1])
         if reader.inputs[0] is not found.output or reader.inputs[1] is found.output:
             return
         if right is None or len(found.small) < 2 or any(axis > -3 for axis in found.widened()):

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.dimensions import Dimensions
-from burnish.optimizer.analysis.monomials import ONE, Sizes, number
 from burnish.optimizer.analysis.selections import Selection
+from burnish.optimizer.analysis.sizes import ONE, Shape, Size, Sizes, numbers
 from burnish.optimizer.analysis.token_places import Place
 from burnish.optimizer.model import add_initializer
+
+Axes = Mapping[Hashable, tuple[ir.Value, int]]
+"""An input and its axis for each atom of sizes."""
 
 
 class Writer:
     """Appends nodes to a graph, which is to be sorted afterwards."""
 
-    def __init__(self, graph: ir.Graph, dimensions: Dimensions) -> None:
-        self._graph, self._dimensions = graph, dimensions
+    def __init__(self, graph: ir.Graph, sizes: Sizes) -> None:
+        self._graph, self._sizes = graph, sizes
         self._constants: dict[tuple[int, ...] | int, ir.Value] = {}
         self._taken: dict[tuple[ir.Value, Selection, Place], ir.Value] = {}
         self._positions: dict[Selection, ir.Value] = {}
@@ -32,20 +35,26 @@ class Writer:
             self._constants[key] = add_initializer(self._graph, "numbers", tensor)
         return self._constants[key]
 
-    def sizes(self, sizes: Sizes, axes: Mapping[str, tuple[ir.Value, int]]) -> ir.Value:
-        """A vector of sizes; each of their symbols is an axis of an input."""
-        if all(number(size) is not None for size in sizes):
-            return self.constant([size[0] for size in sizes])
-        parts: list[ir.Value | None] = []
-        for factor, names in sizes:
-            told = [self._axis(*axes[name]) for name in names]
+    def shape(self, sizes: Shape, axes: Axes) -> ir.Value:
+        """A vector of sizes; each of their atoms is an axis of an input."""
+        known = numbers(sizes)
+        if known is not None:
+            return self.constant(known)
+        parts = [self._size(size, axes) for size in sizes]
+        return self.op("Concat", parts, parts[0], [len(parts)], axis=0)
+
+    def _size(self, size: Size, axes: Axes) -> ir.Value:
+        """One size [1], computed from the axes."""
+        products = []
+        for atoms, factor in size.terms:
+            told = [self._axis(*axes[atom]) for atom in atoms]
             if factor != 1 or not told:
                 told.append(self.constant([factor]))
-            part = told[0]
-            for other in told[1:]:
-                part = self.op("Mul", [part, other], part, [1])
-            parts.append(part)
-        return self.op("Concat", parts, parts[0], [len(parts)], axis=0)
+            products.append(self._folded("Mul", told))
+        return self._folded("Add", products) if products else self.constant([0])
+
+    def _folded(self, kind: str, parts: list[ir.Value]) -> ir.Value:
+        return reduce(lambda one, other: self.op(kind, [one, other], one, [1]), parts)
 
     def _axis(self, source: ir.Value, axis: int) -> ir.Value:
         """The size of an axis."""
@@ -107,7 +116,7 @@ class Writer:
         if selection not in self._positions:
             value = selection.indices
             assert value is not None
-            rank = len(self._dimensions.of(value) or ())
+            rank = len(self._sizes.shape(value) or ())
             if rank < 1 + selection.by_row:
                 axes = self.constant([rank])
                 value = self.op("Unsqueeze", [value, axes], value)
@@ -119,7 +128,7 @@ class Writer:
 
     def _by_row(self, value: ir.Value, selection: Selection, place: Place) -> ir.Value:
         """A token of each row, each its own; what is the same for all rows becomes one for each."""
-        sizes = list(self._dimensions.of(value) or ())
+        sizes = list(self._sizes.shape(value) or ())
         rows, axis = place.rows or 0, place.axis
         original = value
         if rows < 0:
@@ -158,7 +167,7 @@ class Writer:
         """
         keys = node.inputs[1]
         assert keys is not None
-        rank = len(self._dimensions.of(keys) or ())
+        rank = len(self._sizes.shape(keys) or ())
         integer = ir.TensorType(ir.DataType.INT64)
         length = self.op("Shape", [keys], start=rank - 2, end=rank - 1)
         length.type = integer
@@ -167,7 +176,7 @@ class Writer:
         positions = self.op("Range", [counts[0], scalar, counts[1]], length)
         if selection.by_row:
             place, new = Place(0, -1, varies=False), [1, 3]
-            self._dimensions.note(positions, (self._dimensions.of(keys) or ())[rank - 2 : rank - 1])
+            self._sizes.shapes[positions] = (self._sizes.shape(keys) or ())[rank - 2 : rank - 1]
         else:
             place, new = Place(0), [1]
         chosen = self.take(positions, selection, place)

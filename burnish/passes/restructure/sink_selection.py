@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.demand import Plan, Planner, axes_by_symbol, results
-from burnish.optimizer.analysis.dimensions import Dimensions
 from burnish.optimizer.analysis.products import label
 from burnish.optimizer.analysis.selections import Root, Selection, kept
+from burnish.optimizer.analysis.sizes import Sizes
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
 from burnish.passes.restructure.selecting import Writer, renamed
 
@@ -59,26 +59,24 @@ class SinkSelection(Pass):
         refusals: list[Refusal] | None = None
         # What only told the shape of a value is gone afterwards, and more can be passed.
         for _ in range(ROUNDS):
-            dimensions = Dimensions(model.graph)
-            plan, left = self._plan(model.graph, dimensions, context)
+            sizes = Sizes.of(model)
+            plan, left = self._plan(model.graph, sizes, context)
             passed = {label(node) for node in plan.nodes}
             found = left if refusals is None else refusals
             refusals = [item for item in found if item.node not in passed]
             roots = [root for root in plan.roots if root.source in plan.values]
             if not roots:
                 break
-            _Rewriter(model, dimensions, plan).run()
+            _Rewriter(model, sizes, plan).run()
             moved = max(moved, len(roots))
             past += sum(_passed(plan).values())
         detail = f"{moved} selections moved up, past {past} products" if moved else ""
         return Outcome(moved, tuple(refusals or ()), detail=detail)
 
-    def _plan(
-        self, graph: ir.Graph, dimensions: Dimensions, context: Context
-    ) -> tuple[Plan, list[Refusal]]:
+    def _plan(self, graph: ir.Graph, sizes: Sizes, context: Context) -> tuple[Plan, list[Refusal]]:
         """What is worth to be computed for some tokens only, and what was left, and why."""
-        planner, last = Planner(graph, dimensions), _last(graph)
-        ignored, refusals = self._too_many(planner, last, dimensions, context)
+        planner, last = Planner(graph, sizes), _last(graph)
+        ignored, refusals = self._too_many(planner, last, sizes, context)
         plan = planner.plan(ignored)
         passed = _passed(plan)
         refusals += _explained(last, plan)
@@ -88,12 +86,12 @@ class SinkSelection(Pass):
         return plan, refusals
 
     def _too_many(
-        self, planner: Planner, last: set[ir.Node], dimensions: Dimensions, context: Context
+        self, planner: Planner, last: set[ir.Node], sizes: Sizes, context: Context
     ) -> tuple[set[Selection], list[Refusal]]:
         """Selections that leave out too little."""
         ignored, refusals = set(), []
         for root in planner.roots.values():
-            counts = kept(root, dimensions, context.sizes)
+            counts = kept(root, sizes, context.sizes)
             if counts is not None and counts[0] <= self.most * counts[1]:
                 continue
             ignored.add(root.selection)
@@ -168,10 +166,10 @@ def _works(value: ir.Value) -> bool:
 class _Rewriter:
     """Carries a plan out."""
 
-    def __init__(self, model: ir.Model, dimensions: Dimensions, plan: Plan) -> None:
-        self._graph, self._plan, self._dimensions = model.graph, plan, dimensions
-        self._writer = Writer(model.graph, dimensions)
-        self._axes = axes_by_symbol(model.graph, dimensions)
+    def __init__(self, model: ir.Model, sizes: Sizes, plan: Plan) -> None:
+        self._graph, self._plan, self._sizes = model.graph, plan, sizes
+        self._writer = Writer(model.graph, sizes)
+        self._axes = axes_by_symbol(model.graph, sizes)
         self._named: set[ir.Value] = set()
         graphs = (model.graph, *model.graph.subgraphs())
         values = (value for graph in graphs for node in graph for value in node.outputs)
@@ -196,7 +194,7 @@ class _Rewriter:
                 chosen = self._writer.take(value, narrowed.selection, place)
                 node.replace_input_with(index, chosen)
         if narrowed.target is not None:
-            node.replace_input_with(1, self._writer.sizes(narrowed.target, self._axes))
+            node.replace_input_with(1, self._writer.shape(narrowed.target, self._axes))
             node.attributes.pop("allowzero", None)
         causal = node.attributes.get_int("is_causal", 0) == 1
         if node.op_type == "Attention" and causal:
@@ -267,10 +265,10 @@ class _Rewriter:
                     self._tell(use.node, value)
 
     def _tell(self, node: ir.Node, value: ir.Value) -> None:
-        sizes = self._dimensions.of(value) or ()
+        sizes = self._sizes.shape(value) or ()
         start = node.attributes.get_int("start", 0)
         end = node.attributes.get_int("end", len(sizes))
-        told = self._writer.sizes(sizes[start:end], self._axes)
+        told = self._writer.shape(sizes[start:end], self._axes)
         ir.convenience.replace_all_uses_with(node.outputs[0], told)
         name = node.outputs[0].name
         self._graph.remove(node, safe=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from burnish.optimizer.analysis import shapes
+from burnish.optimizer.analysis.matching import rank
 from burnish.optimizer.analysis.products import label
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
 from burnish.passes.recover.attention.masks import Frame, Masks
@@ -20,7 +21,7 @@ from burnish.passes.recover.attention.operands import (
 )
 from burnish.passes.recover.attention.pattern import Pattern, match
 from burnish.passes.recover.attention.probabilities import answer_sizes
-from burnish.passes.recover.attention.scores import Miss, describe, rank
+from burnish.passes.recover.attention.scores import Miss, describe
 
 SINCE = 23
 """Operator set from which there is an `Attention`."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.extents import Extent, size
+from burnish.optimizer.analysis.matching import rank, scalar, written_size
 from burnish.optimizer.model import add_initializer
 from burnish.passes.recover.attention.operands import insert
-from burnish.passes.recover.attention.scores import Hidden, Miss, Scores, Term, rank, scalar
+from burnish.passes.recover.attention.scores import Hidden, Miss, Scores, Term
 
 FLOOR = 0.3
 """Part of the lowest number that hides a score.
@@ -163,8 +163,12 @@ class Masks:
     def _expanded(self, mask: ir.Value, frame: Frame, before: ir.Node) -> ir.Value:
         """The mask with a row for each query: kernels do not repeat it for them."""
         assert mask.shape is not None
-        wanted = (size(*frame.rows), size(*frame.keys))
-        present = tuple(size(mask, rank(mask) - back) for back in (2, 1)) if rank(mask) > 1 else ()
+        wanted = (written_size(*frame.rows), written_size(*frame.keys))
+        present = (
+            tuple(written_size(mask, rank(mask) - back) for back in (2, 1))
+            if rank(mask) > 1
+            else ()
+        )
         if present == wanted:
             return mask
         key = (mask, *wanted)
@@ -257,8 +261,8 @@ def _above(value: ir.Value, floor: float) -> bool:
     return True
 
 
-def _dim(extent: Extent) -> int | str | None:
-    return extent if isinstance(extent, int | str) else None
+def _dim(size: int | str | tuple[ir.Value, int]) -> int | str | None:
+    return size if isinstance(size, int | str) else None
 
 
 def _broadcast(first: ir.Shape | None, second: ir.Shape | None) -> ir.Shape | None:

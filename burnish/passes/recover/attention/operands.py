@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.extents import size
-from burnish.passes.recover.attention.scores import rank, same_last, scalar
+from burnish.optimizer.analysis.matching import number, rank, written_size
+from burnish.passes.recover.attention.scores import same_last
 
 HEADS_INSIDE = (0, 2, 1, 3)
 """Permutation between [batch, sequence, heads, size] and [batch, heads, sequence, size]."""
@@ -28,16 +28,12 @@ def unscaled(value: ir.Value) -> tuple[ir.Value, float]:
     factor = 1.0
     while (node := value.producer()) is not None and node.op_type in ("Mul", "Div", "Identity"):
         inputs = list(node.inputs)
-        if node.op_type == "Identity":
-            number: float | None = 1.0
-        elif node.op_type == "Div" or scalar(inputs[1]) is not None:
-            number = scalar(inputs[1])
-        else:
-            number = scalar(inputs[0])
+        if node.op_type == "Mul" and number(inputs[1]) is None:
             inputs.reverse()
-        if not number or inputs[0] is None:
+        scale = 1.0 if node.op_type == "Identity" else number(inputs[1])
+        if not scale or inputs[0] is None:
             break
-        factor = factor / number if node.op_type == "Div" else factor * number
+        factor = factor / scale if node.op_type == "Div" else factor * scale
         value = inputs[0]
     return value, factor
 
@@ -186,4 +182,4 @@ def _same_rows(first: ir.Value, second: ir.Value) -> bool:
 
     That one of the two has the same size is enough.
     """
-    return any(size(first, axis) == size(second, axis) for axis in (0, 1))
+    return any(written_size(first, axis) == written_size(second, axis) for axis in (0, 1))

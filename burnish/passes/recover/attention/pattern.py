@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.matching import rank
 from burnish.passes.recover.attention.operands import unscaled, with_heads
 from burnish.passes.recover.attention.probabilities import guard, reader
-from burnish.passes.recover.attention.scores import Miss, Scores, rank, scores_of
+from burnish.passes.recover.attention.scores import Miss, Scores, scores_of
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.matching import rank, scalar
 from burnish.passes.recover.attention.operands import insert
-from burnish.passes.recover.attention.scores import Miss, rank, same_last, scalar
+from burnish.passes.recover.attention.scores import Miss, same_last
 
 LAYOUT = {"Reshape", "Squeeze", "Unsqueeze"}
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.matching import number, rank
 from burnish.optimizer.analysis.products import label
 
 HIDING = -1e3
@@ -18,18 +19,6 @@ CLAMP = -1e30
 
 DEEPEST = 24
 """Nodes between a softmax and its product."""
-
-
-COMPUTED: dict[str, Callable[..., float]] = {
-    "Cast": float,
-    "Identity": float,
-    "Sqrt": math.sqrt,
-    "Mul": lambda first, second: first * second,
-    "Div": lambda first, second: first / second,
-    "Pow": lambda first, second: float(first**second),
-    "Reciprocal": lambda number: 1.0 / number,
-}
-"""What exporters leave of the computation of a scale."""
 
 
 @dataclass(frozen=True)
@@ -90,31 +79,6 @@ class _State:
     multipliers: tuple[ir.Value, ...] = ()
     windows: ir.Node | None = None
     cast: ir.DataType | None = None
-
-
-def scalar(value: ir.Value | None, depth: int = 6) -> float | None:
-    """The number that a constant of one element holds, or that a few nodes compute from such."""
-    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
-    if value is None or (tensor is not None and tensor.size != 1):
-        return None
-    if tensor is not None:
-        known = tensor.dtype.is_floating_point() or depth < 6
-        return float(tensor.numpy().astype(float).reshape(())) if known else None
-    node = value.producer()
-    compute = COMPUTED.get(node.op_type) if node is not None and node.domain == "" else None
-    if node is None or compute is None or depth == 0:
-        return None
-    numbers = [scalar(item, depth - 1) for item in node.inputs]
-    found = [number for number in numbers if number is not None]
-    try:
-        return compute(*found) if len(found) == len(numbers) else None
-    except (ArithmeticError, ValueError):
-        return None
-
-
-def rank(value: ir.Value | None) -> int:
-    """Number of axes; -1 where it is not known."""
-    return len(value.shape) if value is not None and value.shape is not None else -1
 
 
 def scores_of(value: ir.Value | None) -> Scores | Miss | None:
@@ -198,9 +162,9 @@ class _Walk:
         missed: Scores | Miss | None = None
         for inner, other in ((first, second), (second, first)):
             problem, more = "", state
-            number = scalar(other)
-            if number is not None:
-                more = replace(state, factor=state.factor * number)
+            factor = number(other)
+            if factor is not None:
+                more = replace(state, factor=state.factor * factor)
             elif other is not None and _per_head(other) and not state.cap:
                 more = replace(state, multipliers=(*state.multipliers, other))
             else:
@@ -212,9 +176,9 @@ class _Walk:
         return missed
 
     def _div(self, node: ir.Node, state: _State, depth: int) -> Scores | Miss | None:
-        number = scalar(node.inputs[1])
-        problem = "" if number else "the scores are divided by what is no constant"
-        state = replace(state, factor=state.factor / (number or 1.0))
+        divisor = number(node.inputs[1])
+        problem = "" if divisor else "the scores are divided by what is no constant"
+        state = replace(state, factor=state.factor / (divisor or 1.0))
         return self._unless(problem, node, node.inputs[0], state, depth)
 
     def _tanh(self, node: ir.Node, state: _State, depth: int) -> Scores | Miss | None:
@@ -227,7 +191,7 @@ class _Walk:
         condition = node.inputs[0]
         assert condition is not None
         for index in (1, 2):
-            fill = scalar(node.inputs[index])
+            fill = number(node.inputs[index])
             if fill is None:
                 continue
             kept = fill * state.factor > HIDING or state.cap
@@ -238,7 +202,7 @@ class _Walk:
         return None
 
     def _clamp(self, node: ir.Node, state: _State, depth: int) -> Scores | Miss | None:
-        bounds = [scalar(item) for item in node.inputs]
+        bounds = [number(item) for item in node.inputs]
         if len(bounds) != 2 or not any(bound is not None and bound <= CLAMP for bound in bounds):
             return None
         return self.up(node.inputs[0 if bounds[0] is None else 1], state, depth)

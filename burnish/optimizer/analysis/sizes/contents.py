@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.size import Size, product
+from burnish.optimizer.analysis.sizes.size import Size, product
 
 Contents = tuple[Size, ...]
 

@@ -6,13 +6,15 @@ says what they are: `Reshape(x, Concat(Shape(x)[0], 4, -1))`. This module reads 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.contents import Contents, Reader, contents_of
-from burnish.optimizer.analysis.shape_rules import Shape, shapes_of
-from burnish.optimizer.analysis.size import Size
+from burnish.optimizer.analysis.sizes.contents import Contents, Reader, contents_of
+from burnish.optimizer.analysis.sizes.layout import Shape
+from burnish.optimizer.analysis.sizes.rules import shapes_of
+from burnish.optimizer.analysis.sizes.size import Size, product
 
 
 @dataclass
@@ -28,6 +30,7 @@ class Sizes:
     shapes: dict[ir.Value, Shape] = field(default_factory=dict)
     contents: dict[ir.Value, Contents] = field(default_factory=dict)
     _named: set[str] = field(default_factory=set)
+    _names: dict[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: ir.Model) -> Sizes:
@@ -66,13 +69,32 @@ class Sizes:
                 self.shapes[value] = self._refined(value, shape)
         if node.domain == "" and len(node.outputs) == 1:
             read = Reader(self.elements, self.shape)
-            if (elements := read.result(node)) is not None:
+            elements = read.result(node)
+            if elements is not None:
                 self.contents[node.outputs[0]] = elements
+            else:
+                self.contents.pop(node.outputs[0], None)
 
     def copy(self, source: ir.Value, target: ir.Value) -> None:
         """Let a new value have the shape of another one."""
         if (shape := self.shape(source)) is not None:
             self.shapes[target] = shape
+
+    def written(self, size: Size) -> int | str:
+        """A number, or text such as `4*batch`; unknown sizes are named after their values."""
+        if not self._names:
+            self._names |= {id(value): str(value.name) for value in self.shapes}
+        return size.number if size.number is not None else size.written(self._name)
+
+    def _name(self, atom: Hashable) -> str:
+        match atom:
+            case ("min", bound, tuple(terms)):
+                return f"min({bound}, {self.written(Size(terms))})"
+            case ("floor", tuple(terms), tuple(others)):
+                return f"floor(({self.written(Size(terms))}) / ({self.written(Size(others))}))"
+            case (int(value), axis):
+                return f"{self._names.get(value, value)}[{axis}]"
+        return str(atom)
 
     def _declared(self, value: ir.Value) -> Shape | None:
         shape = value.const_value.shape if value.const_value is not None else value.shape
@@ -81,30 +103,42 @@ class Sizes:
         return tuple(
             Size.of(size)
             if isinstance(size, int)
-            # A name that an input has too means the same size; others are the exporter's guess.
-            else Size.atom(str(size) if str(size) in self._named else (id(value), axis))
+            # Names of the inputs' sizes mean the same; others are the exporter's guess.
+            else _parsed(str(size), self._named) or Size.atom((id(value), axis))
             for axis, size in enumerate(shape)
         )
 
     def _refined(self, value: ir.Value, shape: Shape) -> Shape:
-        """The shape with the numbers that the graph declares."""
+        """The shape with what the graph declares of it."""
         declared = self._declared(value)
         if declared is None or len(declared) != len(shape):
             return shape
         return tuple(
-            mine if mine.number is not None or theirs.number is None else theirs
-            for mine, theirs in zip(shape, declared, strict=True)
+            theirs
+            if mine.number is None
+            and (theirs.number is not None or mine == Size.atom((id(value), axis)))
+            else mine
+            for axis, (mine, theirs) in enumerate(zip(shape, declared, strict=True))
         )
+
+
+def _parsed(text: str, known: Collection[str]) -> Size | None:
+    """The sum of products of known names and numbers that a text is; None for other texts."""
+    terms = [[factor.strip() for factor in term.split("*")] for term in text.split("+")]
+    if all(factor in known or factor.isdecimal() for term in terms for factor in term):
+        total = Size.of(0)
+        for term in terms:
+            total += product(
+                Size.of(int(item)) if item.isdecimal() else Size.atom(item) for item in term
+            )
+        return total
+    return Size.atom(text) if text in known else None
 
 
 def declared(shape: Shape) -> ir.Shape:
     """The shape as the graph declares it: numbers, names of the inputs' sizes, or open."""
-    return ir.Shape([_dimension(size) for size in shape])
+    return ir.Shape([size.number if size.number is not None else _known(size) for size in shape])
 
 
-def _dimension(size: Size) -> int | str | None:
-    if size.number is not None:
-        return size.number
-    ((monomial, count),) = size.terms if len(size.terms) == 1 else (((), 0),)
-    named = count == 1 and len(monomial) == 1 and isinstance(monomial[0], str)
-    return str(monomial[0]) if named else None
+def _known(size: Size) -> str | None:
+    return size.name if isinstance(size.name, str) else None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 Monomial = tuple[Hashable, ...]
@@ -50,6 +51,50 @@ class Size:
         """Whether no run can make it negative."""
         return all(number > 0 for _, number in self.terms)
 
+    @property
+    def name(self) -> Hashable | None:
+        """The atom that the size is; None where it is a number, a sum or a product."""
+        ((monomial, number),) = self.terms if len(self.terms) == 1 else (((), 0),)
+        return monomial[0] if number == 1 and len(monomial) == 1 else None
+
+    @property
+    def atoms(self) -> set[Hashable]:
+        """What the size is made of besides numbers."""
+        return {atom for monomial, _ in self.terms for atom in monomial}
+
+    def valued(self, numbers: Mapping[str, int]) -> int | None:
+        """The size with numbers in the places of its atoms; None where one is not among them."""
+        result = 0
+        for monomial, number in self.terms:
+            known = [numbers.get(atom) if isinstance(atom, str) else None for atom in monomial]
+            if None in known:
+                return None
+            result += number * math.prod(item for item in known if item is not None)
+        return result
+
+    @property
+    def asked(self) -> Size:
+        """The size that was asked for, of the first elements of a longer axis."""
+        match self.name:
+            case ("min", _, tuple(terms)):
+                return Size(terms).asked
+        return self
+
+    def least(self, bound: int) -> Size:
+        """The smaller of a size and a number above 1, such as the length of a part of a table."""
+        number = self.number
+        if number is not None:
+            return Size.of(min(number, bound))
+        return Size.atom(("min", bound, self.terms))
+
+    def written(self, name: Callable[[Hashable], str]) -> str:
+        """As text, such as `4*batch` or `past + sequence`, with a name for each atom."""
+        parts = []
+        for monomial, number in self.terms:
+            factors = [str(number)] if number != 1 or not monomial else []
+            parts.append("*".join([*factors, *map(name, monomial)]))
+        return " + ".join(sorted(parts)) or "0"
+
     def __add__(self, other: Size) -> Size:
         terms = Counter(dict(self.terms))
         terms.update(dict(other.terms))
@@ -93,9 +138,21 @@ class Size:
         return Size.atom(("floor", self.terms, other.terms))
 
 
-def product(sizes: list[Size]) -> Size:
+ONE = Size.of(1)
+
+
+def product(sizes: Iterable[Size]) -> Size:
     """All of them multiplied."""
-    result = Size.of(1)
+    result = ONE
     for size in sizes:
         result = result * size
     return result
+
+
+def agree(first: Size, second: Size) -> bool:
+    """Whether two sizes of operands are equal in every run that does not fail.
+
+    A part of a table is as long as asked for, or the table is too short and the run fails: the
+    two sizes differ, and neither is 1.
+    """
+    return first == second or first.asked == second.asked

@@ -46,7 +46,7 @@ SIZES = """
             "w = Transpose <perm = [0, 2, 1]> (x) z = MatMul (x, w)",
             ["batch", "sequence", "sequence"],
         ),
-        ("z = Concat <axis = 1> (x, x)", ["batch", "sequence + sequence", 64]),
+        ("z = Concat <axis = 1> (x, x)", ["batch", "2*sequence", 64]),
         (
             "t = Concat <axis = 0> (one, s, less) e = Equal (t, less) z0 = Where (e, one, t) "
             "u = Unsqueeze (b, one) z = Expand (u, z0)",
