@@ -134,6 +134,7 @@ def _attempt(
             return model, _rejected(transform, outcome, reason)
         return model, Step(transform, "unchanged", outcome, _why_unchanged(transform, outcome))
     separate_names(candidate)
+    _keep_ports(model, candidate)
     if check is None:
         return candidate, Step(transform, "kept", outcome)
     try:
@@ -145,6 +146,15 @@ def _attempt(
         rejected = _rejected(transform, outcome, verdict.problem)
         return model, _with_errors(rejected, verdict)
     return candidate, _with_errors(Step(transform, "kept", outcome), verdict)
+
+
+def _keep_ports(before: ir.Model, after: ir.Model) -> None:
+    """Let outputs that new nodes give say of themselves what they said before."""
+    for old, new in zip(before.graph.outputs, after.graph.outputs, strict=False):
+        if old.name == new.name and old is not new:
+            new.type, new.shape, new.doc_string = old.type, old.shape, old.doc_string
+            new.metadata_props.clear()
+            new.metadata_props.update(old.metadata_props)
 
 
 def _why_unchanged(transform: Pass, outcome: Outcome) -> str:

@@ -62,7 +62,8 @@ def test_simplified(exported: tuple[Case, Path]) -> None:
     assert ports(path) == ports(path.with_name("model.opt.onnx"))
     assert report["fidelity"]["drop"] <= 1e-6
     assert [step["name"] for step in report["passes"] if step["status"] == "rejected"] == []
-    assert report["output"]["nodes"] <= report["input"]["nodes"]
+    # An operator of the exporter's own may become the several that are faster.
+    assert report["output"]["nodes"] <= 1.1 * report["input"]["nodes"]
     recovered = report["recovered"].values()
     assert tuple(facts["expected"] for facts in recovered) == EXPECTED[case.name]
     assert all(facts["found"] + len(facts["missed"]) == facts["expected"] for facts in recovered)
