@@ -11,7 +11,7 @@ import onnx_ir as ir
 from burnish.optimizer.analysis.sizes import Shape, Size, Sizes, product
 from burnish.optimizer.contract import EXACT, Context, Outcome, Pass, Phase
 from burnish.optimizer.model import add_initializer
-from burnish.optimizer.unused import remove_unused
+from burnish.optimizer.pruning import prune
 
 ORDERLY = frozenset({"Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"})
 """Operators that keep all elements, and their order."""
@@ -236,13 +236,13 @@ class _Sweeper:
         if left and product(list(shape)) != product(list(wanted)):
             return False
         node.replace_input_with(1, self._constant(numbers, False))
-        remove_unused(target)
+        prune([target])
         return True
 
     def _bypass(self, node: ir.Node, maker: ir.Node) -> bool:
         """Read what the node before reads."""
         node.replace_input_with(0, maker.inputs[0])
-        remove_unused(maker.outputs[0])
+        prune([maker.outputs[0]])
         return True
 
     def _replace(self, node: ir.Node, value: ir.Value) -> bool:
@@ -251,7 +251,7 @@ class _Sweeper:
         if result.is_graph_output():
             return False
         ir.convenience.replace_all_uses_with(result, value)
-        remove_unused(result)
+        prune([result])
         return True
 
     def _constant(self, numbers: Sequence[int | None], scalar: bool) -> ir.Value:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.matching import scalar
+
 OPERANDS: dict[str, tuple[int, ...]] = {
     "MatMul": (0, 1), "Gemm": (0, 1), "FusedMatMul": (0, 1), "FusedGemm": (0, 1),
     "MatMulInteger": (0, 1), "MatMulIntegerToFloat": (0, 1), "DynamicQuantizeMatMul": (0, 1),
@@ -193,8 +195,4 @@ def readers(value: ir.Value, *operators: str) -> Iterator[tuple[ir.Node, int]]:
 
 def number(value: ir.Value | None) -> float | None:
     """A constant of one element, cast or not."""
-    value = source(value, ("Cast", "Identity"))
-    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
-    if tensor is None or tensor.size != 1 or tensor.dtype is ir.DataType.STRING:
-        return None
-    return float(tensor.numpy().reshape(()))
+    return scalar(source(value, ("Cast", "Identity")))
