@@ -14,7 +14,7 @@ from harness import make_context, run_model
 
 from burnish.optimizer import pipeline
 from burnish.optimizer.analysis import shapes
-from burnish.optimizer.analysis.costs import matrix_flops
+from burnish.optimizer.analysis.costs.products import matrix_flops
 from burnish.optimizer.contract import Phase, relative_l2
 from burnish.optimizer.model import embed, initializers, load
 from burnish.passes import REGISTRY

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.pairs import Factor, Rotation
 from burnish.optimizer.analysis.products import label
-from burnish.optimizer.analysis.rotations import Finder
+from burnish.optimizer.analysis.rotary.pairs import Factor, Rotation
+from burnish.optimizer.analysis.rotary.rotations import Finder
 from burnish.optimizer.analysis.shapes import element_types
 from burnish.optimizer.analysis.sizes import Sizes, declared
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal

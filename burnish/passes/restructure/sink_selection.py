@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.demand import Plan, Planner, axes_by_symbol, results
 from burnish.optimizer.analysis.products import label
-from burnish.optimizer.analysis.selections import Root, Selection, kept
+from burnish.optimizer.analysis.selection.demand import Plan, Planner, axes_by_symbol, results
+from burnish.optimizer.analysis.selection.selections import Root, Selection, kept
 from burnish.optimizer.analysis.sizes import Sizes
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
 from burnish.optimizer.pruning import prune
