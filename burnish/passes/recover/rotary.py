@@ -101,9 +101,11 @@ class _Rewriter:
 
         PyTorch's dynamo exporter writes such tables, with which nothing but a batch of one runs.
         """
+        if node.op_type != "RotaryEmbedding" or node.domain != "":
+            return False
         source, *tables = node.inputs[:3]
         shape = self._sizes.shape(source)
-        if node.op_type != "RotaryEmbedding" or node.domain != "" or source is None or not shape:
+        if source is None or not shape:
             return False
         if len(node.inputs) > 3 and node.inputs[3] is not None:
             return False
