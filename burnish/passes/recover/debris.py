@@ -196,14 +196,13 @@ class _Sweeper:
 
     def _merge_reshapes(self, node: ir.Node) -> bool:
         """Reshape what another reshape began with."""
-        source = node.inputs[0]
-        maker = source.producer() if source is not None else None
-        if node.op_type != "Reshape" or maker is None or maker.graph is not node.graph:
+        maker = node.inputs[0].producer() if node.op_type == "Reshape" and node.inputs[0] else None
+        if maker is None or maker.graph is not node.graph:
             return False
         if maker.op_type not in ORDERLY or node.attributes.get_int("allowzero", 0) != 0:
             return False
         wanted = self.sizes.elements(node.inputs[1])
-        before, between = self.sizes.shape(maker.inputs[0]), self.sizes.shape(source)
+        before, between = map(self.sizes.shape, (maker.inputs[0], node.inputs[0]))
         if wanted is None or before is None or between is None:
             return False
         for axis, size in enumerate(wanted):
@@ -214,8 +213,9 @@ class _Sweeper:
 
     def _fix_shape(self, node: ir.Node) -> bool:
         """Give a Reshape a constant shape where its sizes are numbers or those of its input."""
-        target = node.inputs[1] if node.op_type == "Reshape" else None
-        source = node.inputs[0]
+        if node.op_type != "Reshape":
+            return False
+        source, target = node.inputs[0], node.inputs[1]
         shape, wanted = self.sizes.shape(source), self.sizes.shape(node.outputs[0])
         if target is None or shape is None or wanted is None:
             return False
