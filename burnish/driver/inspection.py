@@ -15,8 +15,8 @@ from burnish.driver.request import request_from
 from burnish.driver.workbench import Emit, open_model, threads
 from burnish.optimizer import report, tuner
 from burnish.optimizer.analysis import shapes
+from burnish.optimizer.analysis.costs.work import work
 from burnish.optimizer.analysis.products import find_products
-from burnish.optimizer.analysis.work import work
 from burnish.optimizer.contract import Array
 from burnish.optimizer.errors import UnsupportedModel, UsageError, about
 from burnish.optimizer.executor import Job

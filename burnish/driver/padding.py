@@ -7,7 +7,7 @@ from typing import Any
 from burnish.driver.workbench import Workbench
 from burnish.optimizer import feeds
 from burnish.optimizer.analysis import shapes
-from burnish.optimizer.analysis.costs import matrix_flops
+from burnish.optimizer.analysis.costs.products import matrix_flops
 from burnish.optimizer.analysis.tokens import packing
 from burnish.optimizer.contract import Phase, Refusal
 from burnish.optimizer.pipeline import Compiled

@@ -12,7 +12,7 @@ from burnish.driver.workbench import Workbench
 from burnish.optimizer import pipeline, tuner
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.account import account, recovered_model
-from burnish.optimizer.analysis.attentions import GEOMETRIES, describe
+from burnish.optimizer.analysis.costs.attentions import GEOMETRIES, describe
 from burnish.optimizer.analysis.masks import Masks
 from burnish.optimizer.contract import Context, Phase
 from burnish.optimizer.pipeline import Compiled

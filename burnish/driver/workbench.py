@@ -17,7 +17,7 @@ from burnish.driver.caveats import caveats
 from burnish.driver.request import Request
 from burnish.optimizer import feeds, roles, sandbox, tuner, user_data
 from burnish.optimizer.analysis import shapes
-from burnish.optimizer.analysis.costs import matrix_flops
+from burnish.optimizer.analysis.costs.products import matrix_flops
 from burnish.optimizer.contract import Array, Feeds
 from burnish.optimizer.errors import UnsupportedModel, UsageError
 from burnish.optimizer.executor import Executor, Job

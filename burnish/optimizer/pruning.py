@@ -39,6 +39,15 @@ def prune(values: Iterable[ir.Value | None]) -> None:
         stack += inputs
 
 
+def take_over(old: ir.Value, new: ir.Value) -> None:
+    """Let a new value stand for an old one, under its name; what only that needed goes."""
+    name = old.name
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    old.name = f"{name}_replaced"
+    prune([old])
+    new.name = name
+
+
 def give_way(node: ir.Node, replacement: ir.Value) -> None:
     """Let everybody read `replacement` in place of what the node gives, and drop the node."""
     ir.convenience.replace_all_uses_with(node.outputs[0], replacement, replace_graph_outputs=True)

@@ -11,7 +11,7 @@ import pytest
 from architectures import CASES, Case, export
 from harness import made_up, make_context, run_model
 
-from burnish.optimizer.analysis.activations import find_activations
+from burnish.optimizer.analysis.activation.activations import find_activations
 from burnish.optimizer.contract import relative_l2
 from burnish.passes.recover.clean import Clean
 from burnish.passes.recover.fold_constants import FoldConstants

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from samples import parse
 
-from burnish.optimizer.analysis.activations import find_activations
+from burnish.optimizer.analysis.activation.activations import find_activations
 
 FRAME = """
 <ir_version: 10, opset_import: ["" : 23, "com.microsoft" : 1]>

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from samples import parse
 
-from burnish.optimizer.analysis.attentions import describe
-from burnish.optimizer.analysis.costs import matrix_flops
+from burnish.optimizer.analysis.costs.attentions import describe
+from burnish.optimizer.analysis.costs.products import matrix_flops
 from burnish.optimizer.analysis.masks import Masks
 from burnish.optimizer.analysis.shapes import infer
 

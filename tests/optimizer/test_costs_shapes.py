@@ -6,7 +6,7 @@ import onnx_ir as ir
 import pytest
 from samples import parse
 
-from burnish.optimizer.analysis.costs import matrix_flops
+from burnish.optimizer.analysis.costs.products import matrix_flops
 from burnish.optimizer.analysis.shapes import infer, resolve, symbols
 from burnish.optimizer.signature import Port
 

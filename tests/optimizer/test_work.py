@@ -8,8 +8,8 @@ import pytest
 from onnx import TensorProto
 from samples import Builder, encoder, parse
 
+from burnish.optimizer.analysis.costs.work import work
 from burnish.optimizer.analysis.shapes import infer
-from burnish.optimizer.analysis.work import work
 
 BATCH, SEQUENCE, WIDTH = 2, 7, 16
 TOKENS = BATCH * SEQUENCE

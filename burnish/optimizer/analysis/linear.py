@@ -5,7 +5,7 @@ The normal form is `MatMul(x, weight[k, n])`, followed by `Add(..., bias[n])` wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -247,8 +247,3 @@ def _is_bias(value: ir.Value, width: int, axis: int) -> bool:
     shape = shape_of(value)
     others = [size for place, size in enumerate(shape) if place != len(shape) + axis]
     return len(shape) >= -axis and shape[axis] == width and all(size == 1 for size in others)
-
-
-def readers(value: ir.Value) -> Iterator[ir.Node]:
-    """The nodes that read a value, each once."""
-    yield from {use.node: None for use in value.uses()}

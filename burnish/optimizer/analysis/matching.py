@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.model import add_initializer
+from burnish.optimizer.pruning import take_over
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 
@@ -170,30 +171,8 @@ def replace(old: ir.Value, *nodes: ir.Node) -> None:
 
     The value keeps its name, type and shape; what nothing needs any more goes.
     """
-    producer, value, name = old.producer(), nodes[-1].outputs[0], old.name
+    producer, value = old.producer(), nodes[-1].outputs[0]
     assert producer is not None and isinstance(producer.graph, ir.Graph)
     value.type, value.shape = old.type, old.shape
     producer.graph.insert_before(producer, nodes)
-    ir.convenience.replace_all_uses_with(old, value, replace_graph_outputs=True)
-    remove_unused([old])
-    value.name = name
-
-
-def remove_unused(values: Iterable[ir.Value]) -> None:
-    """Remove nodes and initializers that only gave these values, as far as nothing reads them."""
-    stack = list(values)
-    while stack:
-        value = stack.pop()
-        node, graph = value.producer(), value.graph
-        if value.uses() or value.is_graph_output() or not isinstance(graph, ir.Graph):
-            continue
-        if node is None:
-            if value.is_initializer() and not value.is_graph_input():
-                del graph.initializers[value.name or ""]
-            continue
-        if node.graph is None or any(
-            item.uses() or item.is_graph_output() for item in node.outputs
-        ):
-            continue
-        stack += [item for item in node.inputs if item is not None]
-        graph.remove(node, safe=True)
+    take_over(old, value)

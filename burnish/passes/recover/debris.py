@@ -11,7 +11,7 @@ import onnx_ir as ir
 from burnish.optimizer.analysis.sizes import Shape, Size, Sizes, product
 from burnish.optimizer.contract import EXACT, Context, Outcome, Pass, Phase
 from burnish.optimizer.model import add_initializer
-from burnish.optimizer.unused import remove_unused
+from burnish.optimizer.pruning import prune
 
 ORDERLY = frozenset({"Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"})
 """Operators that keep all elements, and their order."""
@@ -198,14 +198,13 @@ class _Sweeper:
 
     def _merge_reshapes(self, node: ir.Node) -> bool:
         """Reshape what another reshape began with."""
-        source = node.inputs[0]
-        maker = source.producer() if source is not None else None
-        if node.op_type != "Reshape" or maker is None or maker.graph is not node.graph:
+        maker = node.inputs[0].producer() if node.op_type == "Reshape" and node.inputs[0] else None
+        if maker is None or maker.graph is not node.graph:
             return False
         if maker.op_type not in ORDERLY or node.attributes.get_int("allowzero", 0) != 0:
             return False
         wanted = self.sizes.elements(node.inputs[1])
-        before, between = self.sizes.shape(maker.inputs[0]), self.sizes.shape(source)
+        before, between = map(self.sizes.shape, (maker.inputs[0], node.inputs[0]))
         if wanted is None or before is None or between is None:
             return False
         for axis, size in enumerate(wanted):
@@ -216,8 +215,9 @@ class _Sweeper:
 
     def _fix_shape(self, node: ir.Node) -> bool:
         """Give a Reshape a constant shape where its sizes are numbers or those of its input."""
-        target = node.inputs[1] if node.op_type == "Reshape" else None
-        source = node.inputs[0]
+        if node.op_type != "Reshape":
+            return False
+        source, target = node.inputs[0], node.inputs[1]
         shape, wanted = self.sizes.shape(source), self.sizes.shape(node.outputs[0])
         if target is None or shape is None or wanted is None:
             return False
@@ -238,13 +238,13 @@ class _Sweeper:
         if left and product(list(shape)) != product(list(wanted)):
             return False
         node.replace_input_with(1, self._constant(numbers, False))
-        remove_unused(target)
+        prune([target])
         return True
 
     def _bypass(self, node: ir.Node, maker: ir.Node) -> bool:
         """Read what the node before reads."""
         node.replace_input_with(0, maker.inputs[0])
-        remove_unused(maker.outputs[0])
+        prune([maker.outputs[0]])
         return True
 
     def _replace(self, node: ir.Node, value: ir.Value) -> bool:
@@ -253,7 +253,7 @@ class _Sweeper:
         if result.is_graph_output():
             return False
         ir.convenience.replace_all_uses_with(result, value)
-        remove_unused(result)
+        prune([result])
         return True
 
     def _constant(self, numbers: Sequence[int | None], scalar: bool) -> ir.Value:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.activations import QUICK, sigmoid_product
-from burnish.optimizer.analysis.functions import (
+from burnish.optimizer.analysis.activation.activations import QUICK, sigmoid_product
+from burnish.optimizer.analysis.activation.functions import (
     Likeness,
     is_cubic,
     likenesses,

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.linear import Layer, match, readers
+from burnish.optimizer.analysis.linear import Layer, match
+from burnish.optimizer.analysis.matching import readers
 from burnish.optimizer.analysis.products import label, shape_of
 from burnish.optimizer.analysis.sizes import Sizes, declared
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
 from burnish.optimizer.model import add_initializer
-from burnish.optimizer.unused import remove_unused
+from burnish.optimizer.pruning import prune, take_over
 
 ORDERLY = ("Reshape", "Flatten", "Unsqueeze", "Squeeze")
 
@@ -92,12 +93,12 @@ class _Rewriter:
         if not layer.is_plain:
             old = layer.node.inputs[1]
             layer.node.replace_input_with(1, self._weight(layer))
-            remove_unused(old)
+            prune([old])
         if layer.adder is not None and layer.bias is not None and not layer.is_normal:
             bias = self._bias(layer.bias)
             layer.adder.replace_input_with(0, layer.node.outputs[0])
             layer.adder.replace_input_with(1, bias)
-            remove_unused(layer.bias)
+            prune([layer.bias])
 
     def _restored(self, layer: Layer) -> Iterator[tuple[ir.Value, list[ir.Value]]]:
         """What was flattened before the product, with the values that restore its axes after it."""
@@ -124,9 +125,9 @@ class _Rewriter:
         for value in values[1:]:
             if not value.is_graph_output():
                 ir.convenience.replace_all_uses_with(value, result)
-                remove_unused(value)
+                prune([value])
         if not layer.output.uses() and not layer.output.is_graph_output():
-            remove_unused(layer.output)
+            prune([layer.output])
             return
         # Others read the flat rows.
         graph = layer.node.graph
@@ -136,13 +137,12 @@ class _Rewriter:
         maker = result.producer()
         assert maker is not None
         graph.insert_after(maker, flat)
-        self._take_place(flat.outputs[0], layer.output)
-        remove_unused(layer.output)
+        take_over(layer.output, _shaped(flat.outputs[0], layer.output))
 
     def _turn(self, layer: Layer) -> str:
         """Multiply on the right what is multiplied on the left between transposes."""
         before = layer.activation.producer()
-        places = list(readers(layer.output))
+        places = readers(layer.output)
         if before is None or not self._swaps(before) or before.inputs[0] is None:
             return "its features are not along the last axis, nor were they before a transpose"
         if layer.output.is_graph_output() or not places or not all(map(self._swaps, places)):
@@ -152,7 +152,7 @@ class _Rewriter:
         for node in places[1:]:
             if not node.outputs[0].is_graph_output():
                 ir.convenience.replace_all_uses_with(node.outputs[0], result)
-                remove_unused(node.outputs[0])
+                prune([node.outputs[0]])
         self.count += 1
         return ""
 
@@ -249,18 +249,15 @@ class _Rewriter:
 
     def _replace(self, layer: Layer, result: ir.Value, output: ir.Value) -> None:
         """Let `result` be `output`, under its name; what made that goes where nothing reads it."""
-        self._take_place(result, output)
-        remove_unused(output)
-        remove_unused(layer.weight)
-        if layer.bias is not None:
-            remove_unused(layer.bias)
+        take_over(output, _shaped(result, output))
+        prune([layer.weight, layer.bias])
 
-    def _take_place(self, result: ir.Value, output: ir.Value) -> None:
-        name, shape = output.name, output.shape
-        ir.convenience.replace_all_uses_with(output, result, replace_graph_outputs=True)
-        if shape is not None:
-            result.shape = shape
-        output.name, result.name = f"{name}_spelled_out", name
+
+def _shaped(result: ir.Value, output: ir.Value) -> ir.Value:
+    """The result with what the output says of its shape."""
+    if output.shape is not None:
+        result.shape = output.shape
+    return result
 
 
 def _arranged(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.normalizing import write_normalizations
+from burnish.optimizer.analysis.norms.writer import write_normalizations
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase
 
 

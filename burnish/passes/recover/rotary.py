@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.pairs import Factor, Rotation
 from burnish.optimizer.analysis.products import label
-from burnish.optimizer.analysis.rotations import Finder
+from burnish.optimizer.analysis.rotary.pairs import Factor, Rotation
+from burnish.optimizer.analysis.rotary.rotations import Finder
 from burnish.optimizer.analysis.shapes import element_types
 from burnish.optimizer.analysis.sizes import Sizes, declared
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
-from burnish.optimizer.unused import remove_unused
+from burnish.optimizer.pruning import take_over
 from burnish.passes.recover.rotary_tables import ONE, Table, Tables
 
 OPSET = 23
@@ -186,7 +186,7 @@ class _Rewriter:
             "rotary_embedding_dim": width or None,
         }
         nodes = self._nodes(source, caches, layout, attributes)
-        result, name = nodes[-1].outputs[0], output.name
+        result = nodes[-1].outputs[0]
         element = self._type(source)
         kind = source.type or (ir.TensorType(element) if element is not None else None)
         for node in nodes:
@@ -197,10 +197,7 @@ class _Rewriter:
         if output.shape is not None:
             result.shape = output.shape
         root.graph.insert_before(root, nodes)
-        ir.convenience.replace_all_uses_with(output, result, replace_graph_outputs=True)
-        output.name = f"{name}_spelled_out"
-        result.name = name
-        remove_unused(output)
+        take_over(output, result)
 
     def _nodes(
         self,

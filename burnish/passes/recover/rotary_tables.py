@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.pairs import Factor
+from burnish.optimizer.analysis.rotary.pairs import Factor
 from burnish.optimizer.analysis.sizes import Size, Sizes, axes_of, declared
 from burnish.optimizer.model import add_initializer
 

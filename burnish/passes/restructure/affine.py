@@ -133,12 +133,3 @@ def width_of(value: ir.Value) -> int | None:
     if right is None or right.const_value is None or len(shape_of(right)) != 2:
         return None
     return shape_of(right)[0 if across else 1]
-
-
-def only_reader(value: ir.Value, graph: object) -> ir.Node | None:
-    """The one node that reads a value, where it is in `graph` and nothing else needs the value."""
-    uses = value.uses()
-    if len(uses) != 1 or value.is_graph_output():
-        return None
-    node = next(iter(uses)).node
-    return node if node.graph is graph else None

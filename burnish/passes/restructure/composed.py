@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.matching import only_reader
 from burnish.optimizer.analysis.products import Product, find_products, label, shape_of
 from burnish.optimizer.computed import Part, lazy
 from burnish.optimizer.contract import Array, Refusal
@@ -43,7 +44,7 @@ def compose(model: ir.Model) -> tuple[int, list[Refusal]]:
 def _saves(first: Product, second: Product) -> bool:
     """Whether one product for both has fewer multiplications than there are now."""
     value = first.output
-    alone = len(value.uses()) == 1 and not value.is_graph_output()
+    alone = only_reader(value) is not None
     now = second.k * second.n + (first.k * first.n if alone else 0)
     return first.k * second.n < now
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.matching import only_reader
 from burnish.optimizer.analysis.products import FLOATS, Product, find_products, label, shape_of
 from burnish.optimizer.analysis.sizes import Sizes
 from burnish.optimizer.computed import Part, side_by_side
 from burnish.optimizer.contract import ROUNDING, Array, Context, Outcome, Pass, Phase, Refusal
 from burnish.optimizer.model import add_initializer
-from burnish.optimizer.pruning import give_way, prune
-from burnish.passes.restructure.affine import Affine, chained, only_reader
+from burnish.optimizer.pruning import give_way, prune, take_over
+from burnish.passes.restructure.affine import Affine, chained
 from burnish.passes.restructure.composed import compose
 
 LAYOUT = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity")
@@ -108,7 +109,7 @@ def _before(affine: Affine) -> Affine | None:
     """The shift or scale of the same kind whose only reader this one is."""
     node = affine.source.producer()
     first = Affine.of(node) if node is not None else None
-    if first is None or only_reader(affine.source, affine.node.graph) is not affine.node:
+    if first is None or only_reader(affine.source) is not affine.node:
         return None
     short = affine.constant.dtype is ir.DataType.BFLOAT16
     return first if first.scales == affine.scales and affine.floating and not short else None
@@ -123,11 +124,10 @@ def _join(first: Affine, second: Affine) -> bool:
     assert isinstance(graph, ir.Graph)
     constant = add_initializer(graph, f"{first.constant.name}_joined", ir.tensor(array))
     joined = ir.node("Mul" if second.scales else "Add", [first.source, constant])
-    result, value, name = second.output, joined.outputs[0], second.output.name
+    result, value = second.output, joined.outputs[0]
     value.type, value.shape = result.type, result.shape
     graph.insert_before(second.node, joined)
-    give_way(second.node, value)
-    value.name = name
+    take_over(result, value)
     return True
 
 
@@ -170,8 +170,7 @@ class _Folder:
             value = node.inputs[0]
             chain.append(value)
         product = self._makers[value]
-        reads = [only_reader(item, affine.node.graph) for item in chain]
-        if None in reads or product.graph is not affine.node.graph:
+        if None in map(only_reader, chain) or product.graph is not affine.node.graph:
             return "what it scales has other readers"
         if len(chain) > 1 and not affine.uniform():
             return "its factors differ, and elements move on the way from the product"

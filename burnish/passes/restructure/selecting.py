@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.selections import Selection
+from burnish.optimizer.analysis.selection.places import Place
+from burnish.optimizer.analysis.selection.selections import Selection
 from burnish.optimizer.analysis.sizes import ONE, Shape, Size, Sizes, numbers
-from burnish.optimizer.analysis.token_places import Place
 from burnish.optimizer.model import add_initializer
 
 Axes = Mapping[Hashable, tuple[ir.Value, int]]

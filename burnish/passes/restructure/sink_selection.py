@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.demand import Plan, Planner, axes_by_symbol, results
 from burnish.optimizer.analysis.products import label
-from burnish.optimizer.analysis.selections import Root, Selection, kept
+from burnish.optimizer.analysis.selection.demand import Plan, Planner, axes_by_symbol, results
+from burnish.optimizer.analysis.selection.selections import Root, Selection, kept
 from burnish.optimizer.analysis.sizes import Sizes
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
+from burnish.optimizer.pruning import prune
 from burnish.passes.restructure.selecting import Writer, renamed
 
 PRODUCTS = ("MatMul", "Gemm", "Attention")
@@ -183,7 +184,7 @@ class _Rewriter:
         for root in self._plan.roots:
             if root.source in self._plan.values:
                 self._drop(root)
-        self._sweep([value for value in whole if not value.uses()])
+        prune(whole)
         self._tell_shapes()
         self._graph.sort()
 
@@ -239,23 +240,7 @@ class _Rewriter:
         inputs = [item for item in root.node.inputs if item is not None]
         self._graph.remove(root.node, safe=True)
         value.name = name
-        self._sweep(inputs)
-
-    def _sweep(self, values: list[ir.Value]) -> None:
-        """Remove what nothing reads any more."""
-        while values:
-            value = values.pop()
-            node = value.producer()
-            if value.uses() or value.is_graph_output():
-                continue
-            if node is None or node.graph is None:
-                if self._graph.initializers.get(value.name or "") is value:
-                    del self._graph.initializers[value.name or ""]
-                continue
-            if any(item.uses() or item.is_graph_output() for item in node.outputs):
-                continue
-            values += [item for item in node.inputs if item is not None]
-            self._graph.remove(node, safe=True)
+        prune(inputs)
 
     def _tell_shapes(self) -> None:
         """Let a Shape of a value that has fewer tokens now say what it said before."""

@@ -11,7 +11,7 @@ from onnx import TensorProto
 from samples import Builder, parse
 
 from burnish.optimizer.analysis import shapes
-from burnish.optimizer.analysis.costs import matrix_flops
+from burnish.optimizer.analysis.costs.products import matrix_flops
 from burnish.optimizer.contract import relative_l2
 from burnish.passes.restructure.sink_selection import SinkSelection
 

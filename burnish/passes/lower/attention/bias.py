@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.matching import scalar
 from burnish.optimizer.model import add_initializer
 
 FUSED = "com.microsoft"
@@ -134,7 +135,7 @@ class Writer:
         if mask.dtype is ir.DataType.BOOL:
             return self._of_condition(before, mask)
         if where is not None and where.op_type == "Where" and where.inputs[0] is not None:
-            zero, low = (_number(item) for item in where.inputs[1:])
+            zero, low = (scalar(item) for item in where.inputs[1:])
             if zero == 0.0 and low is not None and np.isinf(low):
                 return self._of_condition(before, where.inputs[0])
             if zero is not None and low is not None and min(zero, low) >= FLOOR * 1.5:
@@ -188,11 +189,6 @@ def _narrow(mask: ir.Value) -> ir.Value:
     return mask
 
 
-def _number(value: ir.Value | None) -> float | None:
-    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
-    return float(tensor.numpy().reshape(())) if tensor is not None and tensor.size == 1 else None
-
-
 def _finite(mask: ir.Value) -> bool:
     """Whether a mask is known to hold no -inf: it was bounded, or is a sum of such."""
     node = mask.producer()
@@ -202,10 +198,10 @@ def _finite(mask: ir.Value) -> bool:
     if node is None:
         return False
     if node.op_type == "Max":
-        return any(_number(item) is not None for item in node.inputs)
+        return any(scalar(item) is not None for item in node.inputs)
     if node.op_type == "Where":
-        return all(_number(item) is not None for item in node.inputs[1:]) and not any(
-            np.isinf(_number(item) or 0.0) for item in node.inputs[1:]
+        return all(scalar(item) is not None for item in node.inputs[1:]) and not any(
+            np.isinf(scalar(item) or 0.0) for item in node.inputs[1:]
         )
     if node.op_type in ("Add", "Sub"):
         return all(item is not None and _finite(item) for item in node.inputs)

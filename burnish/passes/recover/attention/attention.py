@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from burnish.optimizer.analysis import shapes
-from burnish.optimizer.analysis.matching import rank
+from burnish.optimizer.analysis.matching import only_reader, rank
 from burnish.optimizer.analysis.products import label
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
+from burnish.optimizer.pruning import prune, take_over
 from burnish.passes.recover.attention.masks import Frame, Masks
 from burnish.passes.recover.attention.operands import (
     Split,
@@ -118,7 +119,7 @@ class _Rewrite:
             pattern.scores, frame, self._before
         )
         if isinstance(mask, Miss):
-            _remove_unused(key)
+            prune([key])
             return mask
         for factor in pattern.scores.multipliers:
             flat = None
@@ -126,7 +127,7 @@ class _Rewrite:
         answer_sizes(pattern.sizes, query, key)
         inputs = [query, key, value] if flat is None else [part.source for part in flat[0]]
         self._replace(inputs, mask, result, flat)
-        _remove_unused(key)
+        prune([key])
         return None
 
     def _frame(
@@ -196,8 +197,7 @@ class _Rewrite:
         output.shape = result.shape
         if not self._pattern.single and rank(result) == 3 and flat is None:
             output = self._merged(output, result)
-        _take_over(result, output)
-        _remove_unused(result)
+        take_over(result, output)
 
     def _merged(self, output: ir.Value, result: ir.Value) -> ir.Value:
         """The operator's [batch, heads, ...] as the [batch * heads, ...] that was there."""
@@ -241,8 +241,7 @@ def _flatten(node: ir.Node) -> bool:
     graph.insert_before(node, flattened)
     output = flattened.outputs[0]
     output.type, output.shape = merged.type, merged.shape
-    _take_over(merged, output)
-    _remove_unused(merged)
+    take_over(merged, output)
     return True
 
 
@@ -255,29 +254,8 @@ def _with_heads_after(result: ir.Value) -> ir.Value | None:
     """The result [batch, heads, queries, size]: itself, or that which its only reader makes."""
     if rank(result) == 4:
         return result
-    uses = list(result.uses())
-    if len(uses) != 1 or result.is_graph_output() or uses[0].node.op_type != "Reshape":
+    reader = only_reader(result)
+    if reader is None or reader.op_type != "Reshape":
         return None
-    apart = uses[0].node.outputs[0]
+    apart = reader.outputs[0]
     return apart if rank(apart) == 4 else None
-
-
-def _take_over(old: ir.Value, new: ir.Value) -> None:
-    """Let a new value stand for an old one, under its name."""
-    name = old.name
-    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-    old.name, new.name = f"{name}_replaced", name
-
-
-def _remove_unused(value: ir.Value) -> None:
-    """Remove what gives a value that nothing reads, and what only that needed."""
-    stack = [value.producer()]
-    while stack:
-        node = stack.pop()
-        if node is None or node.graph is None:
-            continue
-        if any(output.uses() or output.is_graph_output() for output in node.outputs):
-            continue
-        sources = [item.producer() for item in node.inputs if item is not None]
-        node.graph.remove(node, safe=True)
-        stack += sources

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from burnish.optimizer.analysis.matching import rank, scalar, written_size
 from burnish.optimizer.model import add_initializer
+from burnish.optimizer.pruning import prune
 from burnish.passes.recover.attention.operands import insert
 from burnish.passes.recover.attention.scores import Hidden, Miss, Scores, Term
 
@@ -224,13 +225,7 @@ class Masks:
 
     def sweep(self) -> None:
         """Remove what was made for an attention that then was left alone."""
-        for value in reversed(self._made.values()):
-            node = value.producer()
-            if node is not None and node.graph is not None and not value.uses():
-                node.graph.remove(node, safe=True)
-        for value in self._constants.values():
-            if not value.uses() and value.name in self._graph.initializers:
-                del self._graph.initializers[value.name or ""]
+        prune([*self._made.values(), *self._constants.values()])
 
     def _initializer(self, name: str, array: np.ndarray) -> ir.Value:
         key = (array.dtype.name, array.tobytes(), array.shape)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.matching import number, rank, written_size
+from burnish.optimizer.analysis.matching import number, only_reader, rank, written_size
 from burnish.passes.recover.attention.scores import same_last
 
 HEADS_INSIDE = (0, 2, 1, 3)
@@ -153,12 +153,14 @@ def split_heads(value: ir.Value) -> Split | None:
 
 def merged_heads(value: ir.Value) -> ir.Value | None:
     """What an attention's result [batch, heads, sequence, size] becomes once heads are merged."""
-    transpose = _only_reader(value, "Transpose")
-    if transpose is None or transpose.attributes.get_ints("perm", ()) != HEADS_INSIDE:
+    transpose = only_reader(value)
+    if transpose is None or transpose.op_type != "Transpose":
+        return None
+    if transpose.attributes.get_ints("perm", ()) != HEADS_INSIDE:
         return None
     apart = transpose.outputs[0]
-    reshape = _only_reader(apart, "Reshape")
-    if reshape is None or apart.shape is None:
+    reshape = only_reader(apart)
+    if reshape is None or reshape.op_type != "Reshape" or apart.shape is None:
         return None
     merged = reshape.outputs[0]
     heads, length = apart.shape[2], apart.shape[3]
@@ -168,13 +170,6 @@ def merged_heads(value: ir.Value) -> ir.Value | None:
         return None
     same = merged.shape[2] == heads * length and _same_rows(apart, merged)
     return merged if same else None
-
-
-def _only_reader(value: ir.Value, operator: str) -> ir.Node | None:
-    uses = list(value.uses())
-    if len(uses) != 1 or value.is_graph_output() or uses[0].idx != 0:
-        return None
-    return uses[0].node if uses[0].node.op_type == operator else None
 
 
 def _same_rows(first: ir.Value, second: ir.Value) -> bool:

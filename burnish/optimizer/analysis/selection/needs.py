@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from burnish.optimizer.analysis import token_axes, token_products
+from burnish.optimizer.analysis.selection import axes, products
+from burnish.optimizer.analysis.selection.places import Needs, Request, gathered, operand
 from burnish.optimizer.analysis.sizes import BROADCAST, ONE
-from burnish.optimizer.analysis.token_places import Needs, Request, gathered, operand
 
 FIRST_ONLY = {
     "Abs", "Cast", "Ceil", "Celu", "Clip", "Cos", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu",
@@ -34,23 +34,23 @@ def _along(request: Request) -> Needs:
 
 
 RULES: dict[str, Callable[[Request], Needs]] = {
-    "MatMul": token_products.matmul,
-    "Gemm": token_products.gemm,
-    "Transpose": token_axes.transpose,
-    "Reshape": token_axes.reshape,
-    "Flatten": token_axes.reshape,
-    "Unsqueeze": token_axes.unsqueeze,
-    "Squeeze": token_axes.squeeze,
-    "Split": token_axes.split_or_concat,
-    "Concat": token_axes.split_or_concat,
-    "Slice": token_axes.slice,
-    "Gather": token_axes.gather,
-    "GatherElements": token_axes.gather_elements,
-    "Attention": token_products.attention,
-    "RotaryEmbedding": token_products.rotary,
+    "MatMul": products.matmul,
+    "Gemm": products.gemm,
+    "Transpose": axes.transpose,
+    "Reshape": axes.reshape,
+    "Flatten": axes.reshape,
+    "Unsqueeze": axes.unsqueeze,
+    "Squeeze": axes.squeeze,
+    "Split": axes.split_or_concat,
+    "Concat": axes.split_or_concat,
+    "Slice": axes.slice,
+    "Gather": axes.gather,
+    "GatherElements": axes.gather_elements,
+    "Attention": products.attention,
+    "RotaryEmbedding": products.rotary,
     **dict.fromkeys(
         ("ArgMax", "ArgMin", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-         "ReduceSum", "ReduceSumSquare"), token_axes.reduce,
+         "ReduceSum", "ReduceSumSquare"), axes.reduce,
     ),
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.matching import made_by, near, operands, scalar
-from burnish.optimizer.analysis.moments import Moment, count, mean_square_of, squares_over
+from burnish.optimizer.analysis.norms.moments import Moment, count, mean_square_of, squares_over
 from burnish.optimizer.analysis.products import label
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.selections import Root, Selection, find
+from burnish.optimizer.analysis.selection.axes import target
+from burnish.optimizer.analysis.selection.needs import needs
+from burnish.optimizer.analysis.selection.places import Place, Request
+from burnish.optimizer.analysis.selection.selections import Root, Selection, find
 from burnish.optimizer.analysis.sizes import Shape, Sizes
-from burnish.optimizer.analysis.token_axes import target
-from burnish.optimizer.analysis.token_places import Place, Request
-from burnish.optimizer.analysis.tokenwise import needs
 
 WHOLE = None
 """A demand for all of a value."""

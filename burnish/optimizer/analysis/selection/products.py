@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from burnish.optimizer.analysis.matching import optional
+from burnish.optimizer.analysis.selection.places import Needs, Place, Request, gathered, operand
 from burnish.optimizer.analysis.sizes import ONE, Shape, agree
-from burnish.optimizer.analysis.token_places import Needs, Place, Request, gathered, operand
 
 
 def matmul(request: Request) -> Needs:

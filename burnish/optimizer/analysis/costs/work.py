@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from burnish.optimizer.analysis.anchors.attention import OPERATORS, attentions
 from burnish.optimizer.analysis.anchors.flow import OPERANDS, SIZES, Flow, handed_on, operands
-from burnish.optimizer.analysis.costs import CONVOLUTIONS, Cost, costs
+from burnish.optimizer.analysis.costs.products import CONVOLUTIONS, Cost, costs
 
 RESIDUALS = ("Add", "Sum", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.arrangement import Indices, arrangement, trailing
+from burnish.optimizer.analysis.rotary.arrangement import Indices, arrangement, trailing
 from burnish.optimizer.analysis.sizes import Size, Sizes
 
 LARGEST = 1 << 26

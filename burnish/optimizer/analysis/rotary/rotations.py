@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.arrangement import arrangement, trailing
-from burnish.optimizer.analysis.columns import Columns, varying
-from burnish.optimizer.analysis.pairs import (
+from burnish.optimizer.analysis.rotary.arrangement import arrangement, trailing
+from burnish.optimizer.analysis.rotary.columns import Columns, varying
+from burnish.optimizer.analysis.rotary.pairs import (
     Form,
     Rotation,
     Term,

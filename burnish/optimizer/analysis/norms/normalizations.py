@@ -23,15 +23,15 @@ from burnish.optimizer.analysis.matching import (
     readers,
     with_operand,
 )
-from burnish.optimizer.analysis.moments import (
+from burnish.optimizer.analysis.norms.moments import (
     Moment,
     alike,
     centered,
     mean_of,
     sizes_of,
 )
+from burnish.optimizer.analysis.norms.roots import Root, inverse_of
 from burnish.optimizer.analysis.products import label
-from burnish.optimizer.analysis.roots import Root, inverse_of
 
 
 @dataclass(frozen=True)

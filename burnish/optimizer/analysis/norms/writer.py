@@ -6,10 +6,10 @@ import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.matching import Constants, replace
-from burnish.optimizer.analysis.moments import sizes_of
-from burnish.optimizer.analysis.normalizations import Normalization, normalizations
+from burnish.optimizer.analysis.norms.moments import sizes_of
+from burnish.optimizer.analysis.norms.normalizations import Normalization, normalizations
+from burnish.optimizer.analysis.norms.roots import root_of
 from burnish.optimizer.analysis.products import label
-from burnish.optimizer.analysis.roots import root_of
 from burnish.optimizer.analysis.shapes import describe
 from burnish.optimizer.contract import Outcome, Refusal
 from burnish.optimizer.model import add_initializer

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.anchors.flow import OPERANDS, given, subgraphs
-from burnish.optimizer.analysis.attentions import GEOMETRIES, geometry, shape_of
+from burnish.optimizer.analysis.costs.attentions import GEOMETRIES, geometry, shape_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -6,8 +6,8 @@ from collections.abc import Container, Hashable
 from dataclasses import replace
 
 from burnish.optimizer.analysis.matching import optional
+from burnish.optimizer.analysis.selection.places import Needs, Place, Request
 from burnish.optimizer.analysis.sizes import ONE, Shape, Size, agree, axes_of, numbers, product
-from burnish.optimizer.analysis.token_places import Needs, Place, Request
 
 
 def transpose(request: Request) -> Needs:

@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from burnish.optimizer.admission.walk import graphs
-from burnish.optimizer.analysis.shape_inference import inferred_shapes
+from burnish.optimizer.analysis.shapes.inference import inferred_shapes
 from burnish.optimizer.analysis.sizes import Sizes
 from burnish.optimizer.model import without_weights
 from burnish.optimizer.signature import Port

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 
 import onnx
 
-from burnish.optimizer.analysis.size_arithmetic import compute_sizes
-from burnish.optimizer.analysis.stand_ins import stand_in
+from burnish.optimizer.analysis.shapes.arithmetic import compute_sizes
+from burnish.optimizer.analysis.shapes.stand_ins import stand_in
 
 MOST_ROUNDS = 4
 """Times that shapes are inferred anew with what their first inference told."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.matching import optional
+from burnish.optimizer.analysis.selection.places import Place
 from burnish.optimizer.analysis.sizes import FAR, ONE, Size, Sizes, numbers
-from burnish.optimizer.analysis.token_places import Place
 
 SAME_ELEMENTS = ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 

@@ -1,0 +1,1 @@
+"""Activations in pieces, known by the function that they compute."""

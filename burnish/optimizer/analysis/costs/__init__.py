@@ -1,0 +1,1 @@
+"""What a run costs: matrix products and attentions, from their shapes."""

@@ -1,0 +1,1 @@
+"""Normalizations in pieces, and the one operator that says the same."""

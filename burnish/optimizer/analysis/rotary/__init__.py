@@ -1,0 +1,1 @@
+"""Rotary embeddings in pieces: which elements are turned together, and by which angles."""

@@ -1,0 +1,1 @@
+"""Selections of tokens, and how far up they can move."""
