@@ -29,9 +29,19 @@ KINDS = {
 
 
 def find_anchors(model: ir.Model) -> dict[str, list[Anchor]]:
-    """The anchors of a model and its subgraphs by kind, in order; linear in the number of nodes."""
-    if model.functions:
-        model = model.clone()
-        InlinePass()(model)
-    flow = Flow(model)
+    """The anchors of a model and its subgraphs by kind, in order; linear in the number of nodes.
+
+    Functions that cannot be inlined, of another operator set than the model, stay calls: what they
+    do is not counted.
+    """
+    flow = Flow(_inlined(model) if model.functions else model)
     return {kind: list(find(flow)) for kind, find in KINDS.items()}
+
+
+def _inlined(model: ir.Model) -> ir.Model:
+    copy = model.clone()
+    try:
+        InlinePass()(copy)
+    except Exception:  # the library wraps, or not, whatever it meets
+        return model
+    return copy
