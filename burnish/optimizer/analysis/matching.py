@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -58,6 +58,20 @@ def written_size(value: ir.Value, axis: int) -> int | str | tuple[ir.Value, int]
     known = value.shape[axis] if value.shape is not None else None
     name = known.value if isinstance(known, ir.SymbolicDim) else known
     return (value, axis) if name is None else name
+
+
+def broadcast_written(values: Sequence[ir.Value | None]) -> ir.Shape | None:
+    """The declared shape that elementwise operators give; None where one is not declared.
+
+    Of sizes other than 1 that stand beside each other, that of the first value is taken.
+    """
+    shapes = [value.shape for value in values if value is not None]
+    known = [list(shape) for shape in shapes if shape is not None]
+    if len(known) != len(shapes):
+        return None
+    ones: list[int | ir.SymbolicDim] = [1] * max(map(len, known))
+    rows = [ones[len(shape) :] + shape for shape in known]
+    return ir.Shape([next((d for d in dims if d != 1), 1) for dims in zip(*rows, strict=True)])
 
 
 def number(value: ir.Value | None, depth: int = 6) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.matching import scalar
+from burnish.optimizer.analysis.matching import broadcast_written, scalar
 from burnish.optimizer.model import add_initializer
 
 FUSED = "com.microsoft"
@@ -99,7 +99,7 @@ class Writer:
         if operator in ("Max", "Where", "Add", "Unsqueeze") and all(
             item is not None and item.shape is not None for item in inputs
         ):
-            output.shape = _broadcast(inputs) if operator != "Unsqueeze" else None
+            output.shape = broadcast_written(inputs) if operator != "Unsqueeze" else None
         return output
 
     def constant(self, name: str, array: np.ndarray) -> ir.Value:
@@ -220,13 +220,3 @@ def _finite(mask: ir.Value) -> bool:
         "Expand",
     )
     return node.op_type in moves and node.inputs[0] is not None and _finite(node.inputs[0])
-
-
-def _broadcast(values: list[ir.Value | None]) -> ir.Shape:
-    shapes = [
-        list(value.shape) for value in values if value is not None and value.shape is not None
-    ]
-    count = max(map(len, shapes))
-    ones: list[int | ir.SymbolicDim] = [1] * count
-    rows = [ones[len(shape) :] + shape for shape in shapes]
-    return ir.Shape([next((d for d in dims if d != 1), 1) for dims in zip(*rows, strict=True)])

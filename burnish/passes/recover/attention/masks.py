@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.matching import rank, scalar, written_size
+from burnish.optimizer.analysis.matching import broadcast_written, rank, scalar, written_size
 from burnish.optimizer.model import add_initializer
 from burnish.optimizer.pruning import prune
 from burnish.passes.recover.attention.operands import insert
@@ -158,7 +158,7 @@ class Masks:
         return self._once("Reshape", [many, target], before, like=value, shape=shape)
 
     def _sum(self, first: ir.Value, second: ir.Value, before: ir.Node) -> ir.Value:
-        shape = _broadcast(first.shape, second.shape)
+        shape = broadcast_written([second, first])
         return self._once("Add", [first, second], before, like=first, shape=shape)
 
     def _expanded(self, mask: ir.Value, frame: Frame, before: ir.Node) -> ir.Value:
@@ -258,12 +258,3 @@ def _above(value: ir.Value, floor: float) -> bool:
 
 def _dim(size: int | str | tuple[ir.Value, int]) -> int | str | None:
     return size if isinstance(size, int | str) else None
-
-
-def _broadcast(first: ir.Shape | None, second: ir.Shape | None) -> ir.Shape | None:
-    if first is None or second is None:
-        return None
-    count = max(len(first), len(second))
-    ones: list[int | ir.SymbolicDim] = [1] * count
-    rows = [ones[len(shape) :] + list(shape) for shape in (first, second)]
-    return ir.Shape([mine if theirs == 1 else theirs for mine, theirs in zip(*rows, strict=True)])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.matching import rank, scalar
+from burnish.optimizer.pruning import take_over
 from burnish.passes.recover.attention.operands import insert
 from burnish.passes.recover.attention.scores import Miss, same_last
 
@@ -72,7 +73,7 @@ def answer_sizes(nodes: Sequence[ir.Node], query: ir.Value, key: ir.Value) -> No
     """
     for node in nodes:
         value, like = node.inputs[0], node.outputs[0]
-        assert value is not None and node.graph is not None
+        assert value is not None
         last = rank(query) - 2
         lead = [_size(query, axis, node) for axis in range(last)]
         if rank(value) < rank(query):
@@ -81,10 +82,7 @@ def answer_sizes(nodes: Sequence[ir.Node], query: ir.Value, key: ir.Value) -> No
         start = node.attributes.get_int("start", 0)
         end = node.attributes.get_int("end", len(parts))
         whole = insert(node, "Concat", parts[start:end], like=like, shape=like.shape, axis=0)
-        name = like.name
-        ir.convenience.replace_all_uses_with(like, whole, replace_graph_outputs=True)
-        node.graph.remove(node, safe=True)
-        whole.name = name
+        take_over(like, whole)
 
 
 def _size(value: ir.Value, axis: int, reader: ir.Node) -> ir.Value:
