@@ -88,19 +88,12 @@ def _operands(scores: Scores, product: ir.Node, *, guarded: bool) -> Pattern | M
     if scores.cast is not None and scores.multipliers:
         return Miss(node, "its factors are of another type than its products")
     parts = [with_heads(item) for item in (query, key, value)]
-    if None not in parts:
-        return Pattern(scores, product, *_three(parts, key_last), scale, guarded)
+    apart = [part for part in parts if part is not None]
+    if len(apart) == len(parts):
+        return Pattern(scores, product, apart[0], apart[1], key_last, apart[2], scale, guarded)
     if {rank(item) for item in (query, key, value)} == {3}:
-        if any(part is not None for part in parts):
+        if apart:
             return Miss(node, "some of query, key and value have their heads merged into the batch")
         return Pattern(scores, product, query, key, key_last, value, scale, guarded)
     ranks = ", ".join(str(rank(item)) for item in (query, key, value))
     return Miss(node, f"query, key and value have {ranks} axes")
-
-
-def _three(
-    parts: list[ir.Value | None], key_last: bool
-) -> tuple[ir.Value, ir.Value, bool, ir.Value]:
-    query, key, value = parts
-    assert query is not None and key is not None and value is not None
-    return query, key, key_last, value
