@@ -149,12 +149,30 @@ def _attempt(
 
 
 def _keep_ports(before: ir.Model, after: ir.Model) -> None:
-    """Let outputs that new nodes give keep their notes; type and shape are for the check to see."""
+    """Let outputs that new nodes give say of themselves what they said before.
+
+    A type or a size that contradicts what was declared stays, for the check to see.
+    """
     for old, new in zip(before.graph.outputs, after.graph.outputs, strict=False):
-        if old.name == new.name and old is not new:
-            new.doc_string = old.doc_string
-            new.metadata_props.clear()
-            new.metadata_props.update(old.metadata_props)
+        if old.name != new.name or old is new:
+            continue
+        new.doc_string = old.doc_string
+        new.metadata_props.clear()
+        new.metadata_props.update(old.metadata_props)
+        if new.type is None or new.type == old.type:
+            new.type = old.type
+            if _agree(old.shape, new.shape):
+                new.shape = old.shape
+
+
+def _agree(old: ir.Shape | None, new: ir.Shape | None) -> bool:
+    """Whether two declared shapes can be of one tensor: no two numbers differ."""
+    if old is None or new is None:
+        return True
+    if len(old) != len(new):
+        return False
+    pairs = zip(old, new, strict=True)
+    return all(a == b for a, b in pairs if isinstance(a, int) and isinstance(b, int))
 
 
 def _why_unchanged(transform: Pass, outcome: Outcome) -> str:
