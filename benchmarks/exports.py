@@ -1,10 +1,11 @@
-"""Never slower: architectures at realistic size through every exporter, float32.
+"""Never slower: ten architectures at their published sizes through every exporter, float32.
 
-    python benchmarks/exports.py FOLDER [--only bert,vit] [--exporters dynamo-sdpa-20,...]
+    python benchmarks/exports.py FOLDER [--only bert,vit] [--exporters dynamo-sdpa-20,...] [--table]
 
-exports each where `FOLDER` lacks it (random weights, 6 layers), runs `optimize FILE` with default
-options, and times input and artifact in stock sessions (`optimize bench`: paired, alternating,
-separate processes). The last lines are the geometric mean and the least speed-up.
+exports each where `FOLDER` lacks it (random weights), runs `optimize FILE` with default options,
+and times input and artifact in stock sessions (`optimize bench`: paired, alternating, separate
+processes). What comes of each is a line of FOLDER/exports.jsonl, and is not done again; the table
+is made of all lines. Its last line is the geometric mean and the least speed-up.
 """
 
 from __future__ import annotations
@@ -14,97 +15,83 @@ import json
 import math
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers as hf
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import exporting
+from matrix import isolation
+from matrix.exporters import EXPORTERS
+
 OPTIMIZE = str(Path(sys.executable).with_name("optimize"))
-ROWS, LENGTH, LAYERS = 8, 128, 6
-BASE = {"hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": LAYERS}
-WIDE = {**BASE, "intermediate_size": 3072}
-TEXT = {"vocab_size": 8000, "max_position_embeddings": 512}
-GATED = {**BASE, "intermediate_size": 2048, "num_key_value_heads": 4, **TEXT}
+ROWS, LENGTH, IMAGES = 4, 128, 2
+HANGING = 900.0
+"""Seconds after which an export is given up."""
+
+IDS = {
+    "pad_token_id": 0,
+    "cls_token_id": 1,
+    "sep_token_id": 2,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "bert": ("BertModel", "BertConfig", {**WIDE, **TEXT}),
-    "roberta": ("RobertaModel", "RobertaConfig", {**WIDE, **TEXT, "max_position_embeddings": 514}),
-    "distilbert": (
-        "DistilBertModel", "DistilBertConfig", {"n_layers": LAYERS, "vocab_size": 8000},
+    "bert": ("BertForSequenceClassification", "BertConfig", {}),
+    "roberta": (
+        "RobertaForTokenClassification", "RobertaConfig",
+        {"vocab_size": 50265, "max_position_embeddings": 514},
     ),
-    "albert": ("AlbertModel", "AlbertConfig", {**WIDE, **TEXT}),
+    "distilbert": ("DistilBertForSequenceClassification", "DistilBertConfig", {}),
     "modernbert": (
-        "ModernBertModel", "ModernBertConfig",
-        {**BASE, "intermediate_size": 1152, **TEXT, "pad_token_id": 0, "cls_token_id": 1,
-         "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2},
+        "ModernBertForSequenceClassification", "ModernBertConfig",
+        {"num_hidden_layers": 12, **IDS},
     ),
-    "gpt2": ("GPT2Model", "GPT2Config", {"n_layer": LAYERS, "vocab_size": 8000}),
-    "llama": ("LlamaModel", "LlamaConfig", GATED),
-    "t5-encoder": (
+    "gpt2": ("GPT2LMHeadModel", "GPT2Config", {}),
+    "llama": (  # SmolLM-135M
+        "LlamaForCausalLM", "LlamaConfig",
+        {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+         "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152,
+         "tie_word_embeddings": True},
+    ),
+    "t5": (  # T5-small
         "T5EncoderModel", "T5Config",
-        {"d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": LAYERS, "num_heads": 12,
-         "vocab_size": 8000},
+        {"d_model": 512, "d_ff": 2048, "num_layers": 6, "num_heads": 8},
     ),
-    "vit": ("ViTModel", "ViTConfig", WIDE),
-    "swin": ("SwinModel", "SwinConfig", {"depths": [2, 2, 2, 2]}),
+    "whisper": ("WhisperEncoder", "WhisperConfig", {"d_model": 384, "encoder_layers": 4,
+        "encoder_attention_heads": 6, "encoder_ffn_dim": 1536}),
+    "vit": ("ViTForImageClassification", "ViTConfig", {}),
+    "swin": ("SwinForImageClassification", "SwinConfig", {}),
 }  # fmt: skip
+"""Class, configuration, and what differs from the configuration's defaults: the published sizes
+of the base (Swin: tiny) models, ModernBERT with 12 of its 22 layers, Whisper tiny's encoder."""
 
-EXPORTERS = [
-    f"{kind}-{attention}-{opset}"
-    for kind, opsets in (("torchscript", (17,)), ("dynamo", (18, 20, 23)))
-    for attention in ("eager", "sdpa")
-    for opset in opsets
-]
+PIXELS = {"vit": ("pixel_values", (3, 224, 224)), "swin": ("pixel_values", (3, 224, 224)),
+          "whisper": ("input_features", (80, 3000))}  # fmt: skip
 
 
-class First(torch.nn.Module):
-    """The first output of a model."""
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, *values: torch.Tensor) -> torch.Tensor:
-        """The output for ids and mask, or for pixels."""
-        names = ("input_ids", "attention_mask") if len(values) > 1 else ("pixel_values",)
-        extra = {"use_cache": False} if hasattr(self.model.config, "use_cache") else {}
-        return self.model(**dict(zip(names, values, strict=True)), **extra)[0]
+def inputs(name: str) -> exporting.Inputs:
+    """Sample values and dynamic axes."""
+    if name in PIXELS:
+        port, shape = PIXELS[name]
+        return {port: (torch.randn(2, *shape), {0: "batch"})}
+    ids = torch.randint(3, 7000, (2, 12))
+    rows = exporting.ROWS
+    return {"input_ids": (ids, rows), "attention_mask": (torch.ones_like(ids), rows)}
 
 
-def export(name: str, exporter: str, path: Path) -> None:
+def export(name: str, kind: str, attention: str, opset: int, path: Path) -> dict[str, Any]:
     """Write a model; raises whatever the exporter raises."""
-    kind, attention, opset = exporter.split("-")
     torch.manual_seed(0)
     model, config, settings = MODELS[name]
     chosen = getattr(hf, config)(**settings, attn_implementation=attention)
-    module = First(getattr(hf, model)(chosen)).eval()
-    axes: dict[str, dict[int, str]]
-    if name in ("vit", "swin"):
-        values: tuple[torch.Tensor, ...] = (torch.randn(2, 3, 224, 224),)
-        axes = {"pixel_values": {0: "batch"}}
-    else:
-        ids = torch.randint(3, 7000, (2, 12))
-        values, rows = (ids, torch.ones_like(ids)), {0: "batch", 1: "sequence"}
-        axes = {"input_ids": rows, "attention_mask": rows}
-    common: dict[str, Any] = {"input_names": list(axes), "output_names": ["output"]}
-    warnings.simplefilter("ignore")
-    if kind == "torchscript":
-        torch.onnx.export(
-            module, values, path, dynamo=False, opset_version=int(opset), dynamic_axes=axes,
-            **common,
-        )  # fmt: skip
-        return
-    dims = tuple(
-        {axis: torch.export.Dim(text, max=512) for axis, text in item.items()}
-        for item in axes.values()
-    )
-    torch.onnx.export(
-        module, values, path, dynamo=True, opset_version=int(opset), dynamic_shapes=(dims,),
-        external_data=False, verbose=False, **common,
-    )  # fmt: skip
+    kinds = hf.models.whisper.modeling_whisper if name == "whisper" else hf
+    exporting.export(getattr(kinds, model)(chosen), inputs(name), path, kind, opset)
+    return {}
 
 
 def run(*arguments: str) -> dict[str, Any]:
@@ -117,58 +104,87 @@ def run(*arguments: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def attempt(work: Callable[[], Any]) -> str:
-    """The first line of what went wrong; empty where nothing did."""
-    try:
-        work()
-    except Exception as error:  # an exporter that fails is a row of the table
-        return str(error).strip().splitlines()[0][:70]
-    return ""
-
-
-def row(folder: Path, name: str, exporter: str) -> float | None:
-    """Print one row; the speed-up, where there is one."""
-    path = folder / f"{name}-{exporter}.onnx"
-    if not path.exists() and (reason := attempt(lambda: export(name, exporter, path))):
-        path.unlink(missing_ok=True)
-        print(f"| {name} | {exporter} | the exporter fails: {reason} | | | | |", flush=True)
-        return None
-    shape = ["--shape", f"batch={1 if name in ('vit', 'swin') else ROWS},sequence={LENGTH}"]
+def measured(path: Path, rows: int) -> dict[str, Any]:
+    """Facts of one cell."""
+    shape = ["--shape", f"batch={rows},sequence={LENGTH}"]
     target = path.with_name(f"{path.stem}.opt.onnx")
-    report = run(str(path), "-o", str(target), *shape)
-    timing = run("bench", str(path), str(target), *shape)["latency"][0]
-    low, high = timing["ci95"]
-    found = report["recovered"]["attention"]
-    print(
-        f"| {name} | {exporter} | {found['found']} of {found['expected']} "
-        f"| {report['input']['nodes']} | {report['output']['nodes']} | {timing['baseline_ms']:.1f} "
-        f"| {timing['speedup']:.3f} ({low:.3f} to {high:.3f}) |",
-        flush=True,
+    try:
+        report = run(str(path), "-o", str(target), *shape)
+        timing = run("bench", str(path), str(target), *shape)["latency"][0]
+    finally:
+        target.unlink(missing_ok=True)
+    return {
+        "attention": report["recovered"]["attention"],
+        "nodes": [report["input"]["nodes"], report["output"]["nodes"]],
+        **{key: timing[key] for key in ("baseline_ms", "speedup", "ci95")},
+    }
+
+
+def line(folder: Path, name: str, exporter: Any, *, only_export: bool) -> dict[str, Any]:
+    """What came of a cell."""
+    path = folder / f"{name}-{exporter}.onnx"
+    if not path.exists():
+        arguments = (name, exporter.kind, exporter.attention, exporter.opset, path)
+        facts = isolation.call(export, *arguments, seconds=HANGING)
+        if facts["status"] != "ok":
+            path.unlink(missing_ok=True)
+            return {"failed": facts["error"]}
+    return {} if only_export else measured(path, IMAGES if name in PIXELS else ROWS)
+
+
+def row(name: str, exporter: str, facts: dict[str, Any]) -> str:
+    """One row of the table."""
+    if "failed" in facts:
+        return f"| {name} | {exporter} | the exporter fails: {facts['failed'][:70]} | | | | |"
+    found, (before, after), (low, high) = facts["attention"], facts["nodes"], facts["ci95"]
+    return (
+        f"| {name} | {exporter} | {found['found']} of {found['expected']} | {before} | {after} "
+        f"| {facts['baseline_ms']:.1f} | {facts['speedup']:.3f} ({low:.3f} to {high:.3f}) |"
     )
-    target.unlink()
-    return float(timing["speedup"])
+
+
+def table(known: dict[str, dict[str, Any]]) -> str:
+    """The table of all lines."""
+    rows = [
+        "| model | export | attentions | nodes before | after | ms before | times faster |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    gains = [facts["speedup"] for facts in known.values() if "speedup" in facts]
+    rows += [row(*cell.split(" "), facts) for cell, facts in sorted(known.items())]
+    mean = math.exp(sum(map(math.log, gains)) / len(gains)) if gains else math.nan
+    least = min(gains, default=math.nan)
+    return "\n".join([*rows, f"\n{len(gains)} cells: geometric mean {mean:.3f}, least {least:.3f}"])
 
 
 def main() -> None:
-    """Print the table."""
+    """Do what is not done yet, and print the table."""
+    names = [str(exporter) for exporter in EXPORTERS]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", default=",".join(MODELS))
-    parser.add_argument("--exporters", default=",".join(EXPORTERS))
+    parser.add_argument("--exporters", default=",".join(names))
+    parser.add_argument("--table", action="store_true", help="only print what is there")
+    parser.add_argument("--export", action="store_true", help="only export")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    print("| model | export | attentions | nodes before | after | ms before | times faster |")
-    print("|---|---|---|---|---|---|---|")
-    gains = [
-        gain
-        for name in options.only.split(",")
-        for exporter in options.exporters.split(",")
-        if (gain := row(options.folder, name, exporter)) is not None
-    ]
-    mean = math.exp(sum(map(math.log, gains)) / len(gains)) if gains else math.nan
-    print(
-        f"\n{len(gains)} cells: geometric mean {mean:.3f}, least {min(gains, default=math.nan):.3f}"
-    )
+    record = options.folder / "exports.jsonl"
+    known: dict[str, dict[str, Any]] = {}
+    if record.exists():
+        known = dict(json.loads(text) for text in record.read_text().splitlines())
+    chosen = [item for item in EXPORTERS if str(item) in options.exporters.split(",")]
+    cells = [(name, exporter) for exporter in chosen for name in options.only.split(",")]
+    for name, exporter in () if options.table else cells:
+        cell = f"{name} {exporter}"
+        if cell in known:
+            continue
+        facts = line(options.folder, name, exporter, only_export=options.export)
+        if not facts:
+            continue
+        known[cell] = facts
+        with record.open("a") as stream:
+            stream.write(json.dumps([cell, facts]) + "\n")
+        print(row(name, str(exporter), facts), flush=True)
+    print(table(known))
 
 
 if __name__ == "__main__":
