@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.matching import scalar
+from burnish.optimizer.analysis.matching import scalar, written_size
 from burnish.passes.lower.attention.site import Site
 from burnish.passes.lower.attention.writer import Writer
 
@@ -47,6 +47,10 @@ class Masks(Protocol):
         """What is added, as [batch or 1, heads or 1, queries, keys]."""
         ...
 
+    def alive(self, site: Site) -> ir.Value | None:
+        """Which queries have keys; see `Bias`."""
+        ...
+
     def keys(self, site: Site) -> ir.Value | None:
         """Which keys exist, as 32-bit whole numbers [batch, keys]; None where all do."""
         ...
@@ -60,13 +64,29 @@ class WrittenMasks:
         self._biases: dict[tuple[object, ...], Bias] = {}
 
     def bias(self, site: Site) -> Bias:
-        mask, causal = site.mask, site.facts.causal
+        causal = site.facts.causal
         lengths = self._lengths(site) if causal else ()
-        known = (mask, causal, *lengths)
+        known = (site.mask, causal, *lengths)
         if known not in self._biases:
-            bias = self._of_mask(site.node, mask) if mask is not None else Bias(None, None)
-            self._biases[known] = self._limited(site, bias) if causal else bias
+            added = self._added(site) if site.mask is not None else None
+            alive = None if causal else self.alive(site)
+            self._biases[known] = self._limited(site, added) if causal else Bias(added, alive)
         return self._biases[known]
+
+    def alive(self, site: Site) -> ir.Value | None:
+        if site.facts.causal:
+            return self.bias(site).alive
+        mask, writer, node = site.mask, self._writer, site.node
+        if mask is None or not kills_rows(mask):
+            return None
+        condition = condition_of(mask)
+        if condition is None:
+            return self._above(node, narrowed(mask))
+        kind, axis = ir.DataType.FLOAT, writer.integers(-1)
+        seen = writer.once(("seen", condition), node, "Cast", [condition], kind, to=kind.value)
+        alive = writer.once(("alive", seen), node, "ReduceMax", [seen, axis], kind, keepdims=1)
+        alive.shape = _of_rows(condition)
+        return alive
 
     def whole(self, site: Site) -> Bias:
         bias, writer, node = self.bias(site), self._writer, site.node
@@ -88,7 +108,12 @@ class WrittenMasks:
             key, kind = ("exists", padding), ir.DataType.BOOL
             exists = writer.once(key, node, "Cast", [padding], kind, to=kind.value)
         kind = ir.DataType.INT32
-        return writer.once(("keys", exists), node, "Cast", [exists], kind, to=kind.value)
+        keys = writer.once(("keys", exists), node, "Cast", [exists], kind, to=kind.value)
+        if site.past is None and written_size(padding, 1) == written_size(*site.places[1]):
+            return keys
+        one, (_, total) = writer.integers(1), self._lengths(site)
+        whole = writer.once(("row", total), node, "Concat", [one, total], axis=0)
+        return writer.once(("repeated", keys, whole), node, "Expand", [keys, whole], kind)
 
     def _lengths(self, site: Site) -> tuple[ir.Value, ir.Value]:
         """How many queries and how many keys there are."""
@@ -98,26 +123,18 @@ class WrittenMasks:
         past = self._writer.length(site.node, site.past.key, 2)
         return rows, self._writer.total(site.node, past, keys)
 
-    def _of_mask(self, before: ir.Node, mask: ir.Value) -> Bias:
-        condition = condition_of(mask)
+    def _added(self, site: Site) -> ir.Value:
+        mask, writer, node = site.mask, self._writer, site.node
+        assert mask is not None
+        condition, mask = condition_of(mask), narrowed(mask)
         if condition is not None:
-            return self._of_condition(before, condition)
-        writer, mask = self._writer, narrowed(mask)
+            pair = [writer.number(0.0), writer.number(FLOOR)]
+            return writer.node(node, "Where", [condition, *pair])
         if finite(mask):
-            return Bias(mask, None)
-        added = writer.node(before, "Max", [mask, writer.number(FLOOR)])
-        return Bias(added, self._above(before, mask))
+            return mask
+        return writer.node(node, "Max", [mask, writer.number(FLOOR)])
 
-    def _of_condition(self, before: ir.Node, condition: ir.Value) -> Bias:
-        writer = self._writer
-        pair = [writer.number(0.0), writer.number(FLOOR)]
-        added = writer.node(before, "Where", [condition, *pair])
-        seen = writer.node(before, "Cast", [condition], to=ir.DataType.FLOAT.value)
-        alive = writer.node(before, "ReduceMax", [seen, writer.integers(-1)], keepdims=1)
-        alive.shape = _of_rows(condition)
-        return Bias(added, alive)
-
-    def _limited(self, site: Site, bias: Bias) -> Bias:
+    def _limited(self, site: Site, added: ir.Value | None) -> Bias:
         """A bias with scores of keys after their query ruled out; each query sees itself."""
         node, writer, number = site.node, self._writer, ir.DataType.INT64
         flat = [writer.node(node, "Squeeze", [item], kind=number) for item in self._lengths(site)]
@@ -130,20 +147,21 @@ class WrittenMasks:
         seen = writer.node(node, "LessOrEqual", [keys, rows], kind=ir.DataType.BOOL)
         limit = writer.node(node, "Where", [seen, writer.number(0.0), writer.number(FLOOR)])
         limit.shape = ir.Shape([None, None])
-        if bias.added is None:
+        if added is None:
             return Bias(limit, None)
-        added = writer.node(node, "Add", [bias.added, limit])
+        added = writer.node(node, "Add", [added, limit])
         added = writer.node(node, "Max", [added, writer.number(FLOOR)])
         # The keys that a mask leaves may all be after the query.
-        return Bias(added, self._above(node, added) if bias.alive is not None else None)
+        return Bias(added, self._above(node, added) if kills_rows(site.mask) else None)
 
     def _above(self, before: ir.Node, added: ir.Value) -> ir.Value:
         """1 where a row holds more than what hides, else 0."""
         writer = self._writer
-        top = writer.node(before, "ReduceMax", [added, writer.integers(-1)], keepdims=1)
+        kind, axis = ir.DataType.FLOAT, writer.integers(-1)
+        top = writer.once(("top", added), before, "ReduceMax", [added, axis], kind, keepdims=1)
         least = writer.number(FLOOR / 2)
-        some = writer.node(before, "Greater", [top, least], kind=ir.DataType.BOOL)
-        alive = writer.node(before, "Cast", [some], to=ir.DataType.FLOAT.value)
+        some = writer.once(("some", top), before, "Greater", [top, least], ir.DataType.BOOL)
+        alive = writer.once(("alive", some), before, "Cast", [some], kind, to=kind.value)
         alive.shape = _of_rows(added)
         return alive
 

@@ -88,7 +88,7 @@ class Padded:
         return ""
 
     def told(self, masks: Masks, site: Site) -> Told:
-        alive = masks.bias(site).alive if site.meaning.zero else None
+        alive = masks.alive(site) if site.meaning.zero else None
         return Told(masks.keys(site), None, alive, _attributes(site))
 
 

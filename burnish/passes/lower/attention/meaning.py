@@ -6,9 +6,9 @@ import math
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.masks import Causal, KeyPadding, Mask, Masks, Window
+from burnish.optimizer.analysis.masks import Alibi, Causal, KeyPadding, Mask, Masks, Window
 from burnish.optimizer.analysis.masks.sizes import declared
-from burnish.optimizer.analysis.masks.terms import ZERO, Term, minus
+from burnish.optimizer.analysis.masks.terms import ZERO, Term, add, minus
 from burnish.optimizer.analysis.matching import optional, rank, written_size
 from burnish.passes.lower.attention.bias import FLOOR, kills_rows
 from burnish.passes.lower.attention.facts import Facts
@@ -29,14 +29,15 @@ def meaning_of(node: ir.Node, facts: Facts, masks: Masks) -> Meaning:
     zero = kills_rows(value)
     reader = _Reader(node, facts, past, mask)
     found = [reader.clause(clause) for clause in mask.clauses]
-    rest = rest or _not_said(mask, zero=zero) or next(filter(None, found), "")
+    unproven = [text for text in mask.assumed if text not in reader.discharged]
+    rest = rest or _not_said(mask, unproven, zero=zero) or next(filter(None, found), "")
     return Meaning(
-        limited or reader.causal,
+        limited or reader.causal or _alone(node, facts, past),
         reader.padding,
         rest,
         FLOOR if zero else min(mask.levels, default=FLOOR),
         zero,
-        reader.sees_itself and not mask.assumed,
+        reader.sees_itself and not unproven and len(mask.all(Alibi)) == len(mask.biases),
     )
 
 
@@ -48,12 +49,19 @@ def _as_many(node: ir.Node, facts: Facts, past: Past | None) -> bool:
     return written_size(query, axis) == written_size(key, axis)
 
 
-def _not_said(mask: Mask, *, zero: bool) -> str:
+def _alone(node: ir.Node, facts: Facts, past: Past | None) -> bool:
+    """Whether there is but one query, and no key after it."""
+    query = node.inputs[0]
+    assert query is not None
+    return written_size(query, 1 if facts.flat else 2) == 1 and _as_many(node, facts, past)
+
+
+def _not_said(mask: Mask, unproven: list[str], *, zero: bool) -> str:
     """What of a mask no operator takes but as a tensor."""
     if mask.opaque:
         return f"its mask is not understood at {mask.opaque[0].node} ({mask.opaque[0].reason})"
-    if mask.assumed:
-        return f"its mask is known only if {', '.join(mask.assumed)}"
+    if unproven:
+        return f"its mask is known only if {', '.join(unproven)}"
     if mask.biases:
         return f"its mask adds numbers: {mask}"
     if len(mask.levels) > 1 or (zero and any(map(math.isfinite, mask.levels))):
@@ -62,13 +70,19 @@ def _not_said(mask: Mask, *, zero: bool) -> str:
 
 
 class _Reader:
-    """Reads the clauses of one mask."""
+    """Reads the clauses of one mask.
+
+    Attributes:
+        causal, padding, sees_itself: as in `Meaning`.
+        discharged: what the mask takes for granted, and its form does not need.
+    """
 
     def __init__(self, node: ir.Node, facts: Facts, past: Past | None, mask: Mask) -> None:
         self._node, self._facts, self._past, self._mask = node, facts, past, mask
         self.causal = False
         self.padding: ir.Value | None = None
         self.sees_itself = True
+        self.discharged: set[str] = set()
 
     def clause(self, clause: object) -> str:
         """Take a clause in; why it is more than a causal limit or a padding of keys."""
@@ -107,16 +121,31 @@ class _Reader:
         places = test.args
         if test.op != "lookup" or len(places) != 2 or len(self._mask.positions) < 2:
             return None
-        value, key = test.value, self._mask.grid.key
+        value: ir.Value = test.value
+        key = self._mask.grid.key
         row, column = places
         if column is not key or row.op != "index" or row.value != "batch" or rank(value) != 2:
             return None
-        query, mask = self._node.inputs[0], self._mask.value
+        query = self._node.inputs[0]
         assert query is not None
-        same = written_size(value, 0) == written_size(query, 0) and (
-            written_size(value, 1) == written_size(mask, rank(mask) - 1)
-        )
-        return value if same and written_size(mask, rank(mask) - 1) != 1 else None
+        if written_size(value, 0) != written_size(query, 0):
+            return None
+        sizes, keys = declared(value), self._keys()
+        if sizes is None or keys is None:
+            return None
+        # The padding is repeated for all keys where it is one number, as the mask was.
+        self.discharged |= {f"{sizes[1]} == {keys}", f"{keys} == {sizes[1]}"}
+        return value
+
+    def _keys(self) -> Term | None:
+        """The number of keys."""
+        past, axis = self._past, 1 if self._facts.flat else 2
+        key = self._node.inputs[1] if past is None else past.new_key
+        new = declared(key) if key is not None else None
+        before = declared(past.key) if past is not None else None
+        if new is None or past is None:
+            return new[axis] if new is not None else None
+        return add(before[2], new[axis]) if before is not None else None
 
 
 def _forward(side: Term | None) -> bool:

@@ -108,14 +108,15 @@ def sample_of(site: Site, sizes: Lookup) -> Sample | None:
     facts, past = site.facts, site.past
     query, key = sizes(site.query), sizes(site.new[0])
     before = sizes(past.key) if past is not None else None
-    mask = sizes(site.mask) if site.mask is not None else None
-    unknown = query is None or key is None or (site.mask is not None and mask is None)
-    if query is None or key is None or unknown or (past is not None and before is None):
+    if query is None or key is None or (past is not None and before is None):
         return None
+    total = key[site.rows] + (before[2] if before is not None else 0)
+    scores = query[0], 1, query[site.rows], total
+    mask = _like(site.mask, sizes, scores)
     operands = (site.query, *site.new)
     split = [not facts.flat and split_heads(item) is not None for item in operands]
     projection = site.projection if isinstance(site.projection, Projection) else None
-    narrow = (sizes(narrowed(site.mask)) if site.mask is not None else None) or mask
+    narrow = _like(narrowed(site.mask), sizes, scores) if site.mask is not None else None
     return Sample(
         facts,
         site.meaning,
@@ -134,6 +135,14 @@ def sample_of(site: Site, sizes: Lookup) -> Sample | None:
     )
 
 
+def _like(mask: ir.Value | None, sizes: Lookup, scores: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The shape of a mask; where it is not known, sizes that are not written are the scores'."""
+    if mask is None or mask.shape is None or (found := sizes(mask)) is not None:
+        return found if mask is not None and mask.shape is not None else None
+    written = zip(mask.shape, scores[4 - len(mask.shape) :], strict=True)
+    return tuple(size if isinstance(size, int) else score for size, score in written)
+
+
 @dataclass(frozen=True)
 class _Ready:
     """Masks that are inputs of the sample."""
@@ -145,6 +154,9 @@ class _Ready:
 
     def whole(self, site: Site) -> Bias:
         return Bias(self.inputs.get("whole"), self.inputs.get("alive"))
+
+    def alive(self, site: Site) -> ir.Value | None:
+        return self.inputs.get("alive")
 
     def keys(self, site: Site) -> ir.Value | None:
         return self.inputs.get("keys")
