@@ -17,6 +17,7 @@ from burnish.passes.lower.attention.bias import WrittenMasks
 from burnish.passes.lower.attention.facts import Facts, facts_of
 from burnish.passes.lower.attention.forms import FORMS, RULES
 from burnish.passes.lower.attention.meaning import meaning_of
+from burnish.passes.lower.attention.region import builder
 from burnish.passes.lower.attention.sample import sample_of
 from burnish.passes.lower.attention.site import Site, replace, site_of
 from burnish.passes.lower.attention.writer import FUSED, Writer
@@ -115,7 +116,7 @@ def _choose(site: Site, sizes: _Sizes, context: Context) -> Choice:
     sample = sample_of(site, sizes.of)
     if sample is None:
         return Choice(rule, 1.0, measured=False)
-    entrants = {name: sample.builder(name) for name in ("Attention", *forms)}
+    entrants = {name: builder(sample, name) for name in ("Attention", *forms)}
     return context.choose(sample.key, entrants, rule)
 
 
