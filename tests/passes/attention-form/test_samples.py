@@ -87,7 +87,7 @@ def ports(message: onnx.ModelProto) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("body", BODIES)
 def test_forms_have_one_interface_and_one_answer(body: str) -> None:
     offered = sampled(body)
-    assert list(offered)[0] == "Attention" and len(offered) >= 3
+    assert next(iter(offered)) == "Attention" and len(offered) >= 3
     first = offered["Attention"]
     feed = _normal_feed(first)
     for name, kind in (("mask", bool), ("narrow", np.float32), ("whole", np.float32)):
