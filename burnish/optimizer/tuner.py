@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import helper
 
 from burnish.optimizer.contract import Choice
 from burnish.optimizer.errors import StorageError, UnsupportedModel, reason_of
@@ -158,11 +159,16 @@ class Tuner:
 
 
 def _normal_feed(message: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """Normal floats; ones where whole numbers or truth values are asked for, as in masks."""
     generator = np.random.default_rng(1)
     feed = {}
     for value in message.graph.input:
         shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        feed[value.name] = generator.standard_normal(shape, np.float32)
+        kind = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        real = kind == np.float32
+        feed[value.name] = (
+            generator.standard_normal(shape, np.float32) if real else np.ones(shape, kind)
+        )
     return feed
 
 

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import onnx
 import onnx_ir as ir
 
 from burnish.optimizer.analysis import shapes
-from burnish.optimizer.analysis.products import label
+from burnish.optimizer.analysis.masks import Masks
+from burnish.optimizer.analysis.products import find_products, label
 from burnish.optimizer.contract import ROUNDING, Choice, Context, Outcome, Pass, Phase, Refusal
-from burnish.passes.lower.attention.bias import FUSED, Bias, Facts, Writer, facts_of
-from burnish.passes.lower.attention.forms import multi_head, products
-
-Sizes = Mapping[str, tuple[int, ...]]
-
-Form = Callable[[Writer, ir.Node, Facts, Bias], ir.Value | None]
-
-FORMS: dict[str, Form] = {"products": products, "MultiHeadAttention": multi_head}
-
-RULES = {"cpu": ("products",), "cuda": ("MultiHeadAttention", "products")}
-"""What is taken unmeasured, by provider: the first that can say it.
-
-On processors the operator is the slowest of the three; on GPUs `MultiHeadAttention` is the one with
-flash and memory-efficient kernels."""
+from burnish.passes.lower.attention.bias import WrittenMasks
+from burnish.passes.lower.attention.facts import Facts, facts_of
+from burnish.passes.lower.attention.forms import FORMS, RULES
+from burnish.passes.lower.attention.meaning import meaning_of
+from burnish.passes.lower.attention.region import builder
+from burnish.passes.lower.attention.sample import sample_of
+from burnish.passes.lower.attention.site import Site, replace, site_of
+from burnish.passes.lower.attention.writer import FUSED, Writer
 
 
 @dataclass(frozen=True)
@@ -34,17 +29,25 @@ class LowerAttention(Pass):
 
     Forms: the operator itself; two products and a softmax, with the scale in the first product,
     keys and values not repeated for groups of heads, and masks not repeated for queries; and ONNX
-    Runtime's `MultiHeadAttention`.
+    Runtime's `MultiHeadAttention`, `GroupQueryAttention` and `Attention`, the last one together
+    with the products that make queries, keys and values. A mask is a tensor that is added, or,
+    where its meaning is proven, the operator's own causal limit and one number for each key.
 
     Before:
-        `Attention(q, k, v, mask)`.
+        `Attention(q, k, v, mask, past_key, past_value)`.
     After:
-        `Softmax(FusedMatMul(q, k) + mask) @ v`, or `MultiHeadAttention(q, k, v, mask)`.
+        `Softmax(FusedMatMul(q, k) + mask) @ v` of the past and new keys,
+        `MultiHeadAttention(q, k, v, mask or padding, past)`,
+        `GroupQueryAttention(q, k, v, past, lengths, mask)`, or
+        `com.microsoft.Attention(x, [wq wk wv], [bq bk bv], mask or padding)`.
     Refuses when:
-        The operator is measured fastest, keeps keys and values, computes in another type than
-        float32, or the shapes that a form needs are not known.
+        The operator is measured fastest, computes in another type than float32, gives its scores,
+        or the shapes of its operands are not known. A form is none to choose where it cannot say
+        exactly what the attention computes: a mask that is not proven to be a causal limit and a
+        padding of keys is added as a tensor; `GroupQueryAttention` needs a causal limit.
     Numerics:
-        Rounding. A query without keys gives zero, as before.
+        Rounding. A query without keys gives zero, as before, or the mean where the mask hides by a
+        finite number.
     """
 
     name = "attention-form"
@@ -61,52 +64,60 @@ class LowerAttention(Pass):
         if not nodes or context.provider not in RULES:
             return Outcome()
         shapes.annotate(model)
+        sites, refusals = _sites(model, nodes)
         sizes = _Sizes(model, context)
-        writers: dict[ir.Graph, Writer] = {}
-        refusals, gains, counts = [], [], dict.fromkeys(FORMS, 0)
-        for node in nodes:
-            graph = node.graph
-            assert isinstance(graph, ir.Graph)
-            facts = facts_of(node)
-            if isinstance(facts, str):
-                refusals.append(Refusal(label(node), facts))
-                continue
-            choice = self._choose(node, facts, sizes, context)
-            writer = writers.setdefault(graph, Writer(graph))
-            if choice.winner not in FORMS or not _rewrite(node, facts, writer, choice.winner):
+        # All choices first: what is read of the model is valid as long as nothing is changed.
+        choices = [(site, _choose(site, sizes, context)) for site in sites]
+        writers: dict[ir.Graph, tuple[Writer, WrittenMasks]] = {}
+        counts: Counter[str] = Counter()
+        gains = []
+        for site, choice in choices:
+            if choice.winner not in FORMS:
                 reason = f"the operator is fastest ({choice.speedup:.2f} times)"
-                refusals.append(Refusal(label(node), reason))
+                refusals.append(Refusal(label(site.node), reason))
                 continue
+            graph = site.node.graph
+            assert isinstance(graph, ir.Graph)
+            if graph not in writers:
+                writer = Writer(graph)
+                writers[graph] = writer, WrittenMasks(writer)
+            writer, masks = writers[graph]
+            site = site.again()
+            replace(writer, site, FORMS[choice.winner].build(writer, masks, site))
             counts[choice.winner] += 1
-            if choice.measured:
-                gains.append(choice.speedup)
-        done = sum(counts.values())
-        if done:
+            gains += [choice.speedup] if choice.measured else []
+        if counts:
             model.opset_imports[FUSED] = 1
         speedup = math.exp(sum(map(math.log, gains)) / len(gains)) if gains else None
-        detail = ", ".join(f"{count} as {name}" for name, count in counts.items() if count)
-        return Outcome(done, tuple(refusals), speedup, detail)
+        detail = ", ".join(f"{counts[name]} as {name}" for name in FORMS if counts[name])
+        return Outcome(counts.total(), tuple(refusals), speedup, detail)
 
-    def _choose(self, node: ir.Node, facts: Facts, sizes: _Sizes, context: Context) -> Choice:
-        rule = next(
-            name for name in RULES[context.provider] if name == "products" or _says(facts, name)
-        )
-        operands = [sizes.of(item) for item in node.inputs[:3]]
-        if None in operands:
-            return Choice(rule, 1.0, measured=False)
-        known = tuple(item for item in operands if item is not None)
-        mask = node.inputs[3] if len(node.inputs) > 3 else None
-        forms: dict[str, Callable[[], onnx.ModelProto]] = {
-            "Attention": lambda: _sample(known, facts, mask is not None, "Attention")
-        }
-        for name in FORMS:
-            if name == "products" or _says(facts, name):
-                forms[name] = lambda name=name: _sample(known, facts, mask is not None, name)  # type: ignore[misc]
-        text = "; ".join("x".join(map(str, item)) for item in known)
-        extra = f" cap={facts.cap:g}" if facts.cap else ""
-        causal = " causal" if facts.causal else ""
-        key = f"attention {text} heads={facts.heads}/{facts.groups}{' masked' if mask else ''}"
-        return context.choose(f"{key}{causal}{extra}", forms, rule)
+
+def _sites(model: ir.Model, nodes: list[ir.Node]) -> tuple[list[Site], list[Refusal]]:
+    products = {item.output: item for item in find_products(model)[0]}
+    masks = Masks()
+    sites, refusals = [], []
+    for node in nodes:
+        facts = facts_of(node)
+        if isinstance(facts, Facts):
+            sites.append(site_of(node, facts, meaning_of(node, facts, masks), products))
+        else:
+            refusals.append(Refusal(label(node), facts))
+    return sites, refusals
+
+
+def _choose(site: Site, sizes: _Sizes, context: Context) -> Choice:
+    forms = [
+        name
+        for name, form in FORMS.items()
+        if context.provider in form.providers and not form.refusal(site)
+    ]
+    rule = next(name for name in RULES[context.provider] if name in forms)
+    sample = sample_of(site, sizes.of)
+    if sample is None:
+        return Choice(rule, 1.0, measured=False)
+    entrants = {name: builder(sample, name) for name in ("Attention", *forms)}
+    return context.choose(sample.key, entrants, rule)
 
 
 class _Sizes:
@@ -115,7 +126,7 @@ class _Sizes:
     def __init__(self, model: ir.Model, context: Context) -> None:
         self._model = model
         self._context = context
-        self._inferred: Sizes | None = None
+        self._inferred: Mapping[str, tuple[int, ...]] | None = None
 
     def of(self, value: ir.Value | None) -> tuple[int, ...] | None:
         name = (value.name if value is not None else None) or ""
@@ -125,65 +136,3 @@ class _Sizes:
         if self._inferred is None:
             self._inferred = shapes.infer(self._model, self._context.sizes)
         return self._inferred.get(name)
-
-
-def _says(facts: Facts, name: str) -> bool:
-    """Whether a form can say what an attention computes."""
-    plain = facts.flat and facts.groups == facts.heads and not facts.cap
-    return name == "products" or plain
-
-
-def _rewrite(node: ir.Node, facts: Facts, writer: Writer, form: str) -> bool:
-    bias = writer.bias(node, facts)
-    result = FORMS[form](writer, node, facts, bias)
-    if result is None:
-        return False
-    old = node.outputs[0]
-    name, result.type, result.shape = old.name, old.type, old.shape
-    ir.convenience.replace_all_uses_with(old, result, replace_graph_outputs=True)
-    writer.graph.remove(node, safe=True)
-    result.name = name
-    return True
-
-
-def _sample(
-    operands: tuple[tuple[int, ...], ...], facts: Facts, masked: bool, form: str
-) -> onnx.ModelProto:
-    """One attention of the same sizes as a model, for timing.
-
-    All forms have the same inputs; masks are there ready for each, since layers share them.
-    """
-    query, key = operands[0], operands[1]
-    rows, keys = (query[1], key[1]) if facts.flat else (query[2], key[2])
-    named = dict(zip(("query", "key", "value"), operands, strict=True))
-    if masked:
-        named |= {"wide": (query[0], 1, rows, keys), "narrow": (query[0], 1, 1, keys)}
-    inputs = {
-        name: ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT))
-        for name, shape in named.items()
-    }
-    attributes: dict[str, int | float] = {"scale": facts.scale, "softcap": facts.cap}
-    if facts.causal:
-        attributes["is_causal"] = 1
-    if facts.flat:
-        attributes |= {"q_num_heads": facts.heads, "kv_num_heads": facts.groups}
-    node = ir.node("Attention", [*list(inputs.values())[:3], *_wide(inputs)], attributes)
-    node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
-    node.outputs[0].name = "result"
-    opsets = {"": 23, FUSED: 1}
-    graph = ir.Graph(
-        list(inputs.values()), [node.outputs[0]], nodes=[node], opset_imports=opsets, name="sample"
-    )
-    if form in FORMS:
-        writer = Writer(graph)
-        plain = Bias(inputs.get("narrow"), None)
-        bias = writer.limited(node, facts, plain) if facts.causal else plain
-        output = FORMS[form](writer, node, facts, bias)
-        assert output is not None
-        ir.convenience.replace_all_uses_with(node.outputs[0], output, replace_graph_outputs=True)
-        graph.remove(node, safe=True)
-    return ir.to_proto(ir.Model(graph, ir_version=11))
-
-
-def _wide(inputs: Mapping[str, ir.Value]) -> list[ir.Value]:
-    return [inputs["wide"]] if "wide" in inputs else []

@@ -1,65 +1,26 @@
-"""The mask of an attention as what is added to its scores, and a writer of nodes."""
+"""The mask of an attention as what is added to its scores."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.matching import broadcast_written, scalar
-from burnish.optimizer.model import add_initializer
-
-FUSED = "com.microsoft"
-"""Domain of ONNX Runtime's own operators, which every build of it has."""
+from burnish.optimizer.analysis.matching import scalar, written_size
+from burnish.passes.lower.attention.site import Site
+from burnish.passes.lower.attention.writer import Writer
 
 FLOOR = -1e38
 """Hides a score, and leaves a row without keys defined."""
 
+LARGEST = 1 << 20
+"""Elements of the largest constant mask that is searched for -inf."""
 
-@dataclass(frozen=True)
-class Facts:
-    """What an `Attention` computes.
-
-    Attributes:
-        heads, groups: of queries, and of keys and values.
-        flat: whether operands are [batch, sequence, heads * size], not [batch, heads, ...].
-        scale: factor of the scores.
-        cap: bound of the scores, or 0.
-        causal: whether query i sees no keys after i.
-    """
-
-    heads: int
-    groups: int
-    flat: bool
-    scale: float
-    cap: float
-    causal: bool
-
-
-def facts_of(node: ir.Node) -> Facts | str:
-    """The facts of a node, or why it stays as it is."""
-    query, key, value = node.inputs[0], node.inputs[1], node.inputs[2]
-    assert query is not None and key is not None and value is not None
-    if any(item is not None for item in node.inputs[4:]) or len(node.outputs) > 1:
-        return "it keeps keys and values, or gives more than its result"
-    if any(item.shape is None for item in (query, key, value)):
-        return "the shapes of its operands are not known"
-    if query.dtype is not ir.DataType.FLOAT:
-        return f"it computes in {query.dtype}"
-    if len(node.inputs) > 3 and node.inputs[3] is not None and node.inputs[3].shape is None:
-        return "the shape of its mask is not known"
-    flat = len(query.shape) == 3  # type: ignore[arg-type]
-    heads = node.attributes.get_int("q_num_heads", 0) if flat else query.shape[1]  # type: ignore[index]
-    groups = node.attributes.get_int("kv_num_heads", 0) if flat else key.shape[1]  # type: ignore[index]
-    width = query.shape[-1]  # type: ignore[index]
-    if not (isinstance(heads, int) and isinstance(groups, int) and isinstance(width, int)):
-        return "its heads or their size are not known"
-    size = width // heads if flat else width
-    scale = node.attributes.get_float("scale", size**-0.5)
-    cap = node.attributes.get_float("softcap", 0.0)
-    causal = bool(node.attributes.get_int("is_causal", 0))
-    return Facts(heads, groups, flat, scale, cap, causal)
+MOVES = ("GatherElements", "Transpose", "Unsqueeze", "Squeeze", "Reshape", "Gather", "Slice",
+         "Expand")  # fmt: skip
+"""Operators whose results hold only what their first operand holds."""
 
 
 @dataclass(frozen=True)
@@ -75,148 +36,186 @@ class Bias:
     alive: ir.Value | None
 
 
-class Writer:
-    """Writes forms before a node; constants and masks are made once for each graph."""
+class Masks(Protocol):
+    """Makes an attention's mask in the ways that forms ask for it."""
 
-    def __init__(self, graph: ir.Graph) -> None:
-        self.graph = graph
-        self._constants: dict[tuple[object, ...], ir.Value] = {}
+    def bias(self, site: Site) -> Bias:
+        """What is added, with axes that broadcast to the scores."""
+        ...
+
+    def whole(self, site: Site) -> Bias:
+        """What is added, as [batch or 1, heads or 1, queries, keys]."""
+        ...
+
+    def alive(self, site: Site) -> ir.Value | None:
+        """Which queries have keys; see `Bias`."""
+        ...
+
+    def keys(self, site: Site) -> ir.Value | None:
+        """Which keys exist, as 32-bit whole numbers [batch, keys]; None where all do."""
+        ...
+
+
+class WrittenMasks:
+    """The masks of a model's graph, each written before the first attention that needs it."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
         self._biases: dict[tuple[object, ...], Bias] = {}
 
-    def node(
-        self,
-        before: ir.Node,
-        operator: str,
-        inputs: list[ir.Value | None],
-        domain: str = "",
-        **attributes: int | float | list[int],
-    ) -> ir.Value:
-        """The output of a new node, a float unless its operator says otherwise."""
-        node = ir.node(operator, inputs, attributes, domain=domain)
-        self.graph.insert_before(before, node)
-        output = node.outputs[0]
-        output.type = ir.TensorType(ir.DataType.FLOAT)
-        if operator in ("Max", "Where", "Add", "Unsqueeze") and all(
-            item is not None and item.shape is not None for item in inputs
-        ):
-            output.shape = broadcast_written(inputs) if operator != "Unsqueeze" else None
-        return output
-
-    def constant(self, name: str, array: np.ndarray) -> ir.Value:
-        """An initializer, one for equal contents."""
-        key = (array.dtype.name, array.shape, array.tobytes())
-        if key not in self._constants:
-            self._constants[key] = add_initializer(self.graph, name, ir.tensor(array))
-        return self._constants[key]
-
-    def number(self, value: float) -> ir.Value:
-        """A float without axes."""
-        return self.constant("number", np.array(value, np.float32))
-
-    def integers(self, *numbers: int) -> ir.Value:
-        """A vector of integers."""
-        return self.constant("sizes", np.array(numbers, np.int64))
-
-    def bias(self, node: ir.Node, facts: Facts) -> Bias:
-        """The mask of an attention, and its causal limit, as a bias; see `Bias`."""
-        mask = node.inputs[3] if len(node.inputs) > 3 else None
-        query, key = node.inputs[0], node.inputs[1]
-        assert query is not None and key is not None
-        sizes = tuple(str(item.shape[-2 if not facts.flat else 1]) for item in (query, key))  # type: ignore[index]
-        known = (mask, facts.causal, *(sizes if facts.causal else ()))
+    def bias(self, site: Site) -> Bias:
+        causal = site.facts.causal
+        lengths = self._lengths(site) if causal else ()
+        known = (site.mask, causal, *lengths)
         if known not in self._biases:
-            bias = self._of_mask(node, mask) if mask is not None else Bias(None, None)
-            self._biases[known] = self.limited(node, facts, bias) if facts.causal else bias
+            added = self._added(site) if site.mask is not None else None
+            alive = None if causal else self.alive(site)
+            self._biases[known] = self._limited(site, added) if causal else Bias(added, alive)
         return self._biases[known]
 
-    def _of_mask(self, before: ir.Node, mask: ir.Value) -> Bias:
-        mask = _narrow(mask)
-        where = mask.producer()
-        if mask.dtype is ir.DataType.BOOL:
-            return self._of_condition(before, mask)
-        if where is not None and where.op_type == "Where" and where.inputs[0] is not None:
-            zero, low = (scalar(item) for item in where.inputs[1:])
-            if zero == 0.0 and low is not None and np.isinf(low):
-                return self._of_condition(before, where.inputs[0])
-            if zero is not None and low is not None and min(zero, low) >= FLOOR * 1.5:
-                return Bias(mask, None)
-        if _finite(mask):
-            return Bias(mask, None)
-        added = self.node(before, "Max", [mask, self.number(FLOOR)])
-        top = self.node(before, "ReduceMax", [mask, self.integers(-1)], keepdims=1)
-        some = self.node(before, "Greater", [top, self.number(FLOOR)])
-        some.type = ir.TensorType(ir.DataType.BOOL)
-        alive = self.node(before, "Cast", [some], to=ir.DataType.FLOAT.value)
-        return Bias(added, alive)
+    def alive(self, site: Site) -> ir.Value | None:
+        if site.facts.causal:
+            return self.bias(site).alive
+        mask, writer, node = site.mask, self._writer, site.node
+        if mask is None or not kills_rows(mask):
+            return None
+        condition = condition_of(mask)
+        if condition is None:
+            return self._above(node, narrowed(mask))
+        kind, axis = ir.DataType.FLOAT, writer.integers(-1)
+        seen = writer.once(("seen", condition), node, "Cast", [condition], kind, to=kind.value)
+        alive = writer.once(("alive", seen), node, "ReduceMax", [seen, axis], kind, keepdims=1)
+        alive.shape = _of_rows(condition)
+        return alive
 
-    def _of_condition(self, before: ir.Node, condition: ir.Value) -> Bias:
-        condition = _narrow(condition)
-        pair = [self.number(0.0), self.number(FLOOR)]
-        added = self.node(before, "Where", [condition, *pair])
-        seen = self.node(before, "Cast", [condition], to=ir.DataType.FLOAT.value)
-        alive = self.node(before, "ReduceMax", [seen, self.integers(-1)], keepdims=1)
-        return Bias(added, alive)
-
-    def limited(self, node: ir.Node, facts: Facts, bias: Bias) -> Bias:
-        """A bias with scores of keys after their query ruled out; each query sees itself."""
-        axis = 1 if facts.flat else 2
-        ranges = []
-        for item in node.inputs[:2]:
-            count = self.node(node, "Shape", [item], start=axis, end=axis + 1)
-            flat = self.node(node, "Squeeze", [count])
-            zero = self.constant("number", np.array(0, np.int64))
-            one = self.constant("number", np.array(1, np.int64))
-            ranges.append(self.node(node, "Range", [zero, flat, one]))
-            for value in (count, flat, ranges[-1]):
-                value.type = ir.TensorType(ir.DataType.INT64)
-        rows = self.node(node, "Unsqueeze", [ranges[0], self.integers(1)])
-        rows.type = ir.TensorType(ir.DataType.INT64)
-        seen = self.node(node, "LessOrEqual", [ranges[1], rows])
-        seen.type = ir.TensorType(ir.DataType.BOOL)
-        limit = self.node(node, "Where", [seen, self.number(0.0), self.number(FLOOR)])
+    def whole(self, site: Site) -> Bias:
+        bias, writer, node = self.bias(site), self._writer, site.node
         if bias.added is None:
+            return bias
+        rows, keys = self._lengths(site)
+        one = writer.integers(1, 1)
+        target = writer.once(("target", rows, keys), node, "Concat", [one, rows, keys], axis=0)
+        key = ("whole", bias.added, target)
+        kind = ir.DataType.FLOAT
+        return Bias(writer.once(key, node, "Expand", [bias.added, target], kind), bias.alive)
+
+    def keys(self, site: Site) -> ir.Value | None:
+        padding, writer, node = site.meaning.padding, self._writer, site.node
+        if padding is None:
+            return None
+        exists = padding
+        if padding.dtype is not ir.DataType.BOOL:
+            key, kind = ("exists", padding), ir.DataType.BOOL
+            exists = writer.once(key, node, "Cast", [padding], kind, to=kind.value)
+        kind = ir.DataType.INT32
+        keys = writer.once(("keys", exists), node, "Cast", [exists], kind, to=kind.value)
+        if site.past is None and written_size(padding, 1) == written_size(*site.places[1]):
+            return keys
+        one, (_, total) = writer.integers(1), self._lengths(site)
+        whole = writer.once(("row", total), node, "Concat", [one, total], axis=0)
+        return writer.once(("repeated", keys, whole), node, "Expand", [keys, whole], kind)
+
+    def _lengths(self, site: Site) -> tuple[ir.Value, ir.Value]:
+        """How many queries and how many keys there are."""
+        rows, keys = (self._writer.length(site.node, *place) for place in site.places)
+        if site.past is None:
+            return rows, keys
+        past = self._writer.length(site.node, site.past.key, 2)
+        return rows, self._writer.total(site.node, past, keys)
+
+    def _added(self, site: Site) -> ir.Value:
+        mask, writer, node = site.mask, self._writer, site.node
+        assert mask is not None
+        condition, mask = condition_of(mask), narrowed(mask)
+        if condition is not None:
+            pair = [writer.number(0.0), writer.number(FLOOR)]
+            return writer.node(node, "Where", [condition, *pair])
+        if finite(mask):
+            return mask
+        return writer.node(node, "Max", [mask, writer.number(FLOOR)])
+
+    def _limited(self, site: Site, added: ir.Value | None) -> Bias:
+        """A bias with scores of keys after their query ruled out; each query sees itself."""
+        node, writer, number = site.node, self._writer, ir.DataType.INT64
+        flat = [writer.node(node, "Squeeze", [item], kind=number) for item in self._lengths(site)]
+        zero, one = (writer.constant("number", np.array(item, np.int64)) for item in (0, 1))
+        rows, keys = (writer.node(node, "Range", [zero, item, one], kind=number) for item in flat)
+        if site.past is not None and not site.past.outside:
+            past = writer.length(node, site.past.key, 2)
+            rows = writer.node(node, "Add", [rows, past], kind=number)
+        rows = writer.node(node, "Unsqueeze", [rows, writer.integers(1)], kind=number)
+        seen = writer.node(node, "LessOrEqual", [keys, rows], kind=ir.DataType.BOOL)
+        limit = writer.node(node, "Where", [seen, writer.number(0.0), writer.number(FLOOR)])
+        limit.shape = ir.Shape([None, None])
+        if added is None:
             return Bias(limit, None)
-        added = self.node(node, "Add", [bias.added, limit])
-        return Bias(self.node(node, "Max", [added, self.number(FLOOR)]), bias.alive)
+        added = writer.node(node, "Add", [added, limit])
+        added = writer.node(node, "Max", [added, writer.number(FLOOR)])
+        # The keys that a mask leaves may all be after the query.
+        return Bias(added, self._above(node, added) if kills_rows(site.mask) else None)
+
+    def _above(self, before: ir.Node, added: ir.Value) -> ir.Value:
+        """1 where a row holds more than what hides, else 0."""
+        writer = self._writer
+        kind, axis = ir.DataType.FLOAT, writer.integers(-1)
+        top = writer.once(("top", added), before, "ReduceMax", [added, axis], kind, keepdims=1)
+        least = writer.number(FLOOR / 2)
+        some = writer.once(("some", top), before, "Greater", [top, least], ir.DataType.BOOL)
+        alive = writer.once(("alive", some), before, "Cast", [some], kind, to=kind.value)
+        alive.shape = _of_rows(added)
+        return alive
 
 
-def _narrow(mask: ir.Value) -> ir.Value:
+def _of_rows(mask: ir.Value) -> ir.Shape | None:
+    return ir.Shape([*mask.shape[:-1], 1]) if mask.shape is not None else None
+
+
+def narrowed(mask: ir.Value) -> ir.Value:
     """The mask before it was given a row for each query: additions repeat it by themselves."""
     node = mask.producer()
     while node is not None and node.op_type == "Expand" and node.inputs[0] is not None:
+        if node.inputs[0].shape is None:
+            break
         mask = node.inputs[0]
         node = mask.producer()
     return mask
 
 
-def _finite(mask: ir.Value) -> bool:
+def condition_of(mask: ir.Value) -> ir.Value | None:
+    """The truth value that a mask is, or chooses 0 or -inf by: rows without keys are zero."""
+    mask = narrowed(mask)
+    if mask.dtype is ir.DataType.BOOL:
+        return mask
+    where = mask.producer()
+    if where is None or where.op_type != "Where" or where.inputs[0] is None:
+        return None
+    if where.inputs[0].shape is None:
+        return None
+    zero, low = (scalar(item) for item in where.inputs[1:])
+    infinite = zero == 0.0 and low is not None and low == -np.inf
+    return narrowed(where.inputs[0]) if infinite else None
+
+
+def kills_rows(mask: ir.Value | None) -> bool:
+    """Whether a query may be left without a key, and gives zero then."""
+    return mask is not None and (condition_of(mask) is not None or not finite(narrowed(mask)))
+
+
+def finite(mask: ir.Value) -> bool:
     """Whether a mask is known to hold no -inf: it was bounded, or is a sum of such."""
     node = mask.producer()
     tensor = ir.convenience.get_const_tensor(mask)
     if tensor is not None:
-        return tensor.size <= 1 << 20 and bool(np.isfinite(tensor.numpy()).all())
+        return tensor.size <= LARGEST and bool(np.isfinite(tensor.numpy()).all())
     if node is None:
         return False
     if node.op_type == "Max":
         return any(scalar(item) is not None for item in node.inputs)
     if node.op_type == "Where":
-        return all(scalar(item) is not None for item in node.inputs[1:]) and not any(
-            np.isinf(scalar(item) or 0.0) for item in node.inputs[1:]
-        )
-    if node.op_type in ("Add", "Sub"):
-        return all(item is not None and _finite(item) for item in node.inputs)
+        numbers = [scalar(item) for item in node.inputs[1:]]
+        return all(item is not None and np.isfinite(item) for item in numbers)
     if node.op_type == "MatMul":
         return True
-    if node.op_type in ("Mul", "Div"):
-        return all(item is not None and _finite(item) for item in node.inputs)
-    moves = (
-        "GatherElements",
-        "Transpose",
-        "Unsqueeze",
-        "Squeeze",
-        "Reshape",
-        "Gather",
-        "Slice",
-        "Expand",
-    )
-    return node.op_type in moves and node.inputs[0] is not None and _finite(node.inputs[0])
+    if node.op_type in ("Add", "Sub", "Mul", "Div"):
+        return all(item is not None and finite(item) for item in node.inputs)
+    return node.op_type in MOVES and node.inputs[0] is not None and finite(node.inputs[0])

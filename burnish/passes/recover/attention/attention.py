@@ -7,19 +7,13 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from burnish.optimizer.analysis import shapes
+from burnish.optimizer.analysis.heads import Split, merged_heads, split_heads
 from burnish.optimizer.analysis.matching import only_reader, rank
 from burnish.optimizer.analysis.products import label
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
 from burnish.optimizer.pruning import prune, take_over
 from burnish.passes.recover.attention.masks import Frame, Masks
-from burnish.passes.recover.attention.operands import (
-    Split,
-    insert,
-    merged_heads,
-    split_heads,
-    transposed,
-    without_repeats,
-)
+from burnish.passes.recover.attention.operands import insert, transposed, without_repeats
 from burnish.passes.recover.attention.pattern import Pattern, match
 from burnish.passes.recover.attention.probabilities import answer_sizes
 from burnish.passes.recover.attention.scores import Miss, describe

@@ -1,0 +1,117 @@
+"""The sizes of an attention and of what belongs to it, by which its forms are timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from burnish.optimizer.analysis.heads import merged_heads, split_heads
+from burnish.passes.lower.attention.bias import narrowed
+from burnish.passes.lower.attention.facts import Facts
+from burnish.passes.lower.attention.projection import Projection
+from burnish.passes.lower.attention.site import Meaning, Site
+
+Lookup = Callable[[ir.Value | None], tuple[int, ...] | None]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An attention with what belongs to it.
+
+    These are the products before it, where a form takes those in, the heads split off and merged,
+    and its mask, which is there ready for each form since layers share it.
+
+    Attributes:
+        batch, rows, keys: sequences, queries, and new keys.
+        past: earlier keys; -1 where there is no past.
+        outside: whether those are put in front by a `Concat`.
+        split: by operand, whether its heads were split off by a `Reshape` and a `Transpose`.
+        merged: whether the result's heads are merged again.
+        mask, narrow: shapes of the mask, and of what it repeats; None where there is none.
+        boolean: whether the mask is a truth value.
+        k: length of the dot products before it; 0 where those are no part of it.
+        biased: whether they have biases.
+    """
+
+    facts: Facts
+    meaning: Meaning
+    batch: int
+    rows: int
+    keys: int
+    past: int
+    outside: bool
+    split: tuple[bool, bool, bool]
+    merged: bool
+    mask: tuple[int, ...] | None
+    narrow: tuple[int, ...] | None
+    boolean: bool
+    k: int
+    biased: bool
+
+    @property
+    def total(self) -> int:
+        """New and earlier keys."""
+        return self.keys + max(0, self.past)
+
+    @property
+    def key(self) -> str:
+        """All that its time depends on."""
+        facts, meaning = self.facts, self.meaning
+        parts = [
+            f"attention {self.batch}x{self.rows}x{self.keys}",
+            f"heads={facts.heads}/{facts.groups} size={facts.size}/{facts.value_size}",
+            "flat" if facts.flat else f"split={''.join(str(int(item)) for item in self.split)}",
+            f"past={self.past}{' outside' if self.outside else ''}" if self.past >= 0 else "",
+            "kept" if facts.kept else "",
+            f"mask={'x'.join(map(str, self.narrow or ()))}" if self.mask else "",
+            "limited" if facts.causal else "",
+            "causal" if meaning.causal else "",
+            "padded" if meaning.padding is not None else "",
+            "rest" if meaning.rest else "",
+            "zero" if meaning.zero and self.mask else "",
+            f"cap={facts.cap:g}" if facts.cap else "",
+            f"products={self.k}{'b' if self.biased else ''}" if self.k else "",
+        ]
+        return " ".join(filter(None, parts))
+
+
+def sample_of(site: Site, sizes: Lookup) -> Sample | None:
+    """The sample of a site; None where the sizes are not known."""
+    facts, past = site.facts, site.past
+    query, key = sizes(site.query), sizes(site.new[0])
+    before = sizes(past.key) if past is not None else None
+    if query is None or key is None or (past is not None and before is None):
+        return None
+    total = key[site.rows] + (before[2] if before is not None else 0)
+    scores = query[0], 1, query[site.rows], total
+    mask = _like(site.mask, sizes, scores)
+    operands = (site.query, *site.new)
+    split = [not facts.flat and split_heads(item) is not None for item in operands]
+    projection = site.projection if isinstance(site.projection, Projection) else None
+    narrow = _like(narrowed(site.mask), sizes, scores) if site.mask is not None else None
+    return Sample(
+        facts,
+        site.meaning,
+        query[0],
+        query[site.rows],
+        key[site.rows],
+        before[2] if before is not None else -1,
+        past is not None and past.outside,
+        (split[0], split[1], split[2]),
+        not facts.flat and merged_heads(site.node.outputs[0]) is not None,
+        mask,
+        narrow,
+        site.mask is not None and site.mask.dtype is ir.DataType.BOOL,
+        projection.k if projection is not None else 0,
+        projection is not None and projection.biased,
+    )
+
+
+def _like(mask: ir.Value | None, sizes: Lookup, scores: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The shape of a mask; where it is not known, sizes that are not written are the scores'."""
+    if mask is None or mask.shape is None or (found := sizes(mask)) is not None:
+        return found if mask is not None and mask.shape is not None else None
+    written = zip(mask.shape, scores[4 - len(mask.shape) :], strict=True)
+    return tuple(size if isinstance(size, int) else score for size, score in written)
