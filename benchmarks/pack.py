@@ -25,7 +25,7 @@ from tokenizers import Tokenizer
 from burnish.optimizer import sandbox
 from burnish.optimizer.measure import Contest, Entrant
 from burnish.optimizer.sandbox import Limits
-from burnish.runtimes.onnxruntime import write_arrays
+from burnish.runtimes.arrays import write_arrays
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 sys.path.insert(0, str(EXAMPLES))
@@ -40,7 +40,7 @@ UNIFORM = (BATCH, 64)
 SECONDS = 3.0
 """Time given to each batch."""
 
-STOPWATCH = "burnish.runtimes.onnxruntime:stopwatch"
+STOPWATCH = "burnish.runtimes.work:stopwatch"
 
 Batch = dict[str, np.ndarray]
 

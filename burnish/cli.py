@@ -29,7 +29,6 @@ from burnish.options import (
     Threads,
     Tokenizer,
     bytes_of,
-    provider_of,
     release_of,
     shape_of,
 )
@@ -138,7 +137,7 @@ def main_job(
     with errors_as_lines(model, debug):
         request = Request(
             model=model, output=output, int8=int8, keep_embeddings=keep_embeddings, level=level,
-            provider=provider_of(provider), data=data, tokenizer=tokenizer, max_drop=max_drop,
+            provider=provider, data=data, tokenizer=tokenizer, max_drop=max_drop,
             speedup=speedup, json=json_file, shape=shape_of(shape), threads=threads, opset=opset,
             min_ort=release_of(min_ort), force=force, pack=pack, seed=seed,
             memory_limit=bytes_of(memory_limit), time_limit=time_limit, tuning=tuning,
@@ -213,10 +212,10 @@ def bench(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Time models against the first: paired, in separate processes, stock ONNX Runtime."""
+    """Time models against the first: paired, in separate processes, stock sessions."""
     with errors_as_lines(models[0], debug):
         request = Request(
-            models[0], shape=shape_of(shape), provider=provider_of(provider), threads=threads,
+            models[0], shape=shape_of(shape), provider=provider, threads=threads,
             seed=seed, memory_limit=bytes_of(memory_limit), time_limit=time_limit,
         )  # fmt: skip
         with progress_shown(quiet) as progress:
@@ -233,6 +232,7 @@ def compare(
     max_drop: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Exit with 1 where the loss is larger.")
     ] = None,
+    provider: Provider = "cpu",
     seed: Seed = 0,
     json_file: Json = None,
     memory_limit: Memory = None,
@@ -243,7 +243,7 @@ def compare(
     """Compare the outputs of two models on the same inputs."""
     with errors_as_lines(model, debug):
         request = Request(
-            model, data=data, tokenizer=tokenizer, seed=seed,
+            model, data=data, tokenizer=tokenizer, provider=provider, seed=seed,
             memory_limit=bytes_of(memory_limit), time_limit=time_limit,
         )  # fmt: skip
         facts = driver.compare(request, other)

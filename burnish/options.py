@@ -21,8 +21,8 @@ Shape = Annotated[
     str | None,
     typer.Option(metavar="NAME=SIZE,...", help="Sizes to tune and time at: batch=8,sequence=128."),
 ]
-Provider = Annotated[str, typer.Option(help="cpu, cuda or tensorrt.")]
-Threads = Annotated[int, typer.Option(min=0, help="0: as many as ONNX Runtime takes.")]
+Provider = Annotated[str, typer.Option(help="cpu, cuda, tensorrt, openvino, or auto to measure.")]
+Threads = Annotated[int, typer.Option(min=0, help="0: as many as the runtime takes.")]
 Json = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE", help="Write the report as data; - for stdout."),
@@ -36,13 +36,6 @@ Seconds = Annotated[
 Seed = Annotated[int, typer.Option(help="Of made-up inputs.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-
-
-def provider_of(name: str) -> str:
-    """The value of `--provider`."""
-    if name not in ("cpu", "cuda", "tensorrt"):
-        raise UsageError(f"provider {name} is not known", hint="cpu, cuda or tensorrt")
-    return name
 
 
 def shape_of(text: str | None) -> dict[str, int]:

@@ -16,7 +16,8 @@ from burnish.optimizer.contract import Choice, Context, Feeds
 from burnish.optimizer.executor import Executor
 from burnish.optimizer.sandbox import Limits
 from burnish.optimizer.verify import Checker
-from burnish.runtimes import onnxruntime as ort
+from burnish.runtimes.arrays import read_arrays, write_arrays
+from burnish.runtimes.work import execute
 
 LIMITS = Limits(memory=4 << 30, wall=60.0)
 
@@ -46,10 +47,10 @@ def make_executor(scratch: Path, *, child: bool = False) -> Executor:
         return (
             sandbox.call(EXECUTE, argument, LIMITS)
             if child
-            else ort.execute(argument, lambda event: None)
+            else execute(argument, lambda event: None)
         )
 
-    return Executor(scratch, call, ort.read_arrays, ort.write_arrays)
+    return Executor(scratch, call, read_arrays, write_arrays)
 
 
 def made_up(model: ir.Model, seed: int = 0) -> list[Feeds]:

@@ -12,9 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from burnish.driver.request import Request, Result, validate
+from burnish.driver.net import NOTICEABLE
+from burnish.driver.request import Request, Result, validate, validate_provider
 from burnish.optimizer import artifact, sandbox
 from burnish.optimizer.report import release
+from burnish.runtimes.providers import AUTO, PROVIDERS, REFERENCE
 
 __all__ = [
     "Progress",
@@ -45,15 +47,17 @@ def optimize(request: Request, progress: Progress | None = None) -> Result:
     # A compilation that is killed cannot tidy up: its staging folder is ours.
     with artifact.staging(beside) as folder:
         argument = asdict(request) | {"staging": str(folder)}
-        report = _supervised(
-            "burnish.driver.compilation:compile_model", argument, request, progress
-        )
+        auto = request.provider == AUTO
+        job = "election:compile_fastest" if auto else "compilation:compile_model"
+        report = _supervised(f"burnish.driver.{job}", argument, request, progress)
     return Result(report, None if request.dry_run else Path(report["output"]["path"]))
 
 
 def missed(request: Request, report: dict[str, Any]) -> str:
     """The first of the request's conditions that the result does not meet; empty where none."""
     latency, needed = report["latency"], report["target"]["least_onnxruntime"]
+    if wrong := _wrong(request, report):
+        return wrong
     if request.speedup is not None:
         kept = any(step["status"] == "kept" for step in report["passes"])
         # What is unchanged is as fast as it was; a change that was not timed may be anything.
@@ -71,13 +75,27 @@ def missed(request: Request, report: dict[str, Any]) -> str:
     return ""
 
 
+def _wrong(request: Request, report: dict[str, Any]) -> str:
+    """Where another runtime than the reference's gives other answers than it may."""
+    runtime = PROVIDERS[report["target"]["provider"]].runtime
+    drop = report["fidelity"]["drop"] if report["fidelity"] else 0.0
+    limit = max(request.max_drop, NOTICEABLE)
+    if runtime == PROVIDERS[REFERENCE].runtime or drop <= limit:
+        return ""
+    return f"in {runtime} its answers are not those of the input (loss {drop:.3g}, above {limit:g})"
+
+
 def inspect(request: Request) -> dict[str, Any]:
     """What the model is, and what would be done, as data."""
     return _supervised("burnish.driver.inspection:inspect_model", asdict(request), request, None)
 
 
 def compare(request: Request, other: str) -> dict[str, Any]:
-    """Numerical comparison of two models on the same feeds, as data."""
+    """Numerical comparison of two models on the same feeds, as data.
+
+    The first runs in ONNX Runtime on the processor, the other one on the request's provider.
+    """
+    validate_provider(request, auto=False)
     argument = asdict(request) | {"other": other}
     return _supervised("burnish.driver.inspection:compare_models", argument, request, None)
 
@@ -92,6 +110,7 @@ def too_far(facts: dict[str, Any], max_drop: float) -> str:
 
 def bench(request: Request, others: list[str], progress: Progress | None = None) -> dict[str, Any]:
     """Paired timing of models in stock sessions, the first the baseline, as data."""
+    validate_provider(request, auto=False)
     argument = asdict(request) | {"others": others}
     return _supervised("burnish.driver.inspection:bench_models", argument, request, progress)
 

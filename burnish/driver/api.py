@@ -8,7 +8,9 @@ from typing import Any
 
 from burnish import driver
 from burnish.driver import Request, Result
-from burnish.runtimes.onnxruntime import Session
+from burnish.optimizer.errors import UsageError
+from burnish.runtimes.interface import Runtime
+from burnish.runtimes.providers import PROVIDERS
 
 
 def optimize(model: str | os.PathLike[str], **options: Any) -> Result:
@@ -28,6 +30,13 @@ def inspect(model: str | os.PathLike[str]) -> dict[str, Any]:
     return driver.inspect(Request(os.fspath(model)))
 
 
-def load(path: str | os.PathLike[str], *, provider: str = "cpu", threads: int = 0) -> Session:
-    """A session on an artifact; `run` has the signature of `InferenceSession.run`."""
-    return Session(Path(path), provider=provider, threads=threads)
+def load(path: str | os.PathLike[str], *, provider: str = "cpu", threads: int = 0) -> Runtime:
+    """A session on an artifact; `run` has the signature of `InferenceSession.run`.
+
+    Raises:
+        UsageError: where the provider is not known, or does not start here.
+        UnsupportedModel: where it does not accept the model.
+    """
+    if provider not in PROVIDERS:
+        raise UsageError(f"provider {provider} is not known", hint=", ".join(PROVIDERS))
+    return PROVIDERS[provider].open(Path(path), provider=provider, threads=threads)

@@ -29,7 +29,7 @@ from burnish.optimizer.model import digest_file, weight_bytes
 from burnish.optimizer.pipeline import Compiled
 from burnish.optimizer.signature import Signature
 from burnish.optimizer.verify import Checker
-from burnish.runtimes import onnxruntime as ort
+from burnish.runtimes.providers import PROVIDERS, REFERENCE, versions
 
 AS_FAST = 0.97
 """Speed-up that still counts as none where its interval holds 1."""
@@ -43,11 +43,12 @@ def compile_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
     request = request_from(argument)
     folder = Path(argument["staging"])
     with open_model(request, emit, folder) as bench:
-        return _Compilation(bench, folder).run()
+        compilation = Compilation(bench, folder)
+        return compilation.finish(compilation.prepare())
 
 
-class _Compilation:
-    """The steps of one compilation, in order."""
+class Compilation:
+    """The steps of one compilation, in order: `prepare`, then `finish`."""
 
     def __init__(self, bench: Workbench, folder: Path) -> None:
         self.bench = bench
@@ -59,7 +60,8 @@ class _Compilation:
         self.chooser: Chooser
         self._staged = 0
 
-    def run(self) -> dict[str, Any]:
+    def prepare(self) -> Candidate:
+        """Compile, check and time; what is ready to be published."""
         bench, request = self.bench, self.request
         bench.emit({"stage": "checking the input"})
         for file in bench.loaded.files:
@@ -84,10 +86,10 @@ class _Compilation:
             if only_raised(compiled, request):
                 compiled = pipeline.undone(compiled, "nothing was found that needs it")
             search = budget.Search(bench, self._compile, self._judged, self._without)
-            net = Net(self.original, self._judged, self._without, self.bench.warnings)
+            runtime = PROVIDERS[request.provider].runtime
+            net = Net(self.original, self._judged, self._without, runtime, bench.warnings)
             candidate = net.sound(search.within_budget(compiled), request.max_drop)
-            candidate = self._not_slower(candidate)
-        return self._finish(candidate)
+            return self._not_slower(candidate)
 
     def _tuner(self, contest: Contest) -> tuner.Tuner:
         request = self.request
@@ -97,6 +99,7 @@ class _Compilation:
             self.bench.executor,
             record if request.measure or request.tuning else None,
             self.bench.machine(),
+            provider="" if request.provider == REFERENCE else request.provider,
             replay=request.tuning is not None,
             warn=self.bench.warnings.append,
         )
@@ -225,7 +228,10 @@ class _Compilation:
         with self.bench.contest() as contest:
             return contest.compare(entrants, TIMING_SECONDS)["artifact"]
 
-    def _finish(self, candidate: Candidate) -> dict[str, Any]:
+    def finish(
+        self, candidate: Candidate, providers: Sequence[dict[str, Any]] = ()
+    ) -> dict[str, Any]:
+        """Publish; the report, with the providers that it was chosen from."""
         request, loaded = self.request, self.bench.loaded
         model = candidate.compiled.model
         if Signature.of(self.original).difference(Signature.of(model)):
@@ -237,8 +243,9 @@ class _Compilation:
             "schema": report.SCHEMA,
             "input": report.file_facts(loaded.files, self.original, loaded.sha256),
             "target": report.target_facts(
-                request.provider, name, threads(request), ort.versions(), model
+                request.provider, name, threads(request), versions(request.provider), model
             ),
+            "providers": list(providers),
             "signature": Signature.of(self.original).as_json(),
             "passes": [step.as_json() for step in candidate.compiled.steps],
             "recovered": recovery.facts(candidate.compiled),

@@ -24,6 +24,7 @@ from burnish.optimizer.fidelity import fidelity
 from burnish.optimizer.measure import Entrant
 from burnish.optimizer.model import initializers, load, weight_bytes
 from burnish.optimizer.signature import Signature
+from burnish.runtimes.providers import REFERENCE
 
 BENCH_SECONDS = 15.0
 """Time given to the comparison of each model with the first."""
@@ -89,14 +90,16 @@ def compare_models(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
     request = request_from(argument)
     with about(Path(argument["other"])):
         other = load(Path(argument["other"]))
-    with open_model(request, emit) as bench:
+    with open_model(replace(request, provider=REFERENCE), emit) as bench:
         mine, theirs = Signature.of(bench.loaded.model), Signature.of(other.model)
         difference = replace(mine, metadata=()).difference(replace(theirs, metadata=()))
         bench.accept()
         reference = bench.run_original()
         results = bench.executor.folder()
         feeds = [[folder] for folder in reference.folders]
-        outcome = bench.executor.run([Job(other.path, feeds, results, optimize=True)])[0]
+        provider = request.provider
+        job = Job(other.path, feeds, results, optimize=True, provider=provider)
+        outcome = bench.executor.run([job])[0]
         if outcome["error"] or outcome["failed"]:
             reason = outcome["error"] or next(iter(outcome["failed"].values()))
             with about(other.path):

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from burnish.driver.candidate import Candidate
 from burnish.optimizer.errors import UnsupportedModel
+from burnish.optimizer.fidelity import Fidelity
 from burnish.optimizer.pipeline import Compiled
 
 NOTICEABLE = 1e-3
@@ -26,6 +27,7 @@ class Net:
         original: the input model.
         judged: stages what was compiled and compares it with the original.
         without: does a compilation again without one of its steps, for a reason.
+        runtime: what runs the artifact.
         warnings: take what no pass is to blame for.
     """
 
@@ -34,11 +36,13 @@ class Net:
         original: ir.Model,
         judged: Callable[[Compiled], Candidate],
         without: Callable[[Compiled, int, str], Compiled],
+        runtime: str,
         warnings: list[str],
     ) -> None:
         self._original = original
         self._judged = judged
         self._without = without
+        self._runtime = runtime
         self._warnings = warnings
 
     def sound(self, candidate: Candidate, max_drop: float) -> Candidate:
@@ -46,28 +50,31 @@ class Net:
         limit = max(max_drop, NOTICEABLE)
         while candidate.fidelity is not None and candidate.fidelity.drop > limit:
             compiled, drop = candidate.compiled, candidate.fidelity.drop
-            if self._drop_after(compiled, None) > limit:
+            if self._after(compiled, None).drop > limit:
                 return self._blame_runtime(compiled)
             kept = [i for i, step in enumerate(compiled.steps) if step.status == "kept"]
-            guilty = next(i for i in kept if self._drop_after(compiled, i) > limit)
-            reason = f"the answer of the whole model changes with it (loss {drop:.3g})"
+            tried = ((i, self._after(compiled, i)) for i in kept)
+            guilty, found = next((i, found) for i, found in tried if found.drop > limit)
+            # Without outputs it did not run, and the metric says why.
+            changed = f"the answer of the whole model changes with it (loss {drop:.3g})"
+            reason = changed if found.outputs else found.metric
             candidate = self._judged(self._without(compiled, guilty, reason))
         return candidate
 
-    def _drop_after(self, compiled: Compiled, index: int | None) -> float:
-        """The loss of the model after a step; of the input model where that is None."""
+    def _after(self, compiled: Compiled, index: int | None) -> Fidelity:
+        """That of the model after a step; of the input model where that is None."""
         models = [*compiled.snapshots[1:], compiled.model]
         model = self._original if index is None else models[index]
         found = self._judged(replace(compiled, model=model)).fidelity
-        return found.drop if found is not None else 0.0
+        return found if found is not None else Fidelity({}, 0.0, "")
 
     def _blame_runtime(self, compiled: Compiled) -> Candidate:
-        """ONNX Runtime's own optimizer changes the input model's answer, or does not run it."""
+        """The runtime's own optimizer changes the input model's answer, or does not run it."""
         candidate = self._judged(compiled)
         assert candidate.fidelity is not None
         if not candidate.fidelity.outputs:
             raise UnsupportedModel(candidate.fidelity.metric)
         self._warnings.append(
-            "ONNX Runtime's own optimizations change the answers of the input model"
+            f"{self._runtime}'s own optimizations change the answers of the input model"
         )
         return candidate

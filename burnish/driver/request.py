@@ -15,6 +15,7 @@ from burnish.optimizer import sandbox
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.sandbox import Limits
 from burnish.passes.recover.raise_opset import LEAST
+from burnish.runtimes.providers import AUTO, PROVIDERS
 
 LEVEL_OF_PACK = 2
 """Least -O level at which passes that round may run."""
@@ -35,6 +36,7 @@ class Request:
         opset: the artifact's operator set is raised to this.
         min_ort: release of ONNX Runtime that the artifact must run on ("1.17").
         force: int8 also where it is slower, for its size.
+        provider: a row of `runtimes.providers`, or "auto" for the fastest of those that start.
         pack: run token-wise layers on real tokens only; padded rows of outputs become zero.
         json: where the report will be written.
         memory_limit, time_limit: bytes and seconds, for the whole tree of processes.
@@ -116,7 +118,8 @@ def request_from(argument: Mapping[str, Any]) -> Request:
 
 def validate(request: Request) -> None:
     """Raise where options contradict each other, before any work is done."""
-    if request.int8 and request.provider != "cpu":
+    validate_provider(request)
+    if request.int8 and request.provider != AUTO and not PROVIDERS[request.provider].int8:
         raise UsageError(
             f"int8 for {request.provider} is refused: its kernels run integer products slower "
             "than float16, or on the CPU",
@@ -141,6 +144,14 @@ def validate(request: Request) -> None:
         raise UsageError(f"folder {target.parent} does not exist", hint="creating it")
     if target.is_dir():
         raise UsageError(f"the output {target} is a folder", hint="-o FILE.onnx")
+
+
+def validate_provider(request: Request, *, auto: bool = True) -> None:
+    """Raise where the provider is none of the table's, or stands for several but may not."""
+    names = [*PROVIDERS, *([AUTO] if auto else [])]
+    if request.provider not in names:
+        known = f"{', '.join(names[:-1])} or {names[-1]}"
+        raise UsageError(f"provider {request.provider} is not known here", hint=known)
 
 
 def _validate_json(path: Path, source: Path, target: Path) -> None:

@@ -25,12 +25,13 @@ from burnish.optimizer.fidelity import is_distribution
 from burnish.optimizer.measure import Contest
 from burnish.optimizer.model import Loaded, load, weight_bytes, without_weights
 from burnish.optimizer.verify import STRUCTURE_ABOVE
-from burnish.runtimes import onnxruntime as ort
+from burnish.runtimes.arrays import read_arrays, write_arrays
+from burnish.runtimes.providers import PROVIDERS, REFERENCE, version
 
 Emit = Callable[[dict[str, Any]], None]
 
-EXECUTE = "burnish.runtimes.onnxruntime:execute"
-STOPWATCH = "burnish.runtimes.onnxruntime:stopwatch"
+EXECUTE = "burnish.runtimes.work:execute"
+STOPWATCH = "burnish.runtimes.work:stopwatch"
 
 TIMING_FLOPS = 4e11
 """Work of one run past which the whole model is not timed (about 2 s on two cores)."""
@@ -79,14 +80,20 @@ class Workbench:
         return self.request.limits
 
     def accept(self) -> None:
-        """Raise UnsupportedModel where ONNX Runtime does not accept the graph."""
+        """Raise UnsupportedModel where ONNX Runtime does not accept the graph, or the provider."""
         light = without_weights(self.loaded.model, above=STRUCTURE_ABOVE)
         folder = self.executor.folder()
         path = folder / "light.onnx"
         path.write_bytes(light.SerializeToString())
-        report = self.executor.run([Job(path, [], folder, provider=self.request.provider)])[0]
-        if report["error"]:
-            raise UnsupportedModel(report["error"].removeprefix("error: "))
+        jobs = [Job(path, [], folder)]
+        if (provider := self.request.provider) != REFERENCE:
+            # Other runtimes want constants where ONNX Runtime takes what is only known in a run.
+            same = PROVIDERS[provider].runtime == PROVIDERS[REFERENCE].runtime
+            file = path if same else self.loaded.path
+            jobs.append(Job(file, [], folder, provider=provider))
+        for report in self.executor.run(jobs):
+            if report["error"]:
+                raise UnsupportedModel(report["error"].removeprefix("error: "))
 
     def fits(self) -> bool:
         """Whether running the whole model stays within the memory limit."""
@@ -221,8 +228,8 @@ class Workbench:
     def machine(self) -> str:
         """What, besides the model, times depend on."""
         name, _ = tuner.processor()
-        version = ort.versions().get("onnxruntime-gpu") or ort.versions().get("onnxruntime")
-        return f"{name}, {threads(self.request)} threads, {self.request.provider}, {version}"
+        provider = self.request.provider
+        return f"{name}, {threads(self.request)} threads, {provider}, {version(provider)}"
 
     def contest(self) -> Contest:
         """Processes for timing on the request's provider and threads."""
@@ -253,8 +260,8 @@ def open_model(request: Request, emit: Emit, scratch: Path | None = None) -> Ite
         executor = Executor(
             Path(folder),
             lambda argument: sandbox.call(EXECUTE, argument | {"threads": request.threads}, limits),
-            ort.read_arrays,
-            ort.write_arrays,
+            read_arrays,
+            write_arrays,
         )
         slots = _slots(loaded.model, required=request.check or request.measure)
         yield Workbench(request, loaded, executor, emit, slots, caveats(loaded))

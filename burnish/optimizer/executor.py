@@ -13,7 +13,7 @@ from burnish.optimizer.contract import Array, Feeds
 
 @dataclass(frozen=True)
 class Job:
-    """One model for the executor; see `runtimes.onnxruntime.execute`."""
+    """One model for the executor; see `runtimes.work.execute`."""
 
     path: Path
     feeds: list[list[Path]]

@@ -55,10 +55,14 @@ class Timing:
 
 @dataclass(frozen=True)
 class Entrant:
-    """A model file and the folder of its feeds (see `runtimes.onnxruntime.write_arrays`)."""
+    """A model file, the folder of its feeds (see `runtimes.arrays.write_arrays`), its provider.
+
+    Without a provider it runs on that of the contest.
+    """
 
     path: Path
     feeds: Path
+    provider: str = ""
 
 
 class Contest:
@@ -67,7 +71,7 @@ class Contest:
     Args:
         stopwatch: `module:function` that times runs on command, in a child.
         limits: of each process.
-        provider, threads: of the sessions; 0 threads is ONNX Runtime's default.
+        provider, threads: of the sessions; 0 threads is the runtime's default.
     """
 
     def __init__(
@@ -75,7 +79,7 @@ class Contest:
     ) -> None:
         self._stopwatch = stopwatch
         self._limits = limits
-        self._settings = {"provider": provider, "threads": threads}
+        self._settings: dict[str, str | int] = {"provider": provider, "threads": threads}
         self._stack = contextlib.ExitStack()
         self._workers: dict[str, Worker] = {}
 
@@ -131,8 +135,9 @@ class Contest:
         worker = self._workers[name]
         os.kill(worker.pid, signal.SIGCONT)
         order = {"path": str(entrant.path), "feeds": str(entrant.feeds), "runs": runs}
+        order |= self._settings | ({"provider": entrant.provider} if entrant.provider else {})
         try:
-            report = worker.ask(order | self._settings)
+            report = worker.ask(order)
         except BurnishError:
             # Its process has ended; the next entrant of that name gets another.
             del self._workers[name]

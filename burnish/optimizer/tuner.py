@@ -1,7 +1,7 @@
 """Choose among equivalent forms of a region by measuring them; remember what was measured.
 
 The record is a JSON file, by default in the user's cache folder. A choice is looked up by
-provider, processor, threads, ONNX Runtime's version and the region's key; what is found there is
+provider, processor, threads, the runtime's version and the region's key; what is found there is
 not measured again, so the same record gives the same artifact. `--tuning FILE` names another
 record, which replays one machine's choices anywhere.
 """
@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -62,6 +62,7 @@ class Tuner:
         replay: read the record under any machine's name (`--tuning FILE`).
         warn: takes what the user should know of the record.
         machine: what, besides the region, the times depend on.
+        provider: whose choices these are, where one record holds those of several.
     """
 
     def __init__(
@@ -71,13 +72,15 @@ class Tuner:
         record: Path | None,
         machine: str,
         *,
+        provider: str = "",
         replay: bool = False,
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._contest = contest
         self._executor = executor
         self._record = record
-        self._prefix = "" if replay else f"{machine} | "
+        # Replayed, a choice has lost its machine, but not its provider.
+        self._prefix = ("" if replay else f"{machine} | ") + (f"{provider}: " if provider else "")
         self._choices = _read(record) if record is not None else {}
         if replay:
             # A record of one machine, moved to another: its name is no part of the choice.
@@ -98,15 +101,24 @@ class Tuner:
         self, key: str, forms: Mapping[str, Callable[[], onnx.ModelProto]], rule: str
     ) -> Choice:
         """The recorded, else the measured, else the ruled choice."""
-        known = self._choices.get(self._prefix + key)
-        if known is not None and known.winner in forms:
+        known = self.recall(key, forms)
+        if known is not None:
             return known
         if self._contest is None:
             return Choice(rule, 1.0, measured=False)
         choice = self._measure(forms)
+        self.remember(key, choice)
+        return choice
+
+    def recall(self, key: str, among: Container[str]) -> Choice | None:
+        """The recorded choice, where it is one of those that there are."""
+        known = self._choices.get(self._prefix + key)
+        return known if known is not None and known.winner in among else None
+
+    def remember(self, key: str, choice: Choice) -> None:
+        """Record what was measured."""
         self._choices[self._prefix + key] = choice
         self._new = True
-        return choice
 
     def _measure(self, forms: Mapping[str, Callable[[], onnx.ModelProto]]) -> Choice:
         assert self._contest is not None
@@ -120,13 +132,16 @@ class Tuner:
             feeds = feeds or self._executor.store([_normal_feed(message)])[0]
             entrants[name] = Entrant(path, feeds)
             del message
-        baseline = next(iter(forms))
-        for name in list(entrants)[1:]:
+        for name in list(entrants):
             try:
                 self._contest.admit(name, entrants[name])
-            except UnsupportedModel:  # a form that this ONNX Runtime does not run is none to choose
+            except UnsupportedModel:  # a form that this runtime does not run is none to choose
+                if len(entrants) == 1:
+                    raise
                 del entrants[name]
-        timings = self._contest.compare(entrants, SECONDS, BLOCK_SECONDS)
+        baseline = next(iter(entrants))
+        alone = len(entrants) == 1
+        timings = {} if alone else self._contest.compare(entrants, SECONDS, BLOCK_SECONDS)
         winner, best = baseline, 1.0
         for name, timing in timings.items():
             if timing.low > 1.0 and timing.speedup > best:

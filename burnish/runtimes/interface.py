@@ -16,5 +16,11 @@ class Runtime(Protocol):
     ) -> list[npt.NDArray[Any]]:
         """The outputs asked for (all where None), in order."""
 
+    def get_inputs(self) -> Any:
+        """The inputs, in order; each has a `name`."""
+
+    def get_outputs(self) -> Any:
+        """The outputs, in order; each has a `name`."""
+
     def close(self) -> None:
         """Free what the runtime holds; a second call does nothing."""

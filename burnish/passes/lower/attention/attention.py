@@ -15,7 +15,7 @@ from burnish.optimizer.analysis.products import find_products, label
 from burnish.optimizer.contract import ROUNDING, Choice, Context, Outcome, Pass, Phase, Refusal
 from burnish.passes.lower.attention.bias import WrittenMasks
 from burnish.passes.lower.attention.facts import Facts, facts_of
-from burnish.passes.lower.attention.forms import FORMS, RULES
+from burnish.passes.lower.attention.forms import FORMS, RULES, runs_operator
 from burnish.passes.lower.attention.meaning import meaning_of
 from burnish.passes.lower.attention.region import builder
 from burnish.passes.lower.attention.sample import sample_of
@@ -107,16 +107,18 @@ def _sites(model: ir.Model, nodes: list[ir.Node]) -> tuple[list[Site], list[Refu
 
 
 def _choose(site: Site, sizes: _Sizes, context: Context) -> Choice:
-    forms = [
+    provider = context.provider
+    forms = ["Attention"] if runs_operator(provider, site) else []
+    forms += [
         name
         for name, form in FORMS.items()
-        if context.provider in form.providers and not form.refusal(site)
+        if provider in form.providers and not form.refusal(site)
     ]
-    rule = next(name for name in RULES[context.provider] if name in forms)
+    rule = next(name for name in RULES[provider] if name in forms)
     sample = sample_of(site, sizes.of)
     if sample is None:
         return Choice(rule, 1.0, measured=False)
-    entrants = {name: builder(sample, name) for name in ("Attention", *forms)}
+    entrants = {name: builder(sample, name) for name in forms}
     return context.choose(sample.key, entrants, rule)
 
 

@@ -61,9 +61,19 @@ RULES = {
         "MultiHeadAttention (key padding)",
         "products",
     ),
+    "openvino": ("Attention", "products"),
 }
 """What is taken unmeasured, by provider: the first that can say it.
 
 On processors the operator is the slowest of the three; on GPUs `MultiHeadAttention` is the one with
 memory-efficient kernels. Those take a causal limit, and a tensor that is added, but no padding of
-keys [batch, keys] (contrib_ops/cuda/bert/multihead_attention.cc), which is why that comes last."""
+keys [batch, keys] (contrib_ops/cuda/bert/multihead_attention.cc), which is why that comes last. OpenVINO makes the operator its own `ScaledDotProductAttention`."""
+
+
+def runs_operator(provider: str, site: Site) -> bool:
+    """Whether the operator itself may stay.
+
+    OpenVINO 2026.4 loads it where heads share keys and values, and fails when it runs: the fused
+    kernel of a masked attention does not repeat them.
+    """
+    return provider != "openvino" or site.facts.groups == site.facts.heads

@@ -21,7 +21,7 @@ class MultiHead:
 
     name: str
     hiding: Hiding
-    providers: tuple[str, ...] = ("cpu", "cuda")
+    providers: tuple[str, ...] = ("cpu", "cuda", "openvino")
 
     def refusal(self, site: Site) -> str:
         return _unlike(site.facts) or _past(site) or self.hiding.refusal(site)

@@ -16,7 +16,7 @@ class Products:
     """`Softmax(FusedMatMul(q, k) + mask) @ v`, keys and values not repeated for groups of heads."""
 
     name: str = "products"
-    providers: tuple[str, ...] = ("cpu", "cuda")
+    providers: tuple[str, ...] = ("cpu", "cuda", "openvino")
 
     def refusal(self, site: Site) -> str:
         return ""

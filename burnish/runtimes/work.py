@@ -1,0 +1,116 @@
+"""The work of the sandbox's children, on any provider of the table.
+
+The functions with the signature `(argument, emit)` run inside a child of `sandbox.call`; they are
+the only places that let a runtime look at a model during a compilation.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import TensorProto, helper
+
+from burnish.optimizer.errors import ResourceLimit, UnsupportedModel
+from burnish.runtimes.arrays import Array, read_arrays, write_arrays
+from burnish.runtimes.providers import PROVIDERS
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+def execute(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Do jobs in order; each opens a model and runs it on feeds, optimizations off unless asked.
+
+    A job holds `path`, `provider`, `optimize`, `feeds` (one list of folders per run, merged, of
+    which the model takes the inputs it has) and `results` (the folder that gets one folder of
+    outputs per run). A later job may read what an earlier one wrote. A job without feeds is a
+    check that the provider accepts the model.
+
+    Returns:
+        `jobs`: for each one `error` (the model is not accepted) and `failed` (by run, why).
+    """
+    return {"jobs": [_job(job, argument.get("threads", 0)) for job in argument["jobs"]]}
+
+
+def _job(job: dict[str, Any], threads: int) -> dict[str, Any]:
+    report: dict[str, Any] = {"error": "", "failed": {}}
+    provider = PROVIDERS[job["provider"]]
+    try:
+        session = provider.open(
+            Path(job["path"]),
+            provider=provider.name,
+            optimize=job.get("optimize", False),
+            threads=threads,
+        )
+    except UnsupportedModel as error:
+        return report | {"error": error.message}
+    inputs = {item.name for item in session.get_inputs()}
+    names = [output.name for output in session.get_outputs()]
+    for index, folders in enumerate(job["feeds"]):
+        if not all(Path(folder).is_dir() for folder in folders):
+            report["failed"][str(index)] = "the run that makes its feed failed"
+            continue
+        arrays: dict[str, Array] = {}
+        for folder in folders:
+            arrays |= read_arrays(Path(folder))
+        feed = {name: array for name, array in arrays.items() if name in inputs}
+        try:
+            outputs = session.run(names, feed)
+        except Exception as error:  # the bindings raise types of their own
+            reason = provider.explain(error)
+            if isinstance(reason, ResourceLimit):
+                raise reason from None
+            report["failed"][str(index)] = str(reason)
+            continue
+        write_arrays(Path(job["results"]) / str(index), dict(zip(names, outputs, strict=True)))
+    return report
+
+
+def stopwatch(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Time blocks of runs on command, one line on standard input each: `PATH FEEDS RUNS`.
+
+    Opens a session when the path or the provider changes, and reports the seconds of each run.
+    """
+    current, session, feeds = None, None, {}
+    for line in sys.stdin:
+        order = json.loads(line)
+        provider = PROVIDERS[order["provider"]]
+        if (order["path"], provider.name) != current:
+            session = None
+            session = provider.open(
+                Path(order["path"]), provider=provider.name, threads=order["threads"]
+            )
+            feeds = read_arrays(Path(order["feeds"]))
+            current = order["path"], provider.name
+        seconds = []
+        assert session is not None
+        for _ in range(order["runs"]):
+            start = time.perf_counter()
+            try:
+                session.run(None, feeds)
+            except Exception as error:  # the bindings raise types of their own
+                raise provider.explain(error) from None
+            seconds.append(time.perf_counter() - start)
+        emit({"seconds": seconds})
+    return {}
+
+
+def start(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Open a model of one node on a provider; raises UsageError where that does not start here.
+
+    `argument` holds `provider` and `folder`, where the model may be written. What is installed
+    proves nothing: libraries that a provider needs may be missing.
+    """
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ports[:1], ports[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = Path(argument["folder"]) / "start.onnx"
+    onnx.save(model, path)
+    name = argument["provider"]
+    PROVIDERS[name].open(path, provider=name).close()
+    return {}
