@@ -10,7 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from burnish.optimizer.errors import printable
-from burnish.rendering_structure import attention_lines, recovered_lines, work_lines
+from burnish.rendering_structure import (
+    attention_lines,
+    provider_lines,
+    recovered_lines,
+    work_lines,
+)
 
 MOST_REFUSALS = 6
 """Refusals of a pass that are shown without -v."""
@@ -66,6 +71,7 @@ def render_report(console: Console, report: dict[str, Any], verbose: bool) -> No
             f"{target['provider']}: {shapes}",
             style="dim",
         )
+    _texts(console, provider_lines(report["providers"]))
     if padding := report.get("padding"):
         _line(console, _padding(padding))
     _passes(console, report["passes"], verbose)

@@ -19,6 +19,18 @@ NAMES = {
 DIGITS = re.compile(r"\d+")
 
 
+def provider_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """What `--provider auto` chose from, a line for each."""
+    for row in rows:
+        if row["ms"] is not None:
+            low, high = row["ci95"] or (row["ratio"], row["ratio"])
+            facts = f"{row['ms']:.2f} ms, {row['ratio']:.2f} times ({low:.2f} to {high:.2f})"
+        else:
+            facts = row["reason"] or "not timed"
+        chosen = " (chosen)" if row["chosen"] else ""
+        yield f"provider {row['name']} {row['version']}{chosen}: {facts}"
+
+
 def recovered_lines(recovered: dict[str, Any]) -> Iterator[str]:
     """The account in one line, and a line for each reason why something was missed."""
     present = {kind: facts for kind, facts in recovered.items() if facts["expected"]}

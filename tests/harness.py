@@ -36,7 +36,8 @@ def make_context(choose: Any = ruled, **settings: Any) -> Context:
     """What a pass may know: eight rows of 128 tokens on a processor without saturation."""
     flags = settings.pop("processor_flags", frozenset({"avx512_vnni"}))
     sizes = settings.pop("sizes", {"batch": 8, "sequence": 128})
-    return Context("cpu", LIMITS, sizes, choose, flags, **settings)
+    provider = settings.pop("provider", "cpu")
+    return Context(provider, LIMITS, sizes, choose, flags, **settings)
 
 
 def make_executor(scratch: Path, *, child: bool = False) -> Executor:

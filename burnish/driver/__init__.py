@@ -12,11 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from burnish.driver.foreign import is_foreign
 from burnish.driver.net import NOTICEABLE
 from burnish.driver.request import Request, Result, validate, validate_provider
 from burnish.optimizer import artifact, sandbox
 from burnish.optimizer.report import release
-from burnish.runtimes.providers import AUTO, PROVIDERS, REFERENCE
+from burnish.runtimes.providers import AUTO, PROVIDERS
 
 __all__ = [
     "Progress",
@@ -77,11 +78,12 @@ def missed(request: Request, report: dict[str, Any]) -> str:
 
 def _wrong(request: Request, report: dict[str, Any]) -> str:
     """Where another runtime than the reference's gives other answers than it may."""
-    runtime = PROVIDERS[report["target"]["provider"]].runtime
+    provider = report["target"]["provider"]
     drop = report["fidelity"]["drop"] if report["fidelity"] else 0.0
     limit = max(request.max_drop, NOTICEABLE)
-    if runtime == PROVIDERS[REFERENCE].runtime or drop <= limit:
+    if not is_foreign(provider) or drop <= limit:
         return ""
+    runtime = PROVIDERS[provider].runtime
     return f"in {runtime} its answers are not those of the input (loss {drop:.3g}, above {limit:g})"
 
 

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from burnish import __version__
 from burnish.driver import budget, padding, recovery
 from burnish.driver.candidate import Candidate, Reference
+from burnish.driver.foreign import held, is_foreign
 from burnish.driver.net import Net
 from burnish.driver.plan import only_raised, passes_for
 from burnish.driver.request import Request, request_from
@@ -182,6 +183,8 @@ class Compilation:
             self.bench.distributions(),
             made_up=self.request.data is None,
         )
+        if is_foreign(provider):
+            candidate.fidelity = held(candidate.fidelity, candidate.compiled)
         return candidate
 
     def _on_tokens(

@@ -115,6 +115,30 @@ def test_replay_asks_for_no_machine(executor: Executor, tmp_path: Path) -> None:
     assert choice == Choice("int8-merged", 3.0, True)
 
 
+def test_replay_keeps_the_choices_of_providers_apart(executor: Executor, tmp_path: Path) -> None:
+    record = tmp_path / "tuning.json"
+    for provider, contest in (
+        ("", Contest(int8=(1.5, 1.6))),
+        ("openvino", Contest(int8=(0.5, 0.6))),
+    ):
+        with make(executor, record, contest, provider=provider) as made:
+            made("key", FORMS, "fp32")
+    for provider, winner in (("", "int8"), ("openvino", "fp32")):
+        replay = make(executor, record, machine="B", provider=provider, replay=True)
+        assert replay("key", FORMS, "int8-merged").winner == winner
+
+
+def test_the_first_form_that_runs_is_the_baseline(executor: Executor) -> None:
+    contest = Contest(int8_merged=(1.5, 1.6))
+    contest.broken = {"fp32"}
+    assert make(executor, None, contest)("key", FORMS, "fp32").winner == "int8-merged"
+    contest.broken = {"fp32", "int8"}
+    assert make(executor, None, contest)("key", FORMS, "fp32").winner == "int8-merged"
+    contest.broken = set(FORMS)
+    with pytest.raises(UnsupportedModel):
+        make(executor, None, contest)("key", FORMS, "fp32")
+
+
 def test_a_form_that_is_no_more_is_measured_again(executor: Executor, tmp_path: Path) -> None:
     record = tmp_path / "given.json"
     record.write_text('{"key": {"winner": "int4", "speedup": 3.0, "measured": true}}')
