@@ -240,6 +240,7 @@ class Compilation:
         if Signature.of(self.original).difference(Signature.of(model)):
             raise BurnishError("internal error: the signature changed")
         self.bench.warnings += pipeline.without_effect(candidate.compiled)
+        self.bench.warnings += filter(None, [PROVIDERS[request.provider].note])
         target = request.target
         name, _ = tuner.processor()
         result: dict[str, Any] = {

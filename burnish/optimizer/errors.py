@@ -3,7 +3,7 @@
     BurnishError
     ├── UsageError          2   options that contradict each other or mean nothing
     ├── InvalidModel        3   not an ONNX model, or one that breaks the standard
-    │   └── UnsupportedModel 3  a legal model that neither we nor ONNX Runtime can run
+    │   └── UnsupportedModel 3  a legal model that we or the runtime asked for cannot run
     ├── UnsafeInput         4   a file that reaches outside its own folder
     ├── ResourceLimit       5   memory, processor or wall-clock limit reached
     └── StorageError        7   reading or writing failed
@@ -58,7 +58,7 @@ class InvalidModel(BurnishError):
 
 
 class UnsupportedModel(InvalidModel):
-    """A legal model that neither Burnish nor ONNX Runtime can run."""
+    """A legal model that Burnish, or the runtime asked for, cannot run."""
 
 
 class UnsafeInput(BurnishError):

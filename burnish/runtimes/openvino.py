@@ -28,6 +28,11 @@ SETTINGS = {
 }
 """Names and values are those of OpenVINO's documentation of its CPU device."""
 
+NOTE = (
+    "OpenVINO was held to float32 (INFERENCE_PRECISION_HINT=f32, as burnish.load does); by itself "
+    "it computes in bfloat16 where the processor can"
+)
+
 MISSING = "pip install 'burnish[openvino]'"
 
 

@@ -43,6 +43,7 @@ class Provider:
         runtime: what its runtime is called.
         distributions: the runtime may come in any of these; times depend on its version.
         int8: whether its kernels run integer products faster than float ones.
+        note: what users of an artifact should know; empty where there is nothing.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Provider:
     explain: Explain
     distributions: tuple[str, ...]
     int8: bool
+    note: str = ""
 
 
 def _of_onnxruntime(name: str, *, int8: bool) -> Provider:
@@ -67,7 +69,13 @@ PROVIDERS: dict[str, Provider] = {
         _of_onnxruntime("cuda", int8=False),
         _of_onnxruntime("tensorrt", int8=False),
         Provider(
-            "openvino", "OpenVINO", openvino.Session, openvino.explain, ("openvino",), int8=True
+            "openvino",
+            "OpenVINO",
+            openvino.Session,
+            openvino.explain,
+            ("openvino",),
+            int8=True,
+            note=openvino.NOTE,
         ),
     )
 }
