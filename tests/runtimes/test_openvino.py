@@ -114,6 +114,25 @@ def test_unmeasured_the_operator_stays_for_openvino() -> None:
     assert LowerAttention().apply(model, make_context()).rewrites == 1
 
 
+def test_grouped_attention_becomes_products_for_openvino(tmp_path: Path) -> None:
+    model = parse("""
+        <ir_version: 11, opset_import: ["" : 23]>
+        sample (float[b, 4, n, 8] q, float[b, 2, n, 8] k, float[b, 2, n, 8] v, float[b, 1, n, n] m)
+            => (float[b, 4, n, 8] y) { y = Attention (q, k, v, m) }
+    """)
+    sizes = {"b": 2, "n": 5}
+    for offered in (sizes, {}):
+        changed = model.clone()
+        context = make_context(
+            lambda key, forms, rule: Choice(next(iter(forms)), 1.0, True),
+            provider="openvino", sizes=offered,
+        )  # fmt: skip
+        assert LowerAttention().apply(changed, context).detail == "1 as products"
+    feed = {"q": normal(2, 4, 5, 8), "k": normal(2, 2, 5, 8), "v": normal(2, 2, 5, 8, seed=1)}
+    for mine, other in both(changed, feed | {"m": normal(2, 1, 5, 5)}, tmp_path):
+        assert relative_l2(mine, other) < 1e-5
+
+
 OPERATORS = {
     "RMSNormalization": ("RMSNormalization <axis = -1> (x, scale)", 23),
     "LayerNormalization": ("LayerNormalization <axis = -1> (x, scale, scale)", 17),
