@@ -12,18 +12,17 @@ import onnx_ir as ir
 import pytest
 from harness import last_form, make_context, run_model
 from onnx import TensorProto, helper, numpy_helper
-from samples import LOWEST, encoder, parse
+from samples import encoder, parse
 
-from burnish.optimizer.contract import Choice, relative_l2
+from burnish.optimizer.contract import relative_l2
 from burnish.optimizer.errors import UnsupportedModel, UsageError
 from burnish.passes.compress.int8.dynamic import DynamicInt8
-from burnish.passes.lower.attention.attention import FORMS, LowerAttention
 from burnish.runtimes import openvino
 from burnish.runtimes.arrays import read_arrays, write_arrays
 from burnish.runtimes.openvino import Session
 from burnish.runtimes.work import execute, start
 
-BATCH, HEADS, SEQUENCE, SIZE = 2, 4, 5, 8
+HEADS, SIZE = 4, 8
 WIDTH = HEADS * SIZE
 
 
@@ -69,68 +68,6 @@ def test_int8_products_and_lookups_are_read(tmp_path: Path) -> None:
     for mine, other in both(model, sentences(), tmp_path):
         # What is rounded to 8 bits may fall on either side of a step.
         assert relative_l2(mine, other) < 2e-2
-
-
-def masks(kind: str) -> np.ndarray:
-    mask = np.zeros((BATCH, 1, SEQUENCE, SEQUENCE), np.float32)
-    if kind == "padded":
-        mask[1, ..., 3:] = LOWEST
-    if kind == "row-without-keys":
-        mask[0, :, 2] = -np.inf
-    if kind == "bool":
-        return normal(*mask.shape) > -0.5
-    return mask
-
-
-@pytest.mark.parametrize("kind", ["padded", "row-without-keys", "bool"])
-@pytest.mark.parametrize("form", ["Attention", *FORMS])
-def test_every_form_of_an_attention_is_read(form: str, kind: str, tmp_path: Path) -> None:
-    mask = masks(kind)
-    dtype = "bool" if kind == "bool" else "float"
-    model = parse(f"""
-        <ir_version: 11, opset_import: ["" : 23]>
-        sample (float[batch, n, {WIDTH}] q, float[batch, n, {WIDTH}] k, float[batch, n, {WIDTH}] v,
-                {dtype}[batch, 1, n, n] mask) => (float[batch, n, {WIDTH}] y) {{
-            y = Attention <q_num_heads = {HEADS}, kv_num_heads = {HEADS}> (q, k, v, mask)
-        }}
-    """)
-    sizes = {"batch": BATCH, "n": SEQUENCE}
-    context = make_context(lambda key, forms, rule: Choice(form, 1.0, False), sizes=sizes)
-    assert LowerAttention().apply(model, context).rewrites == (form != "Attention")
-    feed = {name: normal(BATCH, SEQUENCE, WIDTH, seed=i) for i, name in enumerate("qkv")}
-    for mine, other in both(model, feed | {"mask": mask}, tmp_path):
-        assert relative_l2(mine, other) < 1e-5
-
-
-def test_unmeasured_the_operator_stays_for_openvino() -> None:
-    model = parse(f"""
-        <ir_version: 11, opset_import: ["" : 23]>
-        sample (float[2, 5, {WIDTH}] q, float[2, 5, {WIDTH}] k, float[2, 5, {WIDTH}] v)
-            => (float[2, 5, {WIDTH}] y) {{
-            y = Attention <q_num_heads = {HEADS}, kv_num_heads = {HEADS}> (q, k, v)
-        }}
-    """)
-    assert LowerAttention().apply(model, make_context(provider="openvino")).rewrites == 0
-    assert LowerAttention().apply(model, make_context()).rewrites == 1
-
-
-def test_grouped_attention_becomes_products_for_openvino(tmp_path: Path) -> None:
-    model = parse("""
-        <ir_version: 11, opset_import: ["" : 23]>
-        sample (float[b, 4, n, 8] q, float[b, 2, n, 8] k, float[b, 2, n, 8] v, float[b, 1, n, n] m)
-            => (float[b, 4, n, 8] y) { y = Attention (q, k, v, m) }
-    """)
-    sizes = {"b": 2, "n": 5}
-    for offered in (sizes, {}):
-        changed = model.clone()
-        context = make_context(
-            lambda key, forms, rule: Choice(next(iter(forms)), 1.0, True),
-            provider="openvino", sizes=offered,
-        )  # fmt: skip
-        assert LowerAttention().apply(changed, context).detail == "1 as products"
-    feed = {"q": normal(2, 4, 5, 8), "k": normal(2, 2, 5, 8), "v": normal(2, 2, 5, 8, seed=1)}
-    for mine, other in both(changed, feed | {"m": normal(2, 1, 5, 5)}, tmp_path):
-        assert relative_l2(mine, other) < 1e-5
 
 
 OPERATORS = {

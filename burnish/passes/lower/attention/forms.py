@@ -67,13 +67,14 @@ RULES = {
 
 On processors the operator is the slowest of the three; on GPUs `MultiHeadAttention` is the one with
 memory-efficient kernels. Those take a causal limit, and a tensor that is added, but no padding of
-keys [batch, keys] (contrib_ops/cuda/bert/multihead_attention.cc), which is why that comes last. OpenVINO makes the operator its own `ScaledDotProductAttention`."""
+keys [batch, keys] (contrib_ops/cuda/bert/multihead_attention.cc), which is why that comes last. OpenVINO makes the operator its own
+`ScaledDotProductAttention`."""
 
 
 def runs_operator(provider: str, site: Site) -> bool:
     """Whether the operator itself may stay.
 
-    OpenVINO 2026.4 loads it where heads share keys and values, and fails when it runs: the fused
-    kernel of a masked attention does not repeat them.
+    OpenVINO 2026.4 runs it by itself where heads share keys and values, but in an exported decoder
+    it failed: "incompatible MatMul batch dimension" in the kernel that it fuses.
     """
     return provider != "openvino" or site.facts.groups == site.facts.heads
