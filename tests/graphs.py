@@ -112,6 +112,18 @@ def _over_root(b: Writer, x: str, name: str) -> str:
     return b.op("Div", [x, f"{name}.root"], name)
 
 
+def _recovered(b: Writer, x: str) -> str:
+    """Two layers with activations that are in their form already."""
+    name = b.fresh("recovered")
+    b.constant(f"{name}.quick", 1.702)
+    first = _linear(b, x)
+    b.op("Mul", [first, f"{name}.quick"], f"{name}.scaled")
+    b.op("Sigmoid", [f"{name}.scaled"], f"{name}.gate")
+    b.op("Mul", [first, f"{name}.gate"], f"{name}.gated")
+    second = _linear(b, f"{name}.gated")
+    return b.op("Gelu" if b.opset >= 20 else "Tanh", [second], name)
+
+
 def _debris(b: Writer, x: str) -> str:
     """An identity, the same twice, a dead branch, a sum of constants."""
     name = b.fresh("debris")
@@ -176,6 +188,7 @@ PLACES: tuple[Callable[[Writer, str], str], ...] = (
     _debris,
     _attention,
     _call,
+    _recovered,
 )
 
 

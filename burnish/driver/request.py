@@ -36,6 +36,7 @@ class Request:
         min_ort: release of ONNX Runtime that the artifact must run on ("1.17").
         force: int8 also where it is slower, for its size.
         pack: run token-wise layers on real tokens only; padded rows of outputs become zero.
+        fast_gelu: GELU by the tanh formula.
         json: where the report will be written.
         memory_limit, time_limit: bytes and seconds, for the whole tree of processes.
     """
@@ -63,6 +64,7 @@ class Request:
     min_ort: str | None = None
     force: bool = False
     pack: bool = False
+    fast_gelu: bool = False
     json: str | None = None
 
     @property
