@@ -47,10 +47,14 @@ class Sample:
         return add_initializer(self._graph, name, ir.tensor(np.float32(number)))
 
     def node(
-        self, operator: str, *inputs: ir.Value, **attributes: int | float | str | list[int]
+        self,
+        operator: str,
+        *inputs: ir.Value,
+        domain: str = "",
+        **attributes: int | float | str | list[int],
     ) -> ir.Value:
-        """The output of a new node of a standard operator."""
-        node = ir.node(operator, inputs, attributes)
+        """The output of a new node."""
+        node = ir.node(operator, inputs, attributes, domain=domain)
         node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
         node.outputs[0].name = f"value{len(self._graph)}"
         self._graph.append(node)
