@@ -7,13 +7,14 @@ from collections import Counter
 
 import onnx_ir as ir
 import pytest
-from harness import made_up, make_context, run_model
+from harness import made_up, make_checker, make_context, run_model
 from samples import encoder
 
 from burnish.driver.plan import passes_for
 from burnish.driver.request import Request
 from burnish.optimizer import pipeline
 from burnish.optimizer.contract import relative_l2
+from burnish.optimizer.executor import Executor
 
 EXPECTED = {
     "cuda": {"MultiHeadAttention": 2, "BiasGelu": 2, "SkipLayerNormalization": 4},
@@ -22,11 +23,14 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("provider", EXPECTED)
-def test_rules(provider: str) -> None:
+def test_rules(provider: str, executor: Executor) -> None:
     model = ir.from_proto(encoder())
     context = dataclasses.replace(make_context(), provider=provider)
     passes = passes_for(Request("model.onnx", provider=provider))
-    lowered = pipeline.run(model, passes, context, check=None).model
+    check = make_checker(executor, model).check
+    compiled = pipeline.run(model, passes, context, check)
+    assert "rejected" not in {step.status for step in compiled.steps}
+    lowered = compiled.model
     operators = Counter(node.op_type for node in lowered.graph)
     assert {name: operators[name] for name in EXPECTED[provider]} == EXPECTED[provider]
     feeds = made_up(model)
