@@ -113,15 +113,15 @@ def _over_root(b: Writer, x: str, name: str) -> str:
 
 
 def _recovered(b: Writer, x: str) -> str:
-    """Two layers with activations that are in their form already."""
+    """Two activations that are in their form already, one with a bias."""
     name = b.fresh("recovered")
     b.constant(f"{name}.quick", 1.702)
-    first = _linear(b, x)
-    b.op("Mul", [first, f"{name}.quick"], f"{name}.scaled")
+    b.normal(f"{name}.bias", WIDTH)
+    b.op("Mul", [x, f"{name}.quick"], f"{name}.scaled")
     b.op("Sigmoid", [f"{name}.scaled"], f"{name}.gate")
-    b.op("Mul", [first, f"{name}.gate"], f"{name}.gated")
-    second = _linear(b, f"{name}.gated")
-    return b.op("Gelu" if b.opset >= 20 else "Tanh", [second], name)
+    b.op("Mul", [x, f"{name}.gate"], f"{name}.gated")
+    b.op("Add", [f"{name}.gated", f"{name}.bias"], f"{name}.moved")
+    return b.op("Gelu" if b.opset >= 20 else "Tanh", [f"{name}.moved"], name)
 
 
 def _debris(b: Writer, x: str) -> str:
