@@ -115,6 +115,9 @@ def main_job(
     pack: Annotated[
         bool, typer.Option("--pack", help="Leave padding out; its rows of outputs become zero.")
     ] = False,
+    fast_gelu: Annotated[
+        bool, typer.Option("--fast-gelu", help="GELU by the tanh formula: another function.")
+    ] = False,
     seed: Seed = 0,
     memory_limit: Memory = None,
     time_limit: Seconds = None,
@@ -142,6 +145,7 @@ def main_job(
             min_ort=release_of(min_ort), force=force, pack=pack, seed=seed,
             memory_limit=bytes_of(memory_limit), time_limit=time_limit, tuning=tuning,
             check=not no_check, measure=not no_measure, dry_run=dry_run,
+            fast_gelu=fast_gelu,
         )  # fmt: skip
         with progress_shown(quiet) as progress:
             report = driver.optimize(request, progress).report

@@ -112,6 +112,18 @@ def _over_root(b: Writer, x: str, name: str) -> str:
     return b.op("Div", [x, f"{name}.root"], name)
 
 
+def _recovered(b: Writer, x: str) -> str:
+    """Two activations that are in their form already, one with a bias."""
+    name = b.fresh("recovered")
+    b.constant(f"{name}.quick", 1.702)
+    b.normal(f"{name}.bias", WIDTH)
+    b.op("Mul", [x, f"{name}.quick"], f"{name}.scaled")
+    b.op("Sigmoid", [f"{name}.scaled"], f"{name}.gate")
+    b.op("Mul", [x, f"{name}.gate"], f"{name}.gated")
+    b.op("Add", [f"{name}.gated", f"{name}.bias"], f"{name}.moved")
+    return b.op("Gelu" if b.opset >= 20 else "Tanh", [f"{name}.moved"], name)
+
+
 def _debris(b: Writer, x: str) -> str:
     """An identity, the same twice, a dead branch, a sum of constants."""
     name = b.fresh("debris")
@@ -176,6 +188,7 @@ PLACES: tuple[Callable[[Writer, str], str], ...] = (
     _debris,
     _attention,
     _call,
+    _recovered,
 )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime
 
@@ -30,6 +32,11 @@ def ruled(key: str, forms: Any, rule: str) -> Choice:
 def last_form(key: str, forms: Any, rule: str) -> Choice:
     """A chooser that takes the boldest form, so that small models are rewritten too."""
     return Choice(list(forms)[-1], 1.0, False)
+
+
+def choosing(form: str) -> Any:
+    """A chooser that takes a form where there is such a one, else leaves the place as it is."""
+    return lambda key, forms, rule: Choice(form if form in forms else next(iter(forms)), 1.0, False)
 
 
 def make_context(choose: Any = ruled, **settings: Any) -> Context:
@@ -70,6 +77,19 @@ def _runs(model: ir.Model, feed: Feeds) -> bool:
 def make_checker(executor: Executor, model: ir.Model, *, seed: int = 0) -> Checker:
     """A checker with the feeds that a compilation would use."""
     return Checker(executor, executor.store(made_up(model, seed)))
+
+
+def loaded_operators(model: ir.Model) -> list[str]:
+    """The operators that run, after all that ONNX Runtime does to a model when it loads it."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = f"{folder}/loaded.onnx"
+        onnxruntime.InferenceSession(
+            ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        loaded = onnx.load(options.optimized_model_filepath)
+    return [node.op_type for node in loaded.graph.node]
 
 
 def run_model(

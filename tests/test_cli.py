@@ -389,8 +389,20 @@ def test_what_slips_through_the_single_checks_is_found_on_the_whole(
     report = compiled_here(model=str(model))
     assert step(report, "clean")["status"] == "rejected"
     assert "the answer of the whole model changes with it" in step(report, "clean")["reason"]
-    assert step(report, "residual-sum")["status"] == "kept"
+    assert step(report, "norm-form")["status"] == "kept"
     assert report["fidelity"]["drop"] < 1e-6
+
+
+def test_the_tanh_formula_spends_the_budget(model: Path) -> None:
+    report = report_of(model, "--no-measure", "--fast-gelu")
+    assert step(report, "fast-gelu")["status"] == "kept"
+    assert step(report, "fast-gelu")["promise"] == "lossy"
+    assert 1e-5 < report["fidelity"]["outputs"]["last_hidden_state"]["rel_l2"] < 1e-2
+    report = report_of(model, "--no-measure", "--fast-gelu", "--int8", "--max-drop", "0")
+    for name in ("int8", "fast-gelu"):
+        assert step(report, name)["status"] == "rejected"
+        assert "where the budget is 0" in step(report, name)["reason"]
+        assert any(f"{name} has no effect" in warning for warning in report["warnings"])
 
 
 def test_fewer_positions_than_the_default_length(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from burnish.optimizer.analysis.products import find_products
 from burnish.optimizer.contract import Kind
 from burnish.optimizer.pipeline import Compiled
 from burnish.optimizer.regions import inner_nodes
+from burnish.passes.compress.int8.dynamic import DynamicInt8
 
 MOST_ALONE = 8
 """Places that are tried one by one."""
@@ -164,7 +165,8 @@ class Search:
         index = pipeline.first_lossy(compiled)
         if index is None:
             return candidate
-        for keep in self._gentler(compiled, index, spent):
+        in_int8 = isinstance(compiled.steps[index].transform, DynamicInt8)
+        for keep in self._gentler(compiled, index, spent) if in_int8 else ():
             candidate = self._judge(self._again(compiled, index, keep))
             assert candidate.fidelity is not None
             if candidate.fidelity.drop <= budget:
@@ -174,7 +176,8 @@ class Search:
                 )
                 return candidate
         reason = f"it loses {spent:.3g} where the budget is {budget:g}"
-        return self._judge(self._without(compiled, index, reason))
+        # Once more, since another pass that spends may be left.
+        return self.within_budget(self._without(compiled, index, reason))
 
     def _without_broken(self, compiled: Compiled) -> Compiled:
         """The compilation with the places in float that broke the promise of a lossy pass."""

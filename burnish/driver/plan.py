@@ -7,6 +7,7 @@ from burnish.optimizer.contract import Kind, Pass
 from burnish.optimizer.pipeline import Compiled
 from burnish.optimizer.report import BY_OPSET, release
 from burnish.passes import registry
+from burnish.passes.compress.fast_gelu import FastGelu
 from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.recover.raise_opset import LADDER, RaiseOpset
 from burnish.passes.restructure.pack import Pack
@@ -35,6 +36,9 @@ def passes_for(request: Request, keep: tuple[str, ...] = ()) -> list[Pass]:
         elif kind is Pack:
             if request.pack:
                 chosen.append(Pack())
+        elif kind is FastGelu:
+            if request.fast_gelu:
+                chosen.append(FastGelu())
         elif kind is RaiseOpset and (target := _newest_operator_set(request)) is not None:
             chosen.append(RaiseOpset(target))
         elif request.level >= LEVELS[kind.promise.kind] or (kind is RaiseOpset and request.int8):

@@ -38,6 +38,7 @@ class Request:
         force: int8 also where it is slower, for its size.
         provider: a row of `runtimes.providers`, or "auto" for the fastest of those that start.
         pack: run token-wise layers on real tokens only; padded rows of outputs become zero.
+        fast_gelu: GELU by the tanh formula.
         json: where the report will be written.
         memory_limit, time_limit: bytes and seconds, for the whole tree of processes.
     """
@@ -65,6 +66,7 @@ class Request:
     min_ort: str | None = None
     force: bool = False
     pack: bool = False
+    fast_gelu: bool = False
     json: str | None = None
 
     @property

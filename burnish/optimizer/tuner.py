@@ -174,11 +174,15 @@ class Tuner:
 
 
 def _normal_feed(message: onnx.ModelProto) -> dict[str, np.ndarray]:
-    """Normal floats; ones where whole numbers or truth values are asked for, as in masks."""
+    """Normal floats; ones where whole numbers or truth values are asked for, as in masks.
+
+    A free axis is called by the size that it gets.
+    """
     generator = np.random.default_rng(1)
     feed = {}
     for value in message.graph.input:
-        shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        dims = value.type.tensor_type.shape.dim
+        shape = [dim.dim_value or int(dim.dim_param or 0) for dim in dims]
         kind = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
         real = kind == np.float32
         feed[value.name] = (

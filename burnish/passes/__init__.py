@@ -6,9 +6,12 @@ from importlib.metadata import EntryPoint, entry_points
 
 from burnish.optimizer.contract import Pass, Phase
 from burnish.optimizer.errors import UsageError
+from burnish.passes.compress.fast_gelu import FastGelu
 from burnish.passes.compress.int8.dynamic import DynamicInt8
+from burnish.passes.lower.activation.activation import LowerActivation
 from burnish.passes.lower.attention.attention import LowerAttention
-from burnish.passes.lower.residual_sum import ResidualSum
+from burnish.passes.lower.norm_form import LowerNorm
+from burnish.passes.lower.product_form import LowerProduct
 from burnish.passes.recover.attention.attention import RecoverAttention
 from burnish.passes.recover.clean import Clean
 from burnish.passes.recover.debris import Debris
@@ -53,9 +56,12 @@ REGISTRY: tuple[type[Pass], ...] = (
     Pack,
     # compress: a cheaper function within the user's budget
     DynamicInt8,
+    FastGelu,
     # lower: the fastest kernels measured on the target
     LowerAttention,
-    ResidualSum,
+    LowerProduct,
+    LowerActivation,
+    LowerNorm,
 )
 
 ENTRY_POINTS = "burnish.passes"

@@ -75,6 +75,14 @@ def test_a_form_wins_whose_whole_interval_is_above_one(
     assert choice == Choice(winner, speedup, True)
 
 
+def test_a_free_axis_is_fed_at_the_size_it_is_called_by() -> None:
+    message = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        form (float["8", "128", 3] x) => (float[a, b, 3] y) { y = Relu (x) }
+    """)
+    assert tuner._normal_feed(message)["x"].shape == (8, 128, 3)
+
+
 def test_what_was_measured_is_remembered(executor: Executor, tmp_path: Path) -> None:
     record = tmp_path / "cache" / "tuning.json"
     contest = Contest(int8=(1.5, 1.6))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -12,7 +11,9 @@ import onnx_ir as ir
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.masks import Masks
 from burnish.optimizer.analysis.products import find_products, label
+from burnish.optimizer.analysis.shapes.concrete import Concrete
 from burnish.optimizer.contract import ROUNDING, Choice, Context, Outcome, Pass, Phase, Refusal
+from burnish.optimizer.forms import FUSED
 from burnish.passes.lower.attention.bias import WrittenMasks
 from burnish.passes.lower.attention.facts import Facts, facts_of
 from burnish.passes.lower.attention.forms import FORMS, RULES, runs_operator
@@ -20,7 +21,7 @@ from burnish.passes.lower.attention.meaning import meaning_of
 from burnish.passes.lower.attention.region import builder
 from burnish.passes.lower.attention.sample import sample_of
 from burnish.passes.lower.attention.site import Site, replace, site_of
-from burnish.passes.lower.attention.writer import FUSED, Writer
+from burnish.passes.lower.attention.writer import Writer
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class LowerAttention(Pass):
             return Outcome()
         shapes.annotate(model)
         sites, refusals = _sites(model, nodes)
-        sizes = _Sizes(model, context)
+        sizes = Concrete(model, context)
         # All choices first: what is read of the model is valid as long as nothing is changed.
         choices = [(site, _choose(site, sizes, context)) for site in sites]
         writers: dict[ir.Graph, tuple[Writer, WrittenMasks]] = {}
@@ -106,7 +107,7 @@ def _sites(model: ir.Model, nodes: list[ir.Node]) -> tuple[list[Site], list[Refu
     return sites, refusals
 
 
-def _choose(site: Site, sizes: _Sizes, context: Context) -> Choice:
+def _choose(site: Site, sizes: Concrete, context: Context) -> Choice:
     provider = context.provider
     forms = ["Attention"] if runs_operator(provider, site) else []
     forms += [
@@ -120,21 +121,3 @@ def _choose(site: Site, sizes: _Sizes, context: Context) -> Choice:
         return Choice(rule, 1.0, measured=False)
     entrants = {name: builder(sample, name) for name in forms}
     return context.choose(sample.key, entrants, rule)
-
-
-class _Sizes:
-    """Concrete shapes of values, inferred only where the input model's do not say them."""
-
-    def __init__(self, model: ir.Model, context: Context) -> None:
-        self._model = model
-        self._context = context
-        self._inferred: Mapping[str, tuple[int, ...]] | None = None
-
-    def of(self, value: ir.Value | None) -> tuple[int, ...] | None:
-        name = (value.name if value is not None else None) or ""
-        known = self._context.shapes.get(name)
-        if known is not None:
-            return known
-        if self._inferred is None:
-            self._inferred = shapes.infer(self._model, self._context.sizes)
-        return self._inferred.get(name)

@@ -67,8 +67,8 @@ RULES = {
 
 On processors the operator is the slowest of the three; on GPUs `MultiHeadAttention` is the one with
 memory-efficient kernels. Those take a causal limit, and a tensor that is added, but no padding of
-keys [batch, keys] (contrib_ops/cuda/bert/multihead_attention.cc), which is why that comes last. OpenVINO makes the operator its own
-`ScaledDotProductAttention`."""
+keys [batch, keys] (contrib_ops/cuda/bert/multihead_attention.cc), which is why that comes last.
+OpenVINO makes the operator its own `ScaledDotProductAttention`."""
 
 
 def runs_operator(provider: str, site: Site) -> bool:

@@ -8,10 +8,11 @@ import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.matching import written_size
+from burnish.optimizer.forms import FUSED
 from burnish.passes.lower.attention.bias import Masks
 from burnish.passes.lower.attention.hiding import alive_only
 from burnish.passes.lower.attention.site import Results, Site
-from burnish.passes.lower.attention.writer import FUSED, Writer
+from burnish.passes.lower.attention.writer import Writer
 
 
 @dataclass(frozen=True)

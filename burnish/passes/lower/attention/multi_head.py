@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from burnish.optimizer.forms import FUSED
 from burnish.passes.lower.attention.bias import Masks
 from burnish.passes.lower.attention.facts import Facts
 from burnish.passes.lower.attention.hiding import Hiding, alive_only
 from burnish.passes.lower.attention.site import Results, Site
-from burnish.passes.lower.attention.writer import FUSED, Writer
+from burnish.passes.lower.attention.writer import Writer
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from burnish.optimizer.forms import FUSED
 from burnish.optimizer.model import add_initializer
 from burnish.passes.lower.attention.bias import Masks
 from burnish.passes.lower.attention.hiding import Hiding, alive_only
 from burnish.passes.lower.attention.projection import Projection
 from burnish.passes.lower.attention.site import Results, Site
-from burnish.passes.lower.attention.writer import FUSED, Writer
+from burnish.passes.lower.attention.writer import Writer
 
 
 @dataclass(frozen=True)

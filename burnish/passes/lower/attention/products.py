@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from burnish.optimizer.forms import FUSED
 from burnish.passes.lower.attention.bias import Bias, Masks
 from burnish.passes.lower.attention.site import Results, Site
-from burnish.passes.lower.attention.writer import FUSED, Writer
+from burnish.passes.lower.attention.writer import Writer
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ import onnx_ir as ir
 
 from burnish.optimizer.analysis.heads import HEADS_INSIDE
 from burnish.optimizer.analysis.products import find_products
+from burnish.optimizer.forms import FUSED
 from burnish.optimizer.model import add_initializer
 from burnish.passes.lower.attention.bias import Bias
 from burnish.passes.lower.attention.forms import FORMS
 from burnish.passes.lower.attention.sample import Sample
 from burnish.passes.lower.attention.site import Site, site_of
 from burnish.passes.lower.attention.site import replace as put
-from burnish.passes.lower.attention.writer import FUSED, Writer
+from burnish.passes.lower.attention.writer import Writer
 
 NAMES = ("query", "key", "value")
 

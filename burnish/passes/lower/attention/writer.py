@@ -9,9 +9,6 @@ from burnish.optimizer.analysis.heads import HEADS_INSIDE
 from burnish.optimizer.analysis.matching import broadcast_written, written_size
 from burnish.optimizer.model import add_initializer
 
-FUSED = "com.microsoft"
-"""Domain of ONNX Runtime's own operators, which every build of it has."""
-
 
 class Writer:
     """Writes the nodes of one graph."""

@@ -1,0 +1,1 @@
+"""Forms of activations, with the bias before them."""
