@@ -12,7 +12,10 @@ from burnish.driver.workbench import Workbench
 from burnish.optimizer import pipeline, tuner
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.account import account, recovered_model
+from burnish.optimizer.analysis.anchors import Flow
+from burnish.optimizer.analysis.anchors import attentions as attention_anchors
 from burnish.optimizer.analysis.costs.attentions import GEOMETRIES, describe
+from burnish.optimizer.analysis.costs.plain import describe_plain
 from burnish.optimizer.analysis.masks import Masks
 from burnish.optimizer.contract import Context, Phase
 from burnish.optimizer.pipeline import Compiled
@@ -42,13 +45,21 @@ def facts(compiled: Compiled) -> dict[str, Any]:
 
 
 def attentions(compiled: Compiled, sizes: Mapping[str, int]) -> list[dict[str, Any]]:
-    """The attentions that are one operator after recovery, in order."""
+    """The attentions that are recognized after recovery, as one operator or as several."""
     model = recovered_model(compiled)
-    nodes = [
-        node
-        for node in ir.traversal.RecursiveGraphIterator(model.graph)
-        if (node.domain, node.op_type) in GEOMETRIES
-    ]
-    known = shapes.infer(model, sizes) if nodes else {}
+    flow = Flow(model)
+    anchors = {anchor.node: anchor for anchor in attention_anchors(flow) if anchor.found}
+    told = []
+    known: dict[str, tuple[int, ...]] | None = None
     masks = Masks()
-    return [describe(node, known, masks) for node in nodes]
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        single = (node.domain, node.op_type) in GEOMETRIES
+        if not single and (node not in anchors or not anchors[node].is_region):
+            continue
+        if known is None:
+            known = shapes.infer(model, sizes)
+        if single:
+            told.append(describe(node, known, masks))
+        else:
+            told.append(describe_plain(anchors[node], flow, known, masks))
+    return told

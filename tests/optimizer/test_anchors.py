@@ -13,7 +13,9 @@ float two = {2}, float three = {3}, float minus = {-1}, float c = {0.044715}, fl
 float quick = {1.702}, float eps = {0.00001}, float count = {4}, float power = {-0.5},
 float lowest = {-1e9}, int64[1] last = {-1}, int64[1] start = {0}, int64[1] middle = {2},
 int64[1] end = {4}, float[1, 4, 1] column, float[4, 1] single, float[4, 4, 1] kernel,
-int64[4] heads = {0, 0, 2, 2}"""
+float[2, 3, 1] sink,
+float[1, 1, 4] probe, int64[4] heads = {0, 0, 2, 2}, int64[1] one_more = {1},
+int64[1] two_axis = {2}, int64[1] four = {4}, int64[1] far = {9223372036854775807}"""
 
 
 def model(body: str, opset: int = 20) -> ir.Model:
@@ -64,9 +66,68 @@ ATTENTION = {
         1, 0,
     ),
     "with sinks": (
-        f"{QUERY} u = Unsqueeze (s, last) v = Squeeze (u, last) e = Concat <axis = -1> (v, x)"
-        "p = Softmax (e) o = Slice (p, start, end, last) q = Slice (o, start, last, last)"
-        "y = MatMul (q, z)",
+        f"{QUERY} e = Concat <axis = -1> (s, sink) p = Softmax (e)"
+        "o = Slice (p, start, last, last) y = MatMul (o, z)",
+        1, 1,
+    ),
+    "with sinks that come first, shifted": (
+        f"{QUERY} e = Concat <axis = 2> (sink, s) m = ReduceMax <keepdims = 1> (e, last)"
+        "d = Sub (e, m) p = Softmax (d) f = Cast <to = 1> (p) o = Slice (f, one_more, far, last)"
+        "y = MatMul (o, z)",
+        1, 1,
+    ),
+    "with sinks in the sum that divides": (
+        f"{QUERY} m = ReduceMax <keepdims = 1> (s, last) d = Sub (s, m) e = Exp (d)"
+        "t = ReduceSum <keepdims = 1> (e, last) i = Sub (sink, m) j = Exp (i) a = Add (t, j)"
+        "p = Div (e, a) y = MatMul (p, z)",
+        1, 1,
+    ),
+    "with a sink of zero": (
+        f"{QUERY} m = ReduceMax <keepdims = 1> (s, last) d = Sub (s, m) e = Exp (d)"
+        "t = ReduceSum <keepdims = 1> (e, last) i = Neg (m) j = Exp (i) a = Add (j, t)"
+        "p = Div (e, a) y = MatMul (p, z)",
+        1, 1,
+    ),
+    "with a sum that another maximum was taken off": (
+        f"{QUERY} m = ReduceMax <keepdims = 1> (s, last) d = Sub (s, m) e = Exp (d)"
+        "t = ReduceSum <keepdims = 1> (e, last) h = ReduceMax <keepdims = 1> (x, last)"
+        "i = Sub (sink, h) j = Exp (i) a = Add (t, j) p = Div (e, a) y = MatMul (p, z)",
+        1, 0,
+    ),
+    "with sinks of which one is kept": (
+        f"{QUERY} d = Concat <axis = -1> (sink, sink) e = Concat <axis = -1> (s, d)"
+        "p = Softmax (e) o = Slice (p, start, last, last)"
+        "h = Slice (z, start, one_more, one_more) v = Concat <axis = 1> (z, h) y = MatMul (o, v)",
+        1, 0,
+    ),
+    "with scores that are cut off, not sinks": (
+        f"{QUERY} e = Concat <axis = -1> (s, sink) p = Softmax (e)"
+        "o = Slice (p, one_more, far, last) y = MatMul (o, z)",
+        1, 0,
+    ),
+    "with columns that an input gives": (
+        f"{QUERY} h = Slice (x, start, one_more, last) e = Concat <axis = -1> (s, h)"
+        "p = Softmax (e) o = Slice (p, start, last, last) y = MatMul (o, z)",
+        1, 0,
+    ),
+    "of a learned query": (
+        "k = Transpose <perm = [0, 2, 1]> (z) s = MatMul (probe, k) p = Softmax (s)"
+        "y = MatMul (p, z)",
+        1, 0,
+    ),
+    "of a learned query, by einsum": (
+        's = Einsum <equation = "qd,bkd->bqk"> (w, z) p = Softmax (s) y = MatMul (p, z)', 1, 0,
+    ),
+    "of a learned query for each row": (
+        "r = Shape <end = 1> (z) h = Concat <axis = 0> (r, one_more, four) q = Expand (g, h)"
+        "k = Transpose <perm = [0, 2, 1]> (z) s = MatMul (q, k) p = Softmax (s)"
+        "y = MatMul (p, z)",
+        1, 0,
+    ),
+    "spelled with Mul and ReduceSum": (
+        "q = Unsqueeze (x, two_axis) k = Unsqueeze (z, one_more) a = Mul (q, k)"
+        "s = ReduceSum <keepdims = 0> (a, last) p = Softmax (s) u = Unsqueeze (p, last)"
+        "b = Mul (u, k) y = ReduceSum <keepdims = 0> (b, two_axis)",
         1, 0,
     ),
     "by einsum": (
@@ -97,6 +158,12 @@ ATTENTION = {
         "t = Transpose <perm = [1, 0]> (w) s = MatMul (x, t) a = Add (s, g) p = Softmax (a)"
         "y = MatMul (p, z)",
         0, 0,
+    ),
+    "not: a router by einsum": (
+        's = Einsum <equation = "bkd,de->bke"> (z, w) p = Softmax (s) y = MatMul (p, z)', 0, 0,
+    ),
+    "not: the entropy of its weights": (
+        f"{QUERY} p = Softmax (s) l = Log (p) e = Mul (p, l) y = ReduceSum (e, last)", 0, 0,
     ),
     "not: over classes": (f"{QUERY} p = Softmax (s) y = Mul (p, half)", 0, 0),
     "not: weights that gate elementwise": (f"{QUERY} p = Softmax (s) y = Mul (p, s)", 0, 0),
@@ -256,6 +323,11 @@ ROTARY = {
 }  # fmt: skip
 
 LINEAR = {
+    "not: a learned query": (
+        "k = Transpose <perm = [0, 2, 1]> (z) s = MatMul (w, k) p = Softmax (s)"
+        "y = MatMul (p, z)",
+        0, 0,
+    ),
     "with a bias": ("p = MatMul (x, w) y = Add (p, g)", 1, 1),
     "with a transposed weight": ("t = Transpose <perm = [1, 0]> (w) y = MatMul (x, t)", 1, 1),
     "of one channel": ("y = MatMul (x, single)", 1, 1),

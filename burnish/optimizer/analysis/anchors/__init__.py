@@ -17,7 +17,7 @@ from burnish.optimizer.analysis.anchors.linear import linears
 from burnish.optimizer.analysis.anchors.normalization import normalizations
 from burnish.optimizer.analysis.anchors.rotary import rotaries
 
-__all__ = ["KINDS", "Anchor", "find_anchors"]
+__all__ = ["KINDS", "Anchor", "Flow", "attentions", "find_anchors"]
 
 KINDS = {
     "attention": attentions,

@@ -1,4 +1,7 @@
-"""Attentions: softmaxes of a product of two activations that multiply a third."""
+"""Attentions: softmaxes of a product of two activations that multiply a third.
+
+A query that is learned is an activation as well, of which every sequence has the same.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.anchors import sinks
 from burnish.optimizer.analysis.anchors.flow import Anchor, Flow, given, readers
 
 OPERATORS = {
@@ -38,8 +42,22 @@ def attentions(flow: Flow) -> Iterator[Anchor]:
         parts = _softmax(node)
         if parts is None or not flow.from_product(_logits(node)):
             continue
-        if flow.into_product(node.outputs[0]):
-            yield Anchor("attention", node, "Attention", parts=parts)
+        if not flow.into_product(node.outputs[0]):
+            continue
+        kept = sinks.with_sinks(node, flow)
+        form = sinks.FORM if kept else "Attention"
+        yield Anchor("attention", node, form, found=kept, parts=parts)
+
+
+def learned_queries(flow: Flow) -> set[ir.Node]:
+    """The products of a learned query with keys, which are part of an attention."""
+    return {
+        product
+        for anchor in attentions(flow)
+        if anchor.node.op_type not in ("Attention", "MultiHeadAttention")
+        for product in flow.products_behind(_logits(anchor.node))
+        if flow.has_learned_query(product)
+    }
 
 
 def _softmax(node: ir.Node) -> tuple[ir.Node, ...] | None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import onnx_ir as ir
+
+from burnish.optimizer.analysis.sizes import ONE, Sizes, axes_of
 
 OPERANDS: dict[str, tuple[int, ...]] = {
     "MatMul": (0, 1), "Gemm": (0, 1), "FusedMatMul": (0, 1), "FusedGemm": (0, 1),
@@ -54,6 +57,11 @@ class Anchor:
     found: bool = False
     parts: tuple[ir.Node, ...] = ()
 
+    @property
+    def is_region(self) -> bool:
+        """Whether its form is several plain operators, since no standard one says it."""
+        return self.found and self.form.endswith("plain operators")
+
 
 class Flow:
     """Which values hold data, come from a product of two activations, or go into one.
@@ -63,6 +71,7 @@ class Flow:
     """
 
     def __init__(self, model: ir.Model) -> None:
+        self._model = model
         self.nodes: list[ir.Node] = []
         self._data: set[ir.Value] = set()
         self._scores: set[ir.Value] = set()
@@ -73,6 +82,11 @@ class Flow:
         for node in reversed(self.nodes):
             self._weights.update(value for value in node.outputs if self._leads_to_product(value))
 
+    @cached_property
+    def sizes(self) -> Sizes:
+        """The shapes of the model's values; worked out where something asks for one."""
+        return Sizes.of(self._model)
+
     def is_data(self, value: ir.Value | None) -> bool:
         """Whether a value depends on what the inputs hold, and not on their sizes alone."""
         return value in self._data
@@ -82,8 +96,26 @@ class Flow:
         return value is not None and value not in self._data
 
     def from_product(self, value: ir.Value | None) -> bool:
-        """Whether a value comes from a product of two activations, with no other in between."""
+        """Whether a value comes from a product of two activations, with no other in between.
+
+        One factor may be constant where it stands on the left: a learned query, whose scores are
+        as many as the other factor has positions.
+        """
         return value in self._scores
+
+    def products_behind(self, value: ir.Value | None) -> list[ir.Node]:
+        """The products that a value comes from, the nearest first."""
+        found: dict[ir.Node, None] = {}
+        near = [value] if value is not None else []
+        for current in near:  # grows while it is walked
+            node = current.producer()
+            if node is None or current not in self._scores:
+                continue
+            if self.gives_scores(node):
+                found[node] = None
+            else:
+                near += [item for item in handed_on(node) if item not in near]
+        return list(found)
 
     def into_product(self, value: ir.Value | None) -> bool:
         """Whether a value goes into a product with an activation."""
@@ -111,9 +143,57 @@ class Flow:
                 self._scores.add(outer)
 
     def _is_score(self, node: ir.Node) -> bool:
-        if node.op_type in OPERANDS:
-            return self.is_product(node)
+        if node.op_type in OPERANDS or node.op_type == "ReduceSum":
+            return self.gives_scores(node)
         return any(value in self._scores for value in handed_on(node))
+
+    def gives_scores(self, node: ir.Node) -> bool:
+        """Whether a node multiplies two activations, or a learned query and one."""
+        if node.op_type == "ReduceSum":
+            return self._sums_products(node)
+        return self.is_product(node) or self.has_learned_query(node)
+
+    def has_learned_query(self, node: ir.Node) -> bool:
+        """Whether a node multiplies a constant with the positions of an activation.
+
+        A linear layer, or a router, multiplies positions with a constant: its last axis is the
+        constant's. Here it is the activation's.
+        """
+        values = operands(node)
+        if len(values) != 2 or not self.is_constant(values[0]) or not self.is_data(values[1]):
+            return False
+        if node.op_type != "Einsum":
+            return node.op_type in ("MatMul", "FusedMatMul")
+        terms, _, result = _equation(node).partition("->")
+        first, _, second = terms.partition(",")
+        return bool(result) and result[-1] in second and result[-1] not in first
+
+    def _is_summed(self, node: ir.Node) -> bool:
+        """Whether what a node multiplies is added up, which makes a matrix product of it."""
+        sums = readers(node.outputs[0], "ReduceSum") if node.op_type == "Mul" else ()
+        return any(self._sums_products(reader) for reader, _ in sums)
+
+    def _sums_products(self, node: ir.Node) -> bool:
+        """Whether a sum adds up what two activations give multiplied, each with each."""
+        product = given(node, 0)
+        maker = product.producer() if product is not None else None
+        if maker is None or maker.op_type != "Mul" or maker.domain != "":
+            return False
+        first, second = maker.inputs
+        if first is second or not (self.is_data(first) and self.is_data(second)):
+            return False
+        shapes = [self.sizes.shape(value) for value in (first, second, product)]
+        sides = [shape for shape in shapes if shape is not None]
+        axes = axes_of(node, self.sizes)
+        if len(sides) < 3 or axes is None or len(axes) != 1 or len({*map(len, sides)}) > 1:
+            return False
+        summed = axes[0] % len(sides[0])
+        both = all(side[summed] != ONE for side in sides)
+        return both and any(
+            (one == ONE) != (other == ONE)
+            for axis, (one, other) in enumerate(zip(sides[0], sides[1], strict=True))
+            if axis != summed
+        )
 
     def is_product(self, node: ir.Node) -> bool:
         """Whether a node multiplies two activations as matrices."""
@@ -125,11 +205,18 @@ class Flow:
             return True
         for node, index in value.uses():
             if node.op_type in OPERANDS:
-                if index in OPERANDS[node.op_type] and self.is_product(node):
-                    return True
-            elif _hands_on(node, index) and any(out in self._weights for out in node.outputs):
+                into = index in OPERANDS[node.op_type] and self.is_product(node)
+            else:
+                into = self._is_summed(node) or (
+                    _hands_on(node, index) and any(out in self._weights for out in node.outputs)
+                )
+            if into:
                 return True
         return False
+
+
+def _equation(node: ir.Node) -> str:
+    return node.attributes.get_string("equation", "").replace(" ", "")
 
 
 def _needed(nodes: list[ir.Node]) -> list[ir.Node]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.anchors.attention import learned_queries
 from burnish.optimizer.analysis.anchors.flow import Anchor, Flow, given, operands, source
 
 FORM = "MatMul + Add"
@@ -26,8 +27,11 @@ MOST = 24
 
 
 def linears(flow: Flow) -> Iterator[Anchor]:
-    """The linear layers of a model, in order; outer products are none."""
+    """The linear layers of a model, in order; outer products and learned queries are none."""
+    queries = learned_queries(flow)
     for node in flow.nodes:
+        if node in queries:
+            continue
         if node.op_type in ("Conv", "FusedConv", "ConvInteger"):
             if _is_pointwise(flow, node):
                 yield Anchor("linear", node, FORM)
