@@ -14,8 +14,9 @@ from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.account import account, recovered_model
 from burnish.optimizer.analysis.anchors import Flow
 from burnish.optimizer.analysis.anchors import attentions as attention_anchors
+from burnish.optimizer.analysis.chunks import Chunks, window_of
 from burnish.optimizer.analysis.costs.attentions import GEOMETRIES, describe
-from burnish.optimizer.analysis.costs.plain import describe_plain
+from burnish.optimizer.analysis.costs.plain import describe_chunks, describe_plain
 from burnish.optimizer.analysis.masks import Masks
 from burnish.optimizer.contract import Context, Phase
 from burnish.optimizer.pipeline import Compiled
@@ -48,18 +49,20 @@ def attentions(compiled: Compiled, sizes: Mapping[str, int]) -> list[dict[str, A
     """The attentions that are recognized after recovery, as one operator or as several."""
     model = recovered_model(compiled)
     flow = Flow(model)
-    anchors = {anchor.node: anchor for anchor in attention_anchors(flow) if anchor.found}
+    anchors = {anchor.node: anchor for anchor in attention_anchors(flow)}
     told = []
     known: dict[str, tuple[int, ...]] | None = None
     masks = Masks()
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         single = (node.domain, node.op_type) in GEOMETRIES
-        if not single and (node not in anchors or not anchors[node].is_region):
+        if not single and node not in anchors:
             continue
         if known is None:
             known = shapes.infer(model, sizes)
         if single:
             told.append(describe(node, known, masks))
-        else:
+        elif anchors[node].is_region:
             told.append(describe_plain(anchors[node], flow, known, masks))
+        elif isinstance(window := window_of(model, anchors[node], flow), Chunks):
+            told.append(describe_chunks(anchors[node], window))
     return told

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.anchors import KINDS, Anchor, find_anchors
+from burnish.optimizer.analysis.anchors import KINDS, Anchor, Flow, find_anchors
+from burnish.optimizer.analysis.chunks import FORM, window_of
 from burnish.optimizer.analysis.products import label
 from burnish.optimizer.contract import Phase
 from burnish.optimizer.pipeline import Compiled, Step
@@ -79,6 +80,7 @@ def account(compiled: Compiled) -> dict[str, Count]:
     source = find_anchors(_model(compiled, _first(compiled.steps[:last])))
     reached = find_anchors(recovered)
     explanations = _Explanations(compiled.steps[:last], recovered)
+    reached["attention"] = explanations.with_windows(reached["attention"])
     return {kind: _count(kind, source[kind], reached[kind], explanations) for kind in KINDS}
 
 
@@ -121,6 +123,7 @@ class _Explanations:
     """What the passes said of the places that they left alone."""
 
     def __init__(self, steps: Iterable[Step], model: ir.Model) -> None:
+        self._model = model
         self._said: dict[str, list[tuple[str, str]]] = {}
         self._rejected: dict[str, str] = {}
         for step in steps:
@@ -134,12 +137,30 @@ class _Explanations:
             names = (node.name or "", *(value.name or "" for value in node.outputs))
             self._labels |= {name: label(node) for name in names if name}
 
-    def miss(self, kind: str, anchor: Anchor) -> Miss:
-        """Why an anchor is not in its form."""
+    def with_windows(self, anchors: list[Anchor]) -> list[Anchor]:
+        """The attentions, those found that no pass spoke of but whose window can be proven."""
+        flow = Flow(self._model)
+        told = []
+        for anchor in anchors:
+            if not anchor.found and not self._of(anchor):
+                window = window_of(self._model, anchor, flow)
+                if isinstance(window, str):
+                    self._said.setdefault(label(anchor.node), []).append(("attention", window))
+                else:
+                    anchor = replace(anchor, found=True, form=FORM)
+            told.append(anchor)
+        return told
+
+    def _of(self, anchor: Anchor) -> list[tuple[str, str]]:
+        """The passes that spoke of an anchor, and what they said."""
         names = {label(node): None for node in (anchor.node, *anchor.parts)}
         for node in (anchor.node, *anchor.parts):
             names |= {value.name or "": None for value in node.outputs}
-        said = [item for name in names for item in self._said.get(name, ())]
+        return [item for name in names for item in self._said.get(name, ())]
+
+    def miss(self, kind: str, anchor: Anchor) -> Miss:
+        """Why an anchor is not in its form."""
+        said = self._of(anchor)
         order = (PREFERRED.get(anchor.form), *PASSES[kind])
         said.sort(key=lambda item: order.index(item[0]) if item[0] in order else len(order))
         reason = said[0][1] if said else self._without_word(kind)

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from burnish.optimizer.analysis.anchors.flow import Anchor, Flow, given, number, operands
 from burnish.optimizer.analysis.anchors.sinks import PASSING, scores_beside
+from burnish.optimizer.analysis.chunks import FORM, Chunks
 from burnish.optimizer.analysis.costs.attentions import shape_of
 from burnish.optimizer.analysis.masks import Masks
 from burnish.optimizer.analysis.products import label
@@ -45,6 +46,20 @@ def describe_plain(
         "scale": float(f"{scores.scale:.6g}") if scores.scale else None,
         "softcap": None,
         "mask": str(masks.of(scores.mask)) if scores.mask is not None else "none",
+    }
+
+
+def describe_chunks(anchor: Anchor, window: Chunks) -> dict[str, Any]:
+    """What a report says of an attention in chunks whose window is proven."""
+    return {
+        "node": label(anchor.node),
+        "operator": FORM,
+        "heads": window.heads,
+        "kv_heads": window.heads,
+        "head_size": window.size,
+        "scale": float(f"{window.scale:.6g}"),
+        "softcap": None,
+        "mask": str(window),
     }
 
 
