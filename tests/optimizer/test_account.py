@@ -144,4 +144,4 @@ def test_labels_of_nodes_without_a_name(context: Context) -> None:
     run = pipeline.run(model, [Recover(0, (refusal,), kind="attention")], context, check=None)
     first, second = account(run)["attention"].missed
     assert (first.node, first.reason) == (label(softmax), "its mask is opaque")
-    assert second.reason == UNSEEN
+    assert second.reason == f"{UNSEEN}, and the keys that its queries see are no window"

@@ -80,7 +80,8 @@ def account(compiled: Compiled) -> dict[str, Count]:
     source = find_anchors(_model(compiled, _first(compiled.steps[:last])))
     reached = find_anchors(recovered)
     explanations = _Explanations(compiled.steps[:last], recovered)
-    reached["attention"] = explanations.with_windows(reached["attention"])
+    if any(step.transform.name in PASSES["attention"] for step in compiled.steps[:last]):
+        reached["attention"] = explanations.with_windows(reached["attention"])
     return {kind: _count(kind, source[kind], reached[kind], explanations) for kind in KINDS}
 
 
@@ -145,7 +146,8 @@ class _Explanations:
             if not anchor.found and not self._of(anchor):
                 window = window_of(self._model, anchor, flow)
                 if isinstance(window, str):
-                    self._said.setdefault(label(anchor.node), []).append(("attention", window))
+                    word = ("attention", f"{UNSEEN}, and {window}")
+                    self._said.setdefault(label(anchor.node), []).append(word)
                 else:
                     anchor = replace(anchor, found=True, form=FORM)
             told.append(anchor)

@@ -106,9 +106,13 @@ class _Trial:
         self._result = region.result.name or ""
         wanted = [value.name or "" for value in (*self._parts, *model.graph.inputs)]
         part = cut(model, wanted, [self._result])
-        tensors = [value.const_value for value in part.graph.initializers.values()]
-        if sum(tensor.nbytes for tensor in tensors if tensor is not None) > LARGEST:
+        stored = [value for value in part.graph.initializers.values() if value.const_value]
+        if sum(value.const_value.nbytes for value in stored if value.const_value) > LARGEST:
             raise ValueError("what lies between its projections and its result holds weights")
+        for value in stored:  # the reference follows no file
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor):
+                value.const_value = ir.tensor(np.array(tensor.numpy()), dtype=tensor.dtype)
         self._needs = {value.name for value in part.graph.inputs}
         self._run = ReferenceEvaluator(ir.to_proto(part))
 

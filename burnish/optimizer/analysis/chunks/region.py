@@ -52,22 +52,18 @@ class Lost:
 
 def region_of(softmax: ir.Node, flow: Flow) -> Region | Lost:
     """The region around an attention's softmax."""
-    behind = [
-        node
-        for node in flow.products_behind(given(softmax, 0))
-        if node.op_type != "ReduceSum" and flow.is_product(node)
-    ]
-    if len(behind) != 1:
-        names = ", ".join(map(label, behind)) or "sums of products or a learned query"
-        return Lost(f"its scores come from {names}")
-    query, key = operands(behind[0])
+    behind = flow.products_behind(given(softmax, 0))
+    plain = [node for node in behind if node.op_type != "ReduceSum" and flow.is_product(node)]
+    if len(plain) != 1:
+        return Lost(f"its scores come from {', '.join(map(label, behind)) or 'no product'}")
+    query, key = operands(plain[0])
     mixing = _product_ahead(softmax.outputs[0], flow)
     if isinstance(mixing, Lost):
         return mixing
     product, place = mixing
     third = operands(product)[1 - place]
     roots = [_projected(item) for item in (query, key, third)]
-    scale = roots[0][1] * roots[1][1] * roots[2][1] * _scale(softmax, behind[0])
+    scale = roots[0][1] * roots[1][1] * roots[2][1] * _scale(softmax, plain[0], flow)
     result = _laid_out(product.outputs[0])
     return Region(roots[0][0], roots[1][0], roots[2][0], result, scale)
 
@@ -90,7 +86,7 @@ def _projected(value: ir.Value) -> tuple[ir.Value, float]:
     return value, factor
 
 
-def _scale(softmax: ir.Node, product: ir.Node) -> float:
+def _scale(softmax: ir.Node, product: ir.Node, flow: Flow) -> float:
     """The constant factors between a product and its softmax."""
     seen: set[ir.Node] = set()
     factor, near = 1.0, [given(softmax, 0)]
@@ -102,7 +98,7 @@ def _scale(softmax: ir.Node, product: ir.Node) -> float:
         seen.add(node)
         if node.op_type in ("Mul", "Div") and (other := number(given(node, 1))):
             factor = factor / other if node.op_type == "Div" else factor * other
-        near += handed_on(node)
+        near += [item for item in handed_on(node) if flow.from_product(item)]
     return factor
 
 

@@ -28,7 +28,8 @@ class RecoverAttention(Pass):
 
     Found from the softmax outwards, through reshapes, casts, scales on either side of the product,
     caps, guards against NaN, and whatever is added to the scores or hides some of them. Repeated
-    keys and values (grouped queries) are taken before they are repeated.
+    keys and values (grouped queries) are taken before they are repeated. A learned query, of which
+    there is one for all rows of the batch, is repeated for each.
 
     Before:
         `Softmax(q @ Transpose(k) * scale + mask) @ v`, with q, k, v [batch, heads, sequence, size]
@@ -104,6 +105,7 @@ class _Rewrite:
             key = transposed(key, self._before)
         if not pattern.single:
             query, key, value = self._grouped(query, key, value)
+        query = self._for_each_row(query, key)
         result = _with_heads_after(pattern.product.outputs[0])
         flat = None
         if not pattern.single and result is not None:
@@ -113,7 +115,7 @@ class _Rewrite:
             pattern.scores, frame, self._before
         )
         if isinstance(mask, Miss):
-            prune([key])
+            prune([key, query])
             return mask
         for factor in pattern.scores.multipliers:
             flat = None
@@ -123,6 +125,21 @@ class _Rewrite:
         self._replace(inputs, mask, result, flat)
         prune([key])
         return None
+
+    def _for_each_row(self, query: ir.Value, key: ir.Value) -> ir.Value:
+        """The queries, repeated for the rows of the batch where these share them (learned ones)."""
+        assert query.shape is not None and key.shape is not None
+        if query.shape[0] != 1 or key.shape[0] == 1:
+            return query
+        ones = self._masks.integers("ones", [1] * (rank(query) - 1))
+        rows = insert(
+            self._before, "Shape", [key], like=ones, shape=ir.Shape([1]), start=0, end=1
+        )  # fmt: skip
+        target = insert(
+            self._before, "Concat", [rows, ones], like=ones, shape=ir.Shape([rank(query)]), axis=0
+        )
+        shape = ir.Shape([key.shape[0], *list(query.shape)[1:]])
+        return insert(self._before, "Expand", [query, target], like=query, shape=shape)
 
     def _frame(
         self, query: ir.Value, key: ir.Value, flat: tuple[list[Split], ir.Value] | None
@@ -151,8 +168,6 @@ class _Rewrite:
             assert item.shape is not None and query.shape is not None
             if item.shape[0] == 1 and query.shape[0] != 1:
                 return Miss(node, f"its {role} are shared by the rows of the batch")
-        if query.shape is not None and query.shape[0] == 1 and key.shape[0] != 1:  # type: ignore[index]
-            return Miss(node, "its queries are shared by the rows of the batch")
         if self._pattern.single:
             return None
         heads, groups = _heads(query), _heads(key)

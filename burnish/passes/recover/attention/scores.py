@@ -227,7 +227,8 @@ _Step = Callable[[ir.Node, _State, int], Scores | Miss | None]
 
 
 def _end(node: ir.Node, state: _State) -> Scores | Miss | None:
-    if any(item is None or item.const_value is not None for item in node.inputs[:2]):
+    # Positions times a constant are a router, or classes; a constant times positions is a query.
+    if node.inputs[0] is None or node.inputs[1] is None or node.inputs[1].const_value is not None:
         return None
     if rank(node.outputs[0]) not in (3, 4) or state.windows is not None:
         return Miss(node, "the scores have neither three nor four axes")
