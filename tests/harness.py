@@ -12,11 +12,12 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 
-from burnish.driver.workbench import EXECUTE
-from burnish.optimizer import feeds, roles, sandbox
+from burnish.driver.workbench import EXECUTOR
+from burnish.optimizer import feeds, roles
 from burnish.optimizer.contract import Choice, Context, Feeds
 from burnish.optimizer.executor import Executor
 from burnish.optimizer.sandbox import Limits
+from burnish.optimizer.standing import Standing
 from burnish.optimizer.verify import Checker
 from burnish.runtimes.arrays import read_arrays, write_arrays
 from burnish.runtimes.work import execute
@@ -52,11 +53,10 @@ def make_executor(scratch: Path, *, child: bool = False) -> Executor:
 
     def call(argument: dict[str, Any]) -> dict[str, Any]:
         argument |= {"threads": 1}
-        return (
-            sandbox.call(EXECUTE, argument, LIMITS)
-            if child
-            else execute(argument, lambda event: None)
-        )
+        if not child:
+            return execute(argument, lambda event: None)
+        with Standing(EXECUTOR, LIMITS) as worker:
+            return worker.ask(argument)
 
     return Executor(scratch, call, read_arrays, write_arrays)
 
