@@ -6,6 +6,7 @@ import contextlib
 import faulthandler
 import hashlib
 import io
+import subprocess
 import sys
 import time
 import traceback
@@ -14,11 +15,16 @@ from pathlib import Path
 from unittest import mock
 
 import corpus
+import forking
 
 from burnish import cli
+from burnish.optimizer import sandbox
 
 HANGING = 90.0
 """Seconds after which a process ends itself, and the pool and the tests with it."""
+
+STARTED = {"valid", "bomb"}
+"""Categories whose children are new interpreters, as users' are; those of others are forks."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,9 @@ def run(case: corpus.Case, out: Path) -> Result:
     arguments = [str(case.path), *corpus.EXPECTED[case.category].options, *case.options]
     start = time.monotonic()
     faulthandler.dump_traceback_later(HANGING, exit=True)
-    code, stdout, stderr = _call([*arguments, "--no-measure", "-o", str(output)])
+    processes = subprocess if case.category in STARTED else forking.PROCESSES
+    with mock.patch.object(sandbox, "subprocess", processes):
+        code, stdout, stderr = _call([*arguments, "--no-measure", "-o", str(output)])
     faulthandler.cancel_dump_traceback_later()
     seconds = time.monotonic() - start
     left = tuple(sorted(str(file.relative_to(folder)) for file in folder.rglob("*")))
