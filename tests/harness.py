@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
+import pytest
 
+from burnish import driver
 from burnish.driver.workbench import EXECUTOR
 from burnish.optimizer import feeds, roles
 from burnish.optimizer.contract import Choice, Context, Feeds
@@ -59,6 +64,25 @@ def make_executor(scratch: Path, *, child: bool = False) -> Executor:
             return worker.ask(argument)
 
     return Executor(scratch, call, read_arrays, write_arrays)
+
+
+@contextlib.contextmanager
+def unsupervised() -> Iterator[None]:
+    """Jobs of the command run in this process, where an interpreter and its imports are there.
+
+    Models and libraries still run in children of their own.
+    """
+
+    def work(target: str, argument: dict[str, Any], request: Any, progress: Any) -> dict[str, Any]:
+        module, function = target.split(":")
+        limits = request.limits
+        argument |= {"memory_limit": limits.memory, "time_limit": limits.wall}
+        done = getattr(importlib.import_module(module), function)
+        return json.loads(json.dumps(done(argument, progress or (lambda event: None))))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(driver, "_supervised", work)
+        yield
 
 
 def made_up(model: ir.Model, seed: int = 0) -> list[Feeds]:
