@@ -78,7 +78,9 @@ def unsupervised() -> Iterator[None]:
         limits = request.limits
         argument |= {"memory_limit": limits.memory, "time_limit": limits.wall}
         done = getattr(importlib.import_module(module), function)
-        return json.loads(json.dumps(done(argument, progress or (lambda event: None))))
+        report = json.loads(json.dumps(done(argument, progress or (lambda event: None))))
+        report.setdefault("memory", {})["compile_peak_rss_bytes"] = 0  # nobody has watched
+        return report
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(driver, "_supervised", work)
