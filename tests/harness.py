@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,15 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
+import pytest
 
-from burnish.driver.workbench import EXECUTE
-from burnish.optimizer import feeds, roles, sandbox
+from burnish import driver
+from burnish.driver.workbench import EXECUTOR
+from burnish.optimizer import feeds, roles
 from burnish.optimizer.contract import Choice, Context, Feeds
 from burnish.optimizer.executor import Executor
 from burnish.optimizer.sandbox import Limits
+from burnish.optimizer.standing import Standing
 from burnish.optimizer.verify import Checker
 from burnish.runtimes.arrays import read_arrays, write_arrays
 from burnish.runtimes.work import execute
@@ -52,13 +58,33 @@ def make_executor(scratch: Path, *, child: bool = False) -> Executor:
 
     def call(argument: dict[str, Any]) -> dict[str, Any]:
         argument |= {"threads": 1}
-        return (
-            sandbox.call(EXECUTE, argument, LIMITS)
-            if child
-            else execute(argument, lambda event: None)
-        )
+        if not child:
+            return execute(argument, lambda event: None)
+        with Standing(EXECUTOR, LIMITS) as worker:
+            return worker.ask(argument)
 
     return Executor(scratch, call, read_arrays, write_arrays)
+
+
+@contextlib.contextmanager
+def unsupervised() -> Iterator[None]:
+    """Jobs of the command run in this process, where an interpreter and its imports are there.
+
+    Models and libraries still run in children of their own.
+    """
+
+    def work(target: str, argument: dict[str, Any], request: Any, progress: Any) -> dict[str, Any]:
+        module, function = target.split(":")
+        limits = request.limits
+        argument |= {"memory_limit": limits.memory, "time_limit": limits.wall}
+        done = getattr(importlib.import_module(module), function)
+        report = json.loads(json.dumps(done(argument, progress or (lambda event: None))))
+        report.setdefault("memory", {})["compile_peak_rss_bytes"] = 0  # nobody has watched
+        return report
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(driver, "_supervised", work)
+        yield
 
 
 def made_up(model: ir.Model, seed: int = 0) -> list[Feeds]:

@@ -16,12 +16,14 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
+from harness import LIMITS, unsupervised
 from onnx import TensorProto, helper, numpy_helper
 from samples import Builder, encoder
 
 from burnish import cli
 from burnish.driver import compilation
 from burnish.driver.request import Request
+from burnish.optimizer import tuner
 from burnish.optimizer.contract import Outcome
 from burnish.optimizer.verify import Checker, Verdict
 from burnish.passes.recover.clean import Clean
@@ -36,6 +38,19 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs done in this process measure no longer than they must; nobody looks at the times."""
+    monkeypatch.setattr(compilation, "TIMING_SECONDS", 0.0)
+    monkeypatch.setattr(tuner, "SECONDS", 0.0)
+
+
+def command_here(*arguments: object) -> int:
+    """As `command`, with the job done in this process."""
+    with unsupervised():
+        return command(*arguments)
+
+
 def command(*arguments: object) -> int:
     """The exit code of `optimize` with these arguments."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
@@ -45,6 +60,12 @@ def command(*arguments: object) -> int:
 
 
 def report_of(model: Path, *options: object) -> dict:
+    """The report of the main job, which is done in this process."""
+    with unsupervised():
+        return supervised_report_of(model, *options)
+
+
+def supervised_report_of(model: Path, *options: object) -> dict:
     report = model.with_name("report.json")
     assert command(model, "--quiet", "--json", report, *options) == 0
     return json.loads(report.read_text())
@@ -55,11 +76,10 @@ def step(report: dict, name: str) -> dict:
 
 
 def test_the_same_input_gives_the_same_bytes(model: Path) -> None:
-    outputs = [model.with_name(f"{name}.onnx") for name in ("first", "second")]
-    for output in outputs:
-        report_of(model, "--int8", "--no-measure", "-o", output)
-    first, second = (output.read_bytes() for output in outputs)
-    assert first == second
+    first, second = (model.with_name(f"{name}.onnx") for name in ("first", "second"))
+    report_of(model, "--int8", "--no-measure", "-o", first)
+    supervised_report_of(model, "--int8", "--no-measure", "-o", second)
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_padding_in_the_data_is_reported_and_left_out(model: Path) -> None:
@@ -103,7 +123,7 @@ def test_a_dry_run_reports_and_writes_nothing(model: Path) -> None:
 
 
 def test_schema_1(model: Path) -> None:
-    report = report_of(model, "--int8", *TIMED)
+    report = supervised_report_of(model, "--int8", *TIMED)
     assert report["schema"] == 1
     assert set(report) == {
         "schema", "input", "target", "providers", "signature", "passes", "recovered", "fidelity",
@@ -173,7 +193,7 @@ def test_the_account_in_words(
     model: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
     """One line of counts; the layers of a miss in one line."""
-    assert command(*(word.format(model=model) for word in words)) == 0
+    assert command_here(*(word.format(model=model) for word in words)) == 0
     lines = capsys.readouterr().out.splitlines()
     (line,) = (line for line in lines if line.startswith("recovered: "))
     assert "of 2 attentions, 5 of 5 normalizations, " in line
@@ -221,18 +241,18 @@ def test_inspect_of_operators(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_verbose_shows_every_refusal(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = (model, "--int8", "--no-measure", "--dry-run")
-    assert command(*arguments) == 0
+    assert command_here(*arguments) == 0
     short = capsys.readouterr().out
-    assert command(*arguments, "-v") == 0
+    assert command_here(*arguments, "-v") == 0
     full = capsys.readouterr().out
     assert "-v shows them" not in full
     assert full.count("int8 left") >= short.count("int8 left")
 
 
 def test_a_speedup_that_is_not_met_is_exit_1(
-    model: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, hasty: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command(model, "--quiet", *TIMED, "--speedup", "1000") == 1
+    assert command_here(model, "--quiet", *TIMED, "--speedup", "1000") == 1
     assert "--speedup 1000 is not met" in capsys.readouterr().err
 
 
@@ -251,7 +271,7 @@ def test_a_speedup_that_is_not_met_is_exit_1(
 def test_what_the_artifact_may_need(
     model: Path, capsys: pytest.CaptureFixture[str], options: tuple, code: int, said: str
 ) -> None:
-    assert command(model, "--quiet", "--no-measure", *options) == code
+    assert command_here(model, "--quiet", "--no-measure", *options) == code
     assert said in capsys.readouterr().err
     output = model.with_name("model.opt.onnx")
     assert output.exists() == (code != 2)
@@ -272,8 +292,9 @@ def test_what_the_artifact_may_need(
     ],
 )
 def test_the_main_job_needs_no_name(
-    model: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
+    model = small(tmp_path / "model.onnx", 17, 8)
     monkeypatch.chdir(model.parent)
     assert command(*(word.format(model=model) for word in words)) == 0
     output = "run" if "-o" in words else "model.opt.onnx"
@@ -357,7 +378,8 @@ def test_a_missing_output_is_a_difference(model: Path, capsys: pytest.CaptureFix
 
 def compiled_here(**options: Any) -> dict:
     """A compilation in this process, where its parts can be replaced."""
-    request = Request(measure=False, **options)
+    # What is free depends on what else runs: with too little, nothing would be checked.
+    request = Request(measure=False, memory_limit=LIMITS.memory, **options)
     folder = request.target.parent / "staging"
     folder.mkdir()
     return compilation.compile_model(vars(request) | {"staging": str(folder)}, lambda event: None)
@@ -405,7 +427,7 @@ def test_the_tanh_formula_spends_the_budget(model: Path) -> None:
         assert any(f"{name} has no effect" in warning for warning in report["warnings"])
 
 
-def test_fewer_positions_than_the_default_length(tmp_path: Path) -> None:
+def test_fewer_positions_than_the_default_length(tmp_path: Path, hasty: None) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(encoder(width=128, vocabulary=512, positions=48), path)
     report = report_of(path, "--int8")
@@ -452,7 +474,7 @@ def test_force_takes_what_is_too_small_to_gain(model: Path) -> None:
     assert not any("too small" in item["reason"] for item in places[1]["refusals"])
 
 
-def test_a_tuning_record_is_replayed(model: Path) -> None:
+def test_a_tuning_record_is_replayed(model: Path, hasty: None) -> None:
     record = model.with_name("record.json")
     report_of(model, "--int8", "--tuning", record, *TIMED)
     choices = json.loads(record.read_text())

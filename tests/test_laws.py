@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
+
 import onnx
 import onnx_ir as ir
 import pytest
@@ -14,7 +17,7 @@ from harness import last_form, made_up, make_context, run_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from burnish.optimizer.contract import Kind, Pass, cleared, relative_l2
+from burnish.optimizer.contract import Array, Feeds, Kind, Pass, cleared, relative_l2
 from burnish.optimizer.regions import identical
 from burnish.optimizer.signature import Signature
 from burnish.passes import REGISTRY
@@ -30,13 +33,32 @@ SLOW = {"onnxsim", "raise-opset"}
 """Passes that start a process for each run."""
 
 
+@dataclass(frozen=True)
+class Sample:
+    """A model as the passes before some pass leave it, what it is fed with and what it gives."""
+
+    model: ir.Model
+    feeds: list[Feeds]
+    outputs: list[dict[str, Array]]
+
+
+@functools.cache
+def sample(message: bytes, earlier: tuple[type[Pass], ...]) -> Sample:
+    """The sample of a serialized model; most passes are tried on the same ones."""
+    model = ir.from_proto(onnx.ModelProto.FromString(message))
+    for kind in earlier:
+        kind().apply(model, CONTEXT)
+    feeds = made_up(model)
+    return Sample(model, feeds, run_model(model, feeds))
+
+
 def hold(kind: type[Pass], message: onnx.ModelProto) -> int:
     """Check the laws on the model as the passes before leave it; the number of rewrites."""
-    before = ir.from_proto(message)
-    for earlier in (InlineFunctions, RaiseOpset):
-        if REGISTRY.index(kind) > REGISTRY.index(earlier):
-            earlier().apply(before, CONTEXT)
-    after = before.clone()
+    index = REGISTRY.index(kind)
+    earlier = [item for item in (InlineFunctions, RaiseOpset) if REGISTRY.index(item) < index]
+    known = sample(message.SerializeToString(deterministic=True), tuple(earlier))
+    before = known.model.clone()
+    after = known.model.clone()
     outcome = kind().apply(after, CONTEXT)
     assert not Signature.of(before).difference(Signature.of(after))
     if outcome.rewrites == 0:
@@ -44,8 +66,7 @@ def hold(kind: type[Pass], message: onnx.ModelProto) -> int:
         assert text(before) == text(after)
         return 0
     onnx.checker.check_model(ir.to_proto(after), full_check=True)
-    feeds = made_up(before)
-    runs = zip(feeds, run_model(before, feeds), run_model(after, feeds), strict=True)
+    runs = zip(known.feeds, known.outputs, run_model(after, known.feeds), strict=True)
     for feed, mine, theirs in runs:
         for name, array in cleared(mine, feed, outcome.padding).items():
             assert relative_l2(array, theirs[name]) <= WHOLE[kind.promise.kind], name

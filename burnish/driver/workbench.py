@@ -24,13 +24,14 @@ from burnish.optimizer.executor import Executor, Job
 from burnish.optimizer.fidelity import is_distribution
 from burnish.optimizer.measure import Contest
 from burnish.optimizer.model import Loaded, load, weight_bytes, without_weights
+from burnish.optimizer.standing import Standing
 from burnish.optimizer.verify import STRUCTURE_ABOVE
 from burnish.runtimes.arrays import read_arrays, write_arrays
 from burnish.runtimes.providers import PROVIDERS, REFERENCE, version
 
 Emit = Callable[[dict[str, Any]], None]
 
-EXECUTE = "burnish.runtimes.work:execute"
+EXECUTOR = "burnish.runtimes.work:executor"
 STOPWATCH = "burnish.runtimes.work:stopwatch"
 
 TIMING_FLOPS = 4e11
@@ -255,11 +256,13 @@ def _same(first: Sequence[Mapping[str, Array]], second: Sequence[Mapping[str, Ar
 def open_model(request: Request, emit: Emit, scratch: Path | None = None) -> Iterator[Workbench]:
     """Load the request's model onto a workbench; `scratch` is where large files may go."""
     loaded = load(Path(request.model))
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="burnish-") as folder:
-        limits = request.limits
+    with (
+        tempfile.TemporaryDirectory(dir=scratch, prefix="burnish-") as folder,
+        Standing(EXECUTOR, request.limits) as child,
+    ):
         executor = Executor(
             Path(folder),
-            lambda argument: sandbox.call(EXECUTE, argument | {"threads": request.threads}, limits),
+            lambda argument: child.ask(argument | {"threads": request.threads}),
             read_arrays,
             write_arrays,
         )

@@ -190,7 +190,6 @@ def identical(before: ir.Model, after: ir.Model) -> bool:
 
 def cut(model: ir.Model, inputs: Iterable[str], outputs: Iterable[str]) -> ir.Model:
     """The part of the model between values, as a model of its own with the same weights."""
-    model = model.clone()
     names = set(outputs)
     graph = ir.convenience.extract(
         model.graph, [name for name in inputs if name not in names], sorted(names)
@@ -208,4 +207,5 @@ def cut(model: ir.Model, inputs: Iterable[str], outputs: Iterable[str]) -> ir.Mo
             fused = INTEGERS if value.name in indices else ir.DataType.FLOAT
             known = types.get(value.name or "", fused)
             value.type = value.type or ir.TensorType(known)
-    return ir.Model(graph, ir_version=model.ir_version, functions=list(model.functions.values()))
+    functions = [function.clone() for function in model.functions.values()]
+    return ir.Model(graph, ir_version=model.ir_version, functions=functions)

@@ -214,6 +214,10 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child for sure, and whatever it has started or left behind."""
         self._watch.stop()
         if self._process.poll() is None:
             kill_tree(self._process.pid)

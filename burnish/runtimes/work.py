@@ -1,6 +1,6 @@
 """The work of the sandbox's children, on any provider of the table.
 
-The functions with the signature `(argument, emit)` run inside a child of `sandbox.call`; they are
+The functions with the signature `(argument, emit)` run inside a child of `sandbox`; they are
 the only places that let a runtime look at a model during a compilation.
 """
 
@@ -69,6 +69,13 @@ def _job(job: dict[str, Any], threads: int) -> dict[str, Any]:
             continue
         write_arrays(Path(job["results"]) / str(index), dict(zip(names, outputs, strict=True)))
     return report
+
+
+def executor(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Answer each line on standard input, an argument of `execute`, with what that returns."""
+    for line in sys.stdin:
+        emit(execute(json.loads(line), emit))
+    return {}
 
 
 def stopwatch(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:

@@ -6,24 +6,33 @@ import contextlib
 import faulthandler
 import hashlib
 import io
+import resource
+import subprocess
 import sys
-import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
 import corpus
+import forking
 
 from burnish import cli
+from burnish.optimizer import sandbox
 
 HANGING = 90.0
 """Seconds after which a process ends itself, and the pool and the tests with it."""
 
+STARTED = {"valid", "bomb"}
+"""Categories whose children are new interpreters, as users' are; those of others are forks."""
+
 
 @dataclass(frozen=True)
 class Result:
-    """What the command line did with a case, and what it left in the folder of the output."""
+    """What the command line did with a case, and what it left in the folder of the output.
+
+    `seconds` are of the processor, in the children and theirs.
+    """
 
     case: corpus.Case
     code: int
@@ -45,14 +54,21 @@ def run(case: corpus.Case, out: Path) -> Result:
     output = folder / "out.onnx"
     before = _digests(case)
     arguments = [str(case.path), *corpus.EXPECTED[case.category].options, *case.options]
-    start = time.monotonic()
+    start = _seconds()
     faulthandler.dump_traceback_later(HANGING, exit=True)
-    code, stdout, stderr = _call([*arguments, "--no-measure", "-o", str(output)])
+    processes = subprocess if case.category in STARTED else forking.PROCESSES
+    with mock.patch.object(sandbox, "subprocess", processes):
+        code, stdout, stderr = _call([*arguments, "--no-measure", "-o", str(output)])
     faulthandler.cancel_dump_traceback_later()
-    seconds = time.monotonic() - start
+    seconds = _seconds() - start
     left = tuple(sorted(str(file.relative_to(folder)) for file in folder.rglob("*")))
     changed = _digests(case) != before
     return Result(case, code, seconds, stdout, stderr, left, changed, output)
+
+
+def _seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _call(arguments: list[str]) -> tuple[int, bytes, bytes]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import corpus
+import forking
 import numpy as np
 import onnxruntime
 import pytest
@@ -38,7 +39,8 @@ every_case = pytest.mark.parametrize("name", case_names())
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     root = tmp_path_factory.mktemp("bad-input")
     cases = corpus.build(root / "files")
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, context, initializer=forking.prepare) as pool:
         done = pool.map(partial(runner.run, out=root / "out"), cases)
         return {result.case.id: result for result in done}
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from architectures import CASES, Case, export
+from architectures import CASES, Case
+from harness import unsupervised
 
 from burnish import cli
 
@@ -32,19 +34,15 @@ EXPECTED = {
 """Attentions, normalizations, activations, rotary embeddings and linear layers, by architecture."""
 
 
-@pytest.fixture(scope="module", params=CASES, ids=str)
-def exported(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Case, Path]:
-    path = tmp_path_factory.mktemp("export") / "model.onnx"
-    export(request.param, path)
-    return request.param, path
+@pytest.fixture(params=CASES, ids=str)
+def exported(request: pytest.FixtureRequest, exports: Callable[[Case], Path]) -> tuple[Case, Path]:
+    return request.param, exports(request.param)
 
 
 def optimize(path: Path, *options: str) -> dict:
     report = path.with_suffix(".json")
     arguments = [str(path), "--no-measure", "--quiet", "--json", str(report), *options]
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
+    with unsupervised(), pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
         patch.setattr(sys, "argv", ["optimize", *arguments])
         cli.main()
     assert not stop.value.code

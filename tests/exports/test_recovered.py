@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 import pytest
-from architectures import CASES, Case, export
+from architectures import CASES, Case
 from harness import made_up, make_context, run_model
 
 from burnish.optimizer.analysis.activation.activations import find_activations
@@ -34,9 +35,8 @@ PIECES = {"Erf", "Exp", "Pow", "ReduceMean", "Tanh"}
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if str(case) in EXPECTED], ids=str)
-def test_none_is_left(case: Case, tmp_path: Path) -> None:
-    export(case, tmp_path / "model.onnx")
-    model = ir.from_proto(onnx.load(tmp_path / "model.onnx"))
+def test_none_is_left(case: Case, exports: Callable[[Case], Path]) -> None:
+    model = ir.from_proto(onnx.load(exports(case)))
     context = make_context()
     for transform in (InlineFunctions(), RaiseOpset(23), FoldConstants(), Clean()):
         transform.apply(model, context)

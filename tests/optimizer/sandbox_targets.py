@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -106,4 +107,18 @@ def litter(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
     (Path(folder) / "file").write_text("left")
     emit({"folder": folder})
     time.sleep(600 if argument["wait"] else 0)
+    return {}
+
+
+def serve(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Say who it is for every order; on demand keep memory, refuse or crash before."""
+    kept = []
+    for line in sys.stdin:
+        order = json.loads(line)
+        kept.append(b"x" * order.get("size", 0))
+        if order.get("refuse"):
+            refuse(order, emit)
+        if "signal" in order:
+            crash(order, emit)
+        emit({"pid": os.getpid()})
     return {}

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 import onnx_ir as ir
 
 from burnish.optimizer import sandbox
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase
-from burnish.optimizer.errors import UnsupportedModel, first_line
 from burnish.optimizer.model import adopt, count_nodes, without_weights
 from burnish.optimizer.sandbox import Limits
+
+SIMPLIFY = "burnish.optimizer.libraries:simplify"
 
 SECONDS = 120.0
 """Wall time after which the library is given up on."""
@@ -57,8 +56,8 @@ class Onnxsim(Pass):
             source, target = Path(folder) / "light.onnx", Path(folder) / "simple.onnx"
             source.write_bytes(light.SerializeToString())
             sandbox.call(
-                f"{__name__}:simplify",
-                {"source": str(source), "target": str(target)},
+                SIMPLIFY,
+                {"source": str(source), "target": str(target), "skipped": FUSIONS},
                 Limits(context.limits.memory, min(SECONDS, context.limits.wall)),
             )
             simple = onnx.load(target)
@@ -67,24 +66,3 @@ class Onnxsim(Pass):
         adopt(model, simple)
         removed = before - count_nodes(model)
         return Outcome(max(removed, 1), detail=f"{removed} nodes fewer")
-
-
-def simplify(argument: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """The child's side: run the library on `source`, write `target`."""
-    import onnxsim
-
-    message = onnx.load(argument["source"])
-    try:
-        # The library stumbles over outputs without a shape; declared ones are put back afterwards.
-        message = onnx.shape_inference.infer_shapes(message)
-        simple, _ = onnxsim.simplify(
-            message,
-            check_n=0,
-            skip_shape_inference=False,
-            skipped_optimizers=list(FUSIONS),
-            tensor_size_threshold="64KB",
-        )
-    except Exception as error:  # the library raises whatever its parts raise
-        raise UnsupportedModel(f"onnxsim raised {first_line(error)}") from None
-    onnx.save(simple, argument["target"])
-    return {}

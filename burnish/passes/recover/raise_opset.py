@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 import onnx_ir as ir
 
 from burnish.optimizer import sandbox
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase
-from burnish.optimizer.errors import UnsupportedModel, first_line
 from burnish.optimizer.model import adopt, without_weights
 from burnish.optimizer.sandbox import Limits
+
+CONVERT = "burnish.optimizer.libraries:convert"
 
 LEAST = 13
 """The oldest operator set that the later passes can write for."""
@@ -63,7 +62,7 @@ class RaiseOpset(Pass):
             source.write_bytes(without_weights(model).SerializeToString())
             targets = (wanted, *(rung for rung in LADDER if opset < rung < wanted))
             reached = sandbox.call(
-                f"{__name__}:convert",
+                CONVERT,
                 {"source": str(source), "result": str(result), "targets": targets},
                 Limits(context.limits.memory, min(60.0, context.limits.wall)),
             )
@@ -81,18 +80,3 @@ class RaiseOpset(Pass):
 def _recoverable(model: ir.Model) -> bool:
     nodes = ir.traversal.RecursiveGraphIterator(model.graph)
     return any(node.op_type in ANCHORS and node.domain == "" for node in nodes)
-
-
-def convert(argument: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """The child's side: convert `source` to the first of `targets` that works, write `result`."""
-    message = onnx.load(argument["source"])
-    reason = ""
-    for target in argument["targets"]:
-        try:
-            converted = onnx.version_converter.convert_version(message, target)
-        except Exception as error:  # the converter raises whatever its parts raise
-            reason = reason or f"ONNX's version converter raised {first_line(error)}"
-            continue
-        onnx.save(converted, argument["result"])
-        return {"target": target, "reason": reason}
-    raise UnsupportedModel(reason)

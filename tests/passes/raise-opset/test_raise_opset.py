@@ -10,7 +10,8 @@ from harness import make_context
 from samples import parse
 
 from burnish.optimizer import pipeline, sandbox
-from burnish.passes.recover.raise_opset import RaiseOpset, convert
+from burnish.optimizer.libraries import convert
+from burnish.passes.recover.raise_opset import RaiseOpset
 
 PLAIN = """
     <ir_version: 8, opset_import: ["" : 15]>
