@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import onnx_ir as ir
 
-from burnish.optimizer.contract import Context, Kind, Outcome, Padding, Pass, Promise
+from burnish.optimizer.contract import Context, Kind, Outcome, Padding, Pass, Promise, alike
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.model import count_nodes, separate_names
 from burnish.optimizer.regions import identical
@@ -182,9 +182,10 @@ def _why_unchanged(transform: Pass, outcome: Outcome) -> str:
     """
     if not outcome.refusals:
         return outcome.detail if transform.asked else ""
-    reasons = Counter(refusal.reason for refusal in outcome.refusals)
-    reason, count = reasons.most_common(1)[0]
-    return f"{len(outcome.refusals)} places left alone, {count} of them since {reason}"
+    reasons = Counter(alike(refusal.reason) for refusal in outcome.refusals)
+    kind, count = reasons.most_common(1)[0]
+    first = next(item.reason for item in outcome.refusals if alike(item.reason) == kind)
+    return f"{len(outcome.refusals)} places left alone, {count} of them since {first}"
 
 
 def _rejected(transform: Pass, outcome: Outcome, reason: str) -> Step:
