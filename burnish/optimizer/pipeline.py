@@ -7,6 +7,7 @@ The copy shares all weights, so that rolling back is free whatever the model's s
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -104,14 +105,25 @@ def run(
     """Run the passes in order; `check` of None applies them on trust."""
     steps: list[Step] = []
     snapshots: list[ir.Model] = []
+    gc.unfreeze()  # models of an earlier run may be garbage by now
     for transform in passes:
         progress(transform.name)
+        _set_aside()
         snapshots.append(model)
         start = time.monotonic()
         model, step = _attempt(model, transform, context, check)
         seconds = time.monotonic() - start
         steps.append(replace(step, seconds=seconds, nodes=count_nodes(model)))
     return Compiled(model, tuple(steps), tuple(snapshots))
+
+
+def _set_aside() -> None:
+    """Take what is alive out of the garbage collector's sight, and out of its way what is not.
+
+    Snapshots stay until the end; walks through all of them would take more and more time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _attempt(
