@@ -12,17 +12,17 @@ from rich.table import Table
 from burnish.optimizer.errors import printable
 from burnish.rendering_structure import (
     attention_lines,
+    left_lines,
     provider_lines,
     recovered_lines,
     work_lines,
 )
 
-MOST_REFUSALS = 6
-"""Refusals of a pass that are shown without -v."""
-
-
 MOST_LINES = 24
 """Lines of one kind that are shown without -v."""
+
+MADE_UP = "on made-up inputs"
+"""What the report calls feeds that are not the user's."""
 
 
 def safe(text: object, limit: int = 120) -> str:
@@ -46,7 +46,7 @@ def render_report(console: Console, report: dict[str, Any], verbose: bool) -> No
     _line(
         console, f"[bold]{safe(before['path'])}[/bold] {arrow} [bold]{safe(after['path'])}[/bold]"
     )
-    headline = _table(("", "left"), ("before", "right"), ("after", "right"), ("ratio", "right"))
+    headline = _table(("", "left"), ("before", "right"), ("after", "right"), ("ratio", "left"))
     headline.add_row("size", size(before["bytes"]), size(after["bytes"]), f"{ratio:.2f}")
     if "nodes" in after:
         nodes = after["nodes"] / max(before["nodes"], 1)
@@ -74,9 +74,9 @@ def render_report(console: Console, report: dict[str, Any], verbose: bool) -> No
     _texts(console, provider_lines(report["providers"]))
     if padding := report.get("padding"):
         _line(console, _padding(padding))
-    _passes(console, report["passes"], verbose)
     _texts(console, recovered_lines(report["recovered"]), verbose)
     _fidelity(console, report["fidelity"])
+    _passes(console, report["passes"], verbose)
     _end(console, report)
 
 
@@ -115,28 +115,28 @@ def _texts(console: Console, lines: Iterable[str], verbose: bool = False) -> Non
 
 
 def _passes(console: Console, steps: list[dict[str, Any]], verbose: bool) -> None:
+    """What the passes did, then what they left alone; each one, and each place, if verbose."""
+    idle = [] if verbose else [step for step in steps if step["status"] == "unchanged"]
     table = _table(
         ("pass", "left"), ("result", "left"), ("places", "right"), ("error", "right"),
         ("seconds", "right"), ("", "left"),
     )  # fmt: skip
-    for step in steps:
+    for step in [step for step in steps if step not in idle]:
         error = "" if step["error"] is None else f"{step['error']:.1e}"
         note = step["reason"] or (step["detail"] if step["status"] == "kept" else "")
         style = {"kept": "green", "rejected": "red"}.get(step["status"], "dim")
         table.add_row(
             step["name"], f"[{style}]{step['status']}[/{style}]", str(step["rewrites"] or ""),
-            error, f"{step['seconds']:.1f}", safe(note),
+            error, f"{step['seconds']:.1f}", safe(note, 300),
         )  # fmt: skip
-    console.print(table)
+    if table.rows:
+        console.print(table)
+    if idle:
+        count = f"{len(idle)} {'other ' * bool(table.rows)}passes" if len(idle) > 1 else "1 pass"
+        seconds = sum(step["seconds"] for step in idle)
+        _line(console, f"{count} changed nothing in {seconds:.1f} s (-v lists all)", style="dim")
     for step in steps:
-        shown = step["refusals"] if verbose else step["refusals"][:MOST_REFUSALS]
-        for refusal in shown:
-            _line(
-                console, f"  {step['name']} left {safe(refusal['node'])}: {safe(refusal['reason'])}"
-            )
-        if len(shown) < len(step["refusals"]):
-            rest = len(step["refusals"]) - len(shown)
-            _line(console, f"  {step['name']} left {rest} more (-v shows them)", style="dim")
+        _texts(console, left_lines(step["name"], step["refusals"], verbose), verbose)
 
 
 def _fidelity(console: Console, fidelity: dict[str, Any] | None) -> None:
@@ -159,13 +159,13 @@ def _fidelity(console: Console, fidelity: dict[str, Any] | None) -> None:
             f"{facts['max_abs']:.2e}", top1,
         )  # fmt: skip
     console.print(table)
-    if fidelity["feeds"] == "on made-up inputs":
-        _line(console, "real data would tell more: --data FILE", style="dim")
 
 
 def _end(console: Console, report: dict[str, Any]) -> None:
     for warning in report["warnings"]:
         _line(console, f"[yellow]note[/yellow] {safe(warning, 300)}")
+    if (report["fidelity"] or {}).get("feeds") == MADE_UP:
+        _line(console, "next: --data FILE compares on your inputs, which tell more", style="dim")
     target = report["target"]
     _line(
         console,
@@ -213,8 +213,7 @@ def render_inspect(console: Console, facts: dict[str, Any]) -> None:
         console,
         f"int8 would take {products['count']} products with {products['parameters']:,} parameters",
     )
-    for refusal in products["left"][:MOST_REFUSALS]:
-        _line(console, f"  not {safe(refusal['node'])}: {safe(refusal['reason'])}")
+    _texts(console, left_lines("int8", products["left"]))
 
 
 def render_bench(console: Console, facts: dict[str, Any]) -> None:

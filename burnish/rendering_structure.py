@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
+
+from burnish.optimizer.contract import alike
 
 NAMES = {
     "attention": ("attention", "attentions"),
@@ -16,7 +18,39 @@ NAMES = {
 }
 """One and several of a kind."""
 
-DIGITS = re.compile(r"\d+")
+RATIO = re.compile(r"\d+(?:\.\d+)?(?= times)")
+"""A measured ratio within a reason."""
+
+Refusals = Sequence[dict[str, Any]]
+"""Places with their reasons, as the report has them."""
+
+
+def left_lines(name: str, refusals: Refusals, verbose: bool = False) -> Iterator[str]:
+    """What a pass left alone: a line for each reason, its places counted, or for each place."""
+    for group in [[item] for item in refusals] if verbose else _grouped(refusals):
+        count = len(group)
+        where = group[0]["node"] if count == 1 else f"{count} places, {group[0]['node']} the first"
+        yield f"  {name} left {where}: {_reason(group)}"
+
+
+def _grouped(refusals: Refusals) -> list[Refusals]:
+    """Those whose reasons differ in numbers alone together, the largest groups first."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for item in refusals:
+        groups.setdefault(alike(item["reason"]), []).append(item)
+    return sorted(groups.values(), key=lambda group: -len(group))
+
+
+def _reason(group: Refusals) -> str:
+    """The first one's reason, with the range of what was measured in all of them."""
+    found = [RATIO.findall(item["reason"]) for item in group]
+    ranges = iter([sorted(ratios, key=float) for ratios in zip(*found, strict=True)])
+
+    def span(match: re.Match[str]) -> str:
+        ratios = next(ranges)
+        return ratios[0] if ratios[0] == ratios[-1] else f"{ratios[0]} to {ratios[-1]}"
+
+    return RATIO.sub(span, group[0]["reason"])
 
 
 def provider_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -46,12 +80,8 @@ def recovered_lines(recovered: dict[str, Any]) -> Iterator[str]:
         yield from _missed(kind, facts["missed"])
 
 
-def _missed(kind: str, missed: list[dict[str, str]]) -> Iterator[str]:
-    """Reasons that differ in numbers alone, as names of layers do, are one."""
-    groups: dict[str, list[dict[str, str]]] = {}
-    for miss in missed:
-        groups.setdefault(DIGITS.sub("#", miss["reason"]), []).append(miss)
-    for group in groups.values():
+def _missed(kind: str, missed: Refusals) -> Iterator[str]:
+    for group in _grouped(missed):
         first, count = group[0], len(group)
         nearest = f" (nearest: {first['nearest']})" if first["nearest"] else ""
         where = first["node"]
@@ -59,7 +89,7 @@ def _missed(kind: str, missed: list[dict[str, str]]) -> Iterator[str]:
             where = f"{count} {NAMES[kind][1]}{f', {where} the first' if where else ''}"
         else:
             where = f"{NAMES[kind][0]} {where}".strip()
-        yield f"  missed {where}{nearest}: {first['reason']}"
+        yield f"  missed {where}{nearest}: {_reason(group)}"
 
 
 def attention_lines(attentions: list[dict[str, Any]]) -> Iterator[str]:

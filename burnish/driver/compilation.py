@@ -19,9 +19,8 @@ from burnish.driver.plan import only_raised, passes_for
 from burnish.driver.request import Request, request_from
 from burnish.driver.workbench import Emit, Workbench, open_model, threads
 from burnish.optimizer import artifact, pipeline, report, tuner
-from burnish.optimizer.analysis import shapes
 from burnish.optimizer.calibration import Calibration
-from burnish.optimizer.contract import Array, Chooser, Context, Pass, cleared
+from burnish.optimizer.contract import Array, Chooser, Pass, cleared
 from burnish.optimizer.errors import BurnishError, UsageError
 from burnish.optimizer.executor import Job
 from burnish.optimizer.fidelity import Fidelity, fidelity
@@ -105,18 +104,6 @@ class Compilation:
             warn=self.bench.warnings.append,
         )
 
-    def _context(self) -> Context:
-        sizes = self.bench.sizes()
-        return Context(
-            provider=self.request.provider,
-            limits=self.bench.limits,
-            sizes=sizes,
-            choose=self.chooser,
-            processor_flags=tuner.processor()[1],
-            shapes=shapes.infer(self.original, sizes),
-            observe=self.observe,
-        )
-
     def _compile(
         self, passes: Sequence[Pass], start: ir.Model, *, trusted: bool = False
     ) -> Compiled:
@@ -128,7 +115,8 @@ class Compilation:
         def progress(name: str) -> None:
             self.bench.emit({"stage": name})
 
-        return pipeline.run(start, passes, self._context(), check, progress)
+        context = self.bench.context(self.chooser, self.observe)
+        return pipeline.run(start, passes, context, check, progress)
 
     def _without(self, compiled: Compiled, index: int, reason: str) -> Compiled:
         """The compilation with one step rejected and those after it done again."""

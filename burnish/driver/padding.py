@@ -6,7 +6,6 @@ from typing import Any
 
 from burnish.driver.workbench import Workbench
 from burnish.optimizer import feeds
-from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.costs.products import matrix_flops
 from burnish.optimizer.analysis.tokens import packing
 from burnish.optimizer.contract import Phase, Refusal
@@ -49,7 +48,7 @@ def _packable(bench: Workbench, compiled: Compiled) -> float | str:
     if isinstance(masks, str):
         return masks
     sizes = bench.sizes()
-    whole = sum(matrix_flops(bench.loaded.model, shapes.infer(bench.loaded.model, sizes)).values())
+    whole = sum(matrix_flops(bench.loaded.model, bench.shapes()).values())
     tokens, part, refused = sizes["batch"] * sizes["sequence"], 0.0, ""
     for mask in masks:
         plan = packing.plan(model, mask)

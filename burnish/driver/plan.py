@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from burnish.driver.request import Request
-from burnish.optimizer.contract import Kind, Pass
+from burnish.driver.request import LEVELS, Request
+from burnish.optimizer.contract import Pass
 from burnish.optimizer.pipeline import Compiled
 from burnish.optimizer.report import BY_OPSET, release
 from burnish.passes import registry
@@ -11,9 +11,6 @@ from burnish.passes.compress.fast_gelu import FastGelu
 from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.recover.raise_opset import LADDER, RaiseOpset
 from burnish.passes.restructure.pack import Pack
-
-LEVELS = {Kind.EXACT: 1, Kind.ROUNDING: 2, Kind.LOSSY: 2}
-"""Least -O level by the kind of promise."""
 
 
 def passes_for(request: Request, keep: tuple[str, ...] = ()) -> list[Pass]:

@@ -18,7 +18,7 @@ from burnish.optimizer.analysis.chunks import Chunks, window_of
 from burnish.optimizer.analysis.costs.attentions import GEOMETRIES, describe
 from burnish.optimizer.analysis.costs.plain import describe_chunks, describe_plain
 from burnish.optimizer.analysis.masks import Masks
-from burnish.optimizer.contract import Context, Phase
+from burnish.optimizer.contract import Phase
 from burnish.optimizer.pipeline import Compiled
 
 
@@ -28,15 +28,7 @@ def recover(bench: Workbench) -> Compiled:
     Weights are shared with the model as it is mapped, and never read for this.
     """
     passes = [item for item in passes_for(bench.request) if item.phase is Phase.RECOVER]
-    sizes = bench.sizes()
-    context = Context(
-        provider=bench.request.provider,
-        limits=bench.limits,
-        sizes=sizes,
-        choose=tuner.Tuner(None, bench.executor, None, ""),
-        processor_flags=tuner.processor()[1],
-        shapes=shapes.infer(bench.loaded.model, sizes),
-    )
+    context = bench.context(tuner.Tuner(None, bench.executor, None, ""))
     return pipeline.run(bench.loaded.model, passes, context, check=None)
 
 

@@ -12,13 +12,15 @@ from typing import Any
 import onnx
 
 from burnish.optimizer import sandbox
+from burnish.optimizer.contract import Kind
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.sandbox import Limits
 from burnish.passes.recover.raise_opset import LEAST
+from burnish.passes.restructure.pack import Pack
 from burnish.runtimes.providers import AUTO, PROVIDERS
 
-LEVEL_OF_PACK = 2
-"""Least -O level at which passes that round may run."""
+LEVELS = {Kind.EXACT: 1, Kind.ROUNDING: 2, Kind.LOSSY: 2}
+"""Least -O level by the kind of promise."""
 
 WALL_SECONDS = 4 * 3600.0
 """Time limit of a compilation where the user sets none."""
@@ -138,7 +140,7 @@ def validate(request: Request) -> None:
         raise UsageError("the output would overwrite the input", hint="another -o")
     if request.json is not None and request.json != "-":
         _validate_json(Path(request.json), source, target)
-    if request.pack and request.level < LEVEL_OF_PACK:
+    if request.pack and request.level < LEVELS[Pack.promise.kind]:
         raise UsageError(f"--pack rounds, which -O{request.level} rules out", hint="-O2")
     if request.speedup is not None and not request.measure:
         raise UsageError("--speedup needs the times that --no-measure skips")

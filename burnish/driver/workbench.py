@@ -18,7 +18,7 @@ from burnish.driver.request import Request
 from burnish.optimizer import feeds, roles, sandbox, tuner, user_data
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.costs.products import matrix_flops
-from burnish.optimizer.contract import Array, Feeds
+from burnish.optimizer.contract import Array, Chooser, Context, Feeds, Observer
 from burnish.optimizer.errors import UnsupportedModel, UsageError
 from burnish.optimizer.executor import Executor, Job
 from burnish.optimizer.fidelity import is_distribution
@@ -30,6 +30,7 @@ from burnish.runtimes.arrays import read_arrays, write_arrays
 from burnish.runtimes.providers import PROVIDERS, REFERENCE, version
 
 Emit = Callable[[dict[str, Any]], None]
+Shapes = dict[str, tuple[int, ...]]
 
 EXECUTOR = "burnish.runtimes.work:executor"
 STOPWATCH = "burnish.runtimes.work:stopwatch"
@@ -74,6 +75,7 @@ class Workbench:
     found: dict[str, int] = field(default_factory=dict)
     padding: float = 0.0
     untimed: str = ""
+    _shapes: tuple[dict[str, int], Shapes] | None = None
 
     @property
     def limits(self) -> sandbox.Limits:
@@ -175,6 +177,25 @@ class Workbench:
         known |= {name: size for name, size in asked.items() if name in known}
         return {"batch": chosen.batch, "sequence": chosen.sequence, **known}
 
+    def shapes(self) -> Shapes:
+        """Shapes of the model's values by name, at the sizes of `sizes`."""
+        sizes = self.sizes()
+        if self._shapes is None or self._shapes[0] != sizes:
+            self._shapes = (sizes, shapes.infer(self.loaded.model, sizes))
+        return self._shapes[1]
+
+    def context(self, choose: Chooser, observe: Observer | None = None) -> Context:
+        """What passes may know of this model's surroundings."""
+        return Context(
+            provider=self.request.provider,
+            limits=self.limits,
+            sizes=self.sizes(),
+            choose=choose,
+            processor_flags=tuner.processor()[1],
+            shapes=self.shapes(),
+            observe=observe,
+        )
+
     def _chosen_sizes(self) -> feeds.Sizes:
         chosen = feeds.default_sizes(self.slots)
         generic = ("batch", "sequence", "past", "image")
@@ -218,10 +239,7 @@ class Workbench:
         size = weight_bytes(self.loaded.model)
         if size > TIMING_BYTES or not self.fits():
             return f"it has {size / 1e9:.1f} GB of weights; `optimize bench` does it"
-        sizes = self.sizes()
-        flops = sum(
-            matrix_flops(self.loaded.model, shapes.infer(self.loaded.model, sizes)).values()
-        )
+        flops = sum(matrix_flops(self.loaded.model, self.shapes()).values())
         if flops > TIMING_FLOPS:
             return f"one run is {flops / 1e9:.0f} GFLOP; `optimize bench` does it"
         return ""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import abc
 import enum
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Protocol
@@ -74,6 +75,17 @@ class Refusal:
 
     node: str
     reason: str
+
+
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+
+
+def alike(reason: str) -> str:
+    """A reason without its numbers: those that differ in nothing else are one.
+
+    Names of layers differ in numbers alone, and so do measured ratios.
+    """
+    return _NUMBER.sub("#", reason)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ The copy shares all weights, so that rolling back is free whatever the model's s
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 
 import onnx_ir as ir
 
-from burnish.optimizer.contract import Context, Kind, Outcome, Padding, Pass, Promise
+from burnish.optimizer.contract import Context, Kind, Outcome, Padding, Pass, Promise, alike
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.model import count_nodes, separate_names
 from burnish.optimizer.regions import identical
@@ -104,14 +105,25 @@ def run(
     """Run the passes in order; `check` of None applies them on trust."""
     steps: list[Step] = []
     snapshots: list[ir.Model] = []
+    gc.unfreeze()  # models of an earlier run may be garbage by now
     for transform in passes:
         progress(transform.name)
+        _set_aside()
         snapshots.append(model)
         start = time.monotonic()
         model, step = _attempt(model, transform, context, check)
         seconds = time.monotonic() - start
         steps.append(replace(step, seconds=seconds, nodes=count_nodes(model)))
     return Compiled(model, tuple(steps), tuple(snapshots))
+
+
+def _set_aside() -> None:
+    """Take what is alive out of the garbage collector's sight, and out of its way what is not.
+
+    Snapshots stay until the end; walks through all of them would take more and more time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _attempt(
@@ -182,9 +194,10 @@ def _why_unchanged(transform: Pass, outcome: Outcome) -> str:
     """
     if not outcome.refusals:
         return outcome.detail if transform.asked else ""
-    reasons = Counter(refusal.reason for refusal in outcome.refusals)
-    reason, count = reasons.most_common(1)[0]
-    return f"{len(outcome.refusals)} places left alone, {count} of them since {reason}"
+    reasons = Counter(alike(refusal.reason) for refusal in outcome.refusals)
+    kind, count = reasons.most_common(1)[0]
+    first = next(item.reason for item in outcome.refusals if alike(item.reason) == kind)
+    return f"{len(outcome.refusals)} places left alone, {count} of them since {first}"
 
 
 def _rejected(transform: Pass, outcome: Outcome, reason: str) -> Step:

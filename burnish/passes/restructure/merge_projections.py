@@ -99,7 +99,7 @@ def _refused(members: list[Product] | list[list[Product]], reason: str) -> list[
 
 def _why_separate(choice: Choice) -> str:
     if choice.measured:
-        return f"the products are as fast apart ({choice.speedup:.2f} times)"
+        return f"merging is not measurably faster ({choice.speedup:.2f} times)"
     return f"merging gains below {FEW_ROWS} rows by rule (not measured)"
 
 

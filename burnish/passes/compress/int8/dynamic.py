@@ -93,11 +93,12 @@ class DynamicInt8(Pass):
                 plan.append((usable, self._choose(usable, model, context, bits)))
         refusals += _not_taken(model)
         rewriter = Rewriter(model, bits)
-        done = _rewrite_lookups(lookups, plan, rewriter, refusals)
+        done = looked_up = _rewrite_lookups(lookups, plan, rewriter, refusals)
         counts = self._rewrite_products(plan, rewriter, model, context, refusals)
-        done += counts["alone"] + counts["merged"]
+        done += counts["products alone"] + counts["products merged"]
         drop_unused(model)
-        said = [f"{count} {what}" for what, count in counts.items() if count or what != "smoothed"]
+        said = [f"{looked_up} lookup{'s' * (looked_up > 1)}"] if looked_up else []
+        said += [f"{count} {what}" for what, count in counts.items() if count]
         gains = [choice.speedup for _, choice in plan if choice.measured]
         speedup = float(np.exp(np.mean(np.log(gains)))) if gains else None
         return Outcome(done, tuple(refusals), speedup, ", ".join(said) if done else NOTHING_FOUND)
@@ -111,7 +112,7 @@ class DynamicInt8(Pass):
         refusals: list[Refusal],
     ) -> dict[str, int]:
         """Rewrite the groups that int8 makes faster; how many products, by manner."""
-        counts = {"alone": 0, "merged": 0, "smoothed": 0}
+        counts = {"products alone": 0, "products merged": 0, "smoothed": 0}
         taken = [(members, choice) for members, choice in plan if choice.winner != "fp32"]
         for members, choice in plan:
             if choice.winner == "fp32":
@@ -123,7 +124,7 @@ class DynamicInt8(Pass):
                 smoothing.divide(members, divisor)
                 counts["smoothed"] += len(members)
             merged = choice.winner == "int8-merged"
-            counts["merged" if merged else "alone"] += len(members)
+            counts["products merged" if merged else "products alone"] += len(members)
             for part in [members] if merged else [[member] for member in members]:
                 rewriter.product(part, divisor)
         return counts
@@ -290,4 +291,4 @@ def _why_in_float(members: list[Product], choice: Choice) -> str:
     size = f"{members[0].k} x {members[0].n}"
     if not choice.measured:
         return f"too small to gain from int8 by rule ({size}, not measured)"
-    return f"fp32 is faster ({size}, {1 / choice.speedup:.2f} times)"
+    return f"int8 is not measurably faster ({size}, {choice.speedup:.2f} times)"
