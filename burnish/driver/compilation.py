@@ -17,7 +17,7 @@ from burnish.driver.foreign import held, is_foreign
 from burnish.driver.net import Net
 from burnish.driver.plan import only_raised, passes_for
 from burnish.driver.request import Request, request_from
-from burnish.driver.workbench import Emit, Workbench, open_model, threads
+from burnish.driver.workbench import Emit, Workbench, open_model
 from burnish.optimizer import artifact, pipeline, report, tuner
 from burnish.optimizer.calibration import Calibration
 from burnish.optimizer.contract import Array, Chooser, Pass, cleared
@@ -235,7 +235,7 @@ class Compilation:
             "schema": report.SCHEMA,
             "input": report.file_facts(loaded.files, self.original, loaded.sha256),
             "target": report.target_facts(
-                request.provider, name, threads(request), versions(request.provider), model
+                request.provider, name, request.threads_used, versions(request.provider), model
             ),
             "providers": list(providers),
             "signature": Signature.of(self.original).as_json(),

@@ -12,7 +12,7 @@ from burnish.driver.candidate import Candidate
 from burnish.driver.compilation import TIMING_SECONDS, Compilation
 from burnish.driver.net import NOTICEABLE
 from burnish.driver.request import Request, request_from
-from burnish.driver.workbench import Emit, Workbench, open_model, threads
+from burnish.driver.workbench import Emit, Workbench, open_model
 from burnish.optimizer import sandbox, tuner
 from burnish.optimizer.contract import Choice
 from burnish.optimizer.errors import BurnishError, InvalidModel, ResourceLimit, UsageError
@@ -114,7 +114,7 @@ class _Election:
             None,
             bench.executor,
             record if request.measure or request.tuning else None,
-            f"{tuner.processor()[0]}, {threads(request)} threads, {there}",
+            f"{tuner.processor()[0]}, {request.threads_used} threads, {there}",
             replay=request.tuning is not None,
             warn=self.warnings.append,
         )

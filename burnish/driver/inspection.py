@@ -12,7 +12,7 @@ import onnx_ir as ir
 from burnish.driver import recovery
 from burnish.driver.plan import passes_for
 from burnish.driver.request import request_from
-from burnish.driver.workbench import Emit, open_model, threads
+from burnish.driver.workbench import Emit, open_model
 from burnish.optimizer import report, tuner
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.costs.work import work
@@ -151,7 +151,11 @@ def bench_models(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         return {
             "schema": report.SCHEMA,
             "input": {"path": str(paths[0])},
-            "target": {"provider": request.provider, "device": name, "threads": threads(request)},
+            "target": {
+                "provider": request.provider,
+                "device": name,
+                "threads": request.threads_used,
+            },
             "inputs": {name: list(array.shape) for name, array in shape.items()},
             "latency": rows,
         }

@@ -86,6 +86,13 @@ class Request:
         memory = self.memory_limit or sandbox.default_memory()
         return Limits(memory, self.time_limit or WALL_SECONDS)
 
+    @property
+    def threads_used(self) -> int:
+        """Threads that a session uses."""
+        if self.threads or not hasattr(os, "sched_getaffinity"):
+            return self.threads or os.cpu_count() or 1
+        return len(os.sched_getaffinity(0))
+
 
 @dataclass
 class Result:

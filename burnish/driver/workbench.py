@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -248,7 +247,7 @@ class Workbench:
         """What, besides the model, times depend on."""
         name, _ = tuner.processor()
         provider = self.request.provider
-        return f"{name}, {threads(self.request)} threads, {provider}, {version(provider)}"
+        return f"{name}, {self.request.threads_used} threads, {provider}, {version(provider)}"
 
     def contest(self) -> Contest:
         """Processes for timing on the request's provider and threads."""
@@ -295,10 +294,3 @@ def _slots(model: ir.Model, *, required: bool) -> list[roles.Slot]:
         if required:
             raise
         return []
-
-
-def threads(request: Request) -> int:
-    """Threads that a session of the request uses."""
-    if request.threads or not hasattr(os, "sched_getaffinity"):
-        return request.threads or os.cpu_count() or 1
-    return len(os.sched_getaffinity(0))
