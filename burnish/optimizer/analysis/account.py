@@ -80,7 +80,8 @@ def account(compiled: Compiled) -> dict[str, Count]:
     source = find_anchors(_model(compiled, _first(compiled.steps[:last])))
     reached = find_anchors(recovered)
     explanations = _Explanations(compiled.steps[:last], recovered)
-    if any(step.transform.name in PASSES["attention"] for step in compiled.steps[:last]):
+    attending = (s for s in compiled.steps[:last] if s.transform.name in PASSES["attention"])
+    if any(step.status in ("kept", "unchanged") for step in attending):
         reached["attention"] = explanations.with_windows(reached["attention"])
     return {kind: _count(kind, source[kind], reached[kind], explanations) for kind in KINDS}
 

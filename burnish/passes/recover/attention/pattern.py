@@ -64,6 +64,11 @@ def match(softmax: ir.Node) -> Pattern | Miss | None:
     return pattern if isinstance(pattern, Miss) else replace(pattern, sizes=tuple(sizes))
 
 
+def _turns(node: ir.Node) -> bool:
+    """Whether a node exchanges the last two of three axes, and moves no other."""
+    return node.op_type == "Transpose" and node.attributes.get_ints("perm", ()) == (0, 2, 1)
+
+
 def _operands(scores: Scores, product: ir.Node, *, guarded: bool) -> Pattern | Miss:
     node = scores.product
     query, key, value = node.inputs[0], node.inputs[1], product.inputs[1]
@@ -78,8 +83,8 @@ def _operands(scores: Scores, product: ir.Node, *, guarded: bool) -> Pattern | M
     query, first = unscaled(query)
     key, second = unscaled(key)
     flat = key.producer()
-    if rank(key) == 3 and flat is not None and flat.op_type == "Transpose" and flat.inputs[0]:
-        key, key_last = flat.inputs[0], not key_last  # of three axes, only the last two can move
+    if rank(key) == 3 and flat is not None and _turns(flat) and flat.inputs[0]:
+        key, key_last = flat.inputs[0], not key_last
         key, third = unscaled(key)
         second *= third
     scale = scores.scale * first * second
