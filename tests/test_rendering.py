@@ -43,6 +43,7 @@ def _report(steps: list[dict[str, Any]], **facts: Any) -> dict[str, Any]:
         "latency": None,
         "memory": {"compile_peak_rss_bytes": 1e6},
         "warnings": [],
+        "providers": [],
     } | facts  # fmt: skip
 
 
