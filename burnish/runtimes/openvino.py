@@ -46,7 +46,8 @@ class Port:
 class Session:
     """A model compiled by OpenVINO; see `interface.Runtime`.
 
-    OpenVINO always optimizes: `optimize` is taken for the sake of the table, and changes nothing.
+    OpenVINO always optimizes: `optimize` and `runs` are taken for the sake of the table, and change
+    nothing.
 
     Raises:
         UsageError: where OpenVINO is not installed.
@@ -54,7 +55,13 @@ class Session:
     """
 
     def __init__(
-        self, path: Path, *, provider: str = "openvino", threads: int = 0, optimize: bool = True
+        self,
+        path: Path,
+        *,
+        provider: str = "openvino",
+        threads: int = 0,
+        optimize: bool = True,
+        runs: bool = True,
     ) -> None:
         self._library = library()
         settings = SETTINGS | ({"INFERENCE_NUM_THREADS": str(threads)} if threads else {})

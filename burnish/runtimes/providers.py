@@ -16,7 +16,7 @@ class Open(Protocol):
     """Opens a model file on a provider.
 
     0 threads is the runtime's default; `optimize` off asks for the graph as it is written, where
-    the runtime can do that.
+    the runtime can do that; `runs` off asks only whether the model is accepted.
 
     Raises:
         UsageError: where the provider does not start here.
@@ -24,7 +24,13 @@ class Open(Protocol):
     """
 
     def __call__(
-        self, path: Path, *, provider: str, threads: int = 0, optimize: bool = True
+        self,
+        path: Path,
+        *,
+        provider: str,
+        threads: int = 0,
+        optimize: bool = True,
+        runs: bool = True,
     ) -> Runtime: ...
 
 

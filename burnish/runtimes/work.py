@@ -46,6 +46,7 @@ def _job(job: dict[str, Any], threads: int) -> dict[str, Any]:
             provider=provider.name,
             optimize=job.get("optimize", False),
             threads=threads,
+            runs=bool(job["feeds"]),
         )
     except UnsupportedModel as error:
         return report | {"error": error.message}
