@@ -12,6 +12,7 @@ from harness import make_context, run_model
 from samples import parse
 
 from burnish.optimizer.contract import Choice, Context, relative_l2
+from burnish.optimizer.forms import AS_IT_IS
 from burnish.passes.lower.attention.attention import LowerAttention
 from burnish.passes.lower.attention.forms import FORMS
 
@@ -114,7 +115,7 @@ CASES: dict[str, tuple[str, dict[str, str], set[str]]] = {
 
 
 def choosing(form: str) -> Any:
-    return lambda key, forms, rule: Choice(form if form in forms else "Attention", 1.0, False)
+    return lambda key, forms, rule: Choice(form if form in forms else AS_IT_IS, 1.0, False)
 
 
 def sizes(**numbers: int) -> dict[str, int]:
@@ -183,7 +184,7 @@ def test_other_providers_are_left_alone_without_a_rule() -> None:
 )
 def test_rules_for_gpus(case: str, rule: str) -> None:
     context = Context(**{**vars(make_context(sizes=sizes())), "provider": "cuda"})
-    assert LowerAttention().apply(model_of(case), context).detail == f"1 as {rule}"
+    assert LowerAttention().apply(model_of(case), context).detail == f"attentions: 1 as {rule}"
 
 
 @pytest.mark.parametrize("form", ["products", "MultiHeadAttention"])

@@ -12,6 +12,7 @@ from harness import make_context, run_model
 from samples import parse
 
 from burnish.optimizer.contract import Choice, relative_l2
+from burnish.optimizer.forms import AS_IT_IS
 from burnish.optimizer.regions import identical
 from burnish.passes.lower.attention.attention import LowerAttention
 from burnish.passes.lower.attention.forms import FORMS
@@ -102,7 +103,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def choosing(form: str) -> Any:
-    return lambda key, forms, rule: Choice(form if form in forms else "Attention", 1.0, False)
+    return lambda key, forms, rule: Choice(form if form in forms else AS_IT_IS, 1.0, False)
 
 
 def feeds_of(model: ir.Model, past: int) -> dict[str, np.ndarray]:

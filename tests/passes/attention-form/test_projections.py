@@ -11,6 +11,7 @@ import pytest
 from harness import make_context, run_model
 
 from burnish.optimizer.contract import Choice, Context, relative_l2
+from burnish.optimizer.forms import AS_IT_IS
 from burnish.optimizer.regions import identical
 from burnish.passes.lower.attention.attention import LowerAttention
 
@@ -20,7 +21,7 @@ HIDE = "Attention with weights (key padding)"
 
 
 def choosing(form: str) -> Any:
-    return lambda key, forms, rule: Choice(form if form in forms else "Attention", 1.0, False)
+    return lambda key, forms, rule: Choice(form if form in forms else AS_IT_IS, 1.0, False)
 
 
 def model_of(

@@ -12,6 +12,7 @@ from harness import make_context, run_model
 from samples import parse
 
 from burnish.optimizer.contract import Choice, relative_l2
+from burnish.optimizer.forms import AS_IT_IS
 from burnish.optimizer.tuner import _normal_feed
 from burnish.passes.lower.attention.attention import LowerAttention
 
@@ -73,7 +74,7 @@ def sampled(body: str) -> dict[str, onnx.ModelProto]:
 
     def choose(key: str, forms: Any, rule: str) -> Choice:
         offered.update({name: build() for name, build in forms.items()})
-        return Choice("Attention", 1.0, False)
+        return Choice(AS_IT_IS, 1.0, False)
 
     sizes = {"batch": 2, "sequence": 5, "past": 3, "total": 8}
     LowerAttention().apply(ir.from_proto(parsed), make_context(choose, sizes=sizes))
@@ -87,8 +88,8 @@ def ports(message: onnx.ModelProto) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("body", BODIES)
 def test_forms_have_one_interface_and_one_answer(body: str) -> None:
     offered = sampled(body)
-    assert next(iter(offered)) == "Attention" and len(offered) >= 3
-    first = offered["Attention"]
+    assert next(iter(offered)) == AS_IT_IS and len(offered) >= 3
+    first = offered[AS_IT_IS]
     feed = _normal_feed(first)
     for name, kind in (("mask", bool), ("narrow", np.float32), ("whole", np.float32)):
         if name in feed:
@@ -119,4 +120,4 @@ def test_sizes_that_are_not_known_leave_the_rule() -> None:
     model = parse(
         MODEL.replace("OUTPUTS", FLAT).replace("BODY", BODIES["masked"][1]).replace("sequence", "n")
     )
-    assert LowerAttention().apply(model, make_context()).detail == "1 as products"
+    assert LowerAttention().apply(model, make_context()).detail == "attentions: 1 as products"

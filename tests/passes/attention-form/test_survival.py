@@ -14,6 +14,7 @@ import pytest
 from harness import make_context, run_model
 
 from burnish.optimizer.contract import Choice, relative_l2
+from burnish.optimizer.forms import AS_IT_IS
 from burnish.passes.lower.attention.attention import LowerAttention
 from burnish.passes.lower.attention.forms import FORMS
 
@@ -69,7 +70,7 @@ def layer(mask: str) -> ir.Model:
 
 
 def choosing(form: str) -> Any:
-    return lambda key, forms, rule: Choice(form if form in forms else "Attention", 1.0, False)
+    return lambda key, forms, rule: Choice(form if form in forms else AS_IT_IS, 1.0, False)
 
 
 def loaded(model: ir.Model, path: Path) -> Counter[str]:

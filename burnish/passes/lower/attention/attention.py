@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.masks import Masks
-from burnish.optimizer.analysis.products import find_products, label
+from burnish.optimizer.analysis.products import find_products
 from burnish.optimizer.analysis.shapes.concrete import Concrete
-from burnish.optimizer.contract import ROUNDING, Choice, Context, Outcome, Pass, Phase, Refusal
-from burnish.optimizer.forms import FUSED
+from burnish.optimizer.contract import ROUNDING, Choice, Context, Outcome, Pass, Phase
+from burnish.optimizer.forms import AS_IT_IS, Tally
 from burnish.passes.lower.attention.bias import WrittenMasks
 from burnish.passes.lower.attention.facts import Facts, facts_of
 from burnish.passes.lower.attention.forms import FORMS, RULES, runs_operator
@@ -65,17 +63,13 @@ class LowerAttention(Pass):
         if not nodes or context.provider not in RULES:
             return Outcome()
         shapes.annotate(model)
-        sites, refusals = _sites(model, nodes)
-        sizes = Concrete(model, context)
+        sizes, tally = Concrete(model, context), Tally("attentions")
+        sites = _sites(model, nodes, tally)
         # All choices first: what is read of the model is valid as long as nothing is changed.
         choices = [(site, _choose(site, sizes, context)) for site in sites]
         writers: dict[ir.Graph, tuple[Writer, WrittenMasks]] = {}
-        counts: Counter[str] = Counter()
-        gains = []
         for site, choice in choices:
-            if choice.winner not in FORMS:
-                reason = f"the operator is fastest ({choice.speedup:.2f} times)"
-                refusals.append(Refusal(label(site.node), reason))
+            if not tally.takes(site.node, choice):
                 continue
             graph = site.node.graph
             assert isinstance(graph, ir.Graph)
@@ -85,31 +79,25 @@ class LowerAttention(Pass):
             writer, masks = writers[graph]
             site = site.again()
             replace(writer, site, FORMS[choice.winner].build(writer, masks, site))
-            counts[choice.winner] += 1
-            gains += [choice.speedup] if choice.measured else []
-        if counts:
-            model.opset_imports[FUSED] = 1
-        speedup = math.exp(sum(map(math.log, gains)) / len(gains)) if gains else None
-        detail = ", ".join(f"{counts[name]} as {name}" for name in FORMS if counts[name])
-        return Outcome(counts.total(), tuple(refusals), speedup, detail)
+        return tally.outcome(model, *FORMS)
 
 
-def _sites(model: ir.Model, nodes: list[ir.Node]) -> tuple[list[Site], list[Refusal]]:
+def _sites(model: ir.Model, nodes: list[ir.Node], tally: Tally) -> list[Site]:
     products = {item.output: item for item in find_products(model)[0]}
     masks = Masks()
-    sites, refusals = [], []
+    sites = []
     for node in nodes:
         facts = facts_of(node)
         if isinstance(facts, Facts):
             sites.append(site_of(node, facts, meaning_of(node, facts, masks), products))
         else:
-            refusals.append(Refusal(label(node), facts))
-    return sites, refusals
+            tally.refuse(node, facts)
+    return sites
 
 
 def _choose(site: Site, sizes: Concrete, context: Context) -> Choice:
     provider = context.provider
-    forms = ["Attention"] if runs_operator(provider, site) else []
+    forms = [AS_IT_IS] if runs_operator(provider, site) else []
     forms += [
         name
         for name, form in FORMS.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from burnish.optimizer.forms import AS_IT_IS
 from burnish.passes.lower.attention.bias import Masks
 from burnish.passes.lower.attention.group_query import GroupQuery
 from burnish.passes.lower.attention.hiding import Added, Limited, Padded
@@ -61,7 +62,7 @@ RULES = {
         "MultiHeadAttention (key padding)",
         "products",
     ),
-    "openvino": ("Attention", "products"),
+    "openvino": (AS_IT_IS, "products"),
 }
 """What is taken unmeasured, by provider: the first that can say it.
 
