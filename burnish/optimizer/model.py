@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -163,7 +163,7 @@ def add_initializer(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir
     """A new initializer of the graph, named `name` or, where that is taken, like it."""
     taken = _TAKEN.get(graph)
     if taken is None:
-        taken = _TAKEN[graph] = _names(graph)
+        taken = _TAKEN[graph] = value_names(graph)
     free, count = name, 1
     while free in taken:
         count += 1
@@ -176,26 +176,33 @@ def add_initializer(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir
     return value
 
 
-def separate_names(model: ir.Model) -> None:
-    """Rename values of subgraphs that are called like another value anywhere in the model.
+def separate_names(model: ir.Model, gone: Container[str] = ()) -> None:
+    """Rename values that are called like another value anywhere in the model, or in `gone`.
 
     New values are named graph by graph, and a name in a subgraph must be none of those around it.
+    Those in `gone` were of values that there are no more, of which something is known by name.
     """
-    taken = {value.name for value in model.graph.inputs} | set(model.graph.initializers)
-    taken |= {value.name for node in model.graph for value in node.outputs}
-    for graph in model.graph.subgraphs():
-        for node in graph:
-            for value in node.outputs:
-                if not value.name:
-                    continue
-                name, count = value.name, 1
-                while value.name in taken:
-                    count += 1
-                    value.name = f"{name}_{count}"
-                taken.add(value.name)
+    taken: set[str | None] = {value.name for value in model.graph.inputs}
+    taken |= set(model.graph.initializers)
+    outer = [value for node in model.graph for value in node.outputs if value.name]
+    taken |= {value.name for value in outer}
+    reused = [value for value in outer if value.name in gone and not value.is_graph_output()]
+    inner = [
+        value
+        for graph in model.graph.subgraphs()
+        for node in graph
+        for value in node.outputs
+        if value.name
+    ]
+    for value in (*reused, *inner):
+        name, count = value.name, 1
+        while value.name in taken or value.name in gone:
+            count += 1
+            value.name = f"{name}_{count}"
+        taken.add(value.name)
 
 
-def _names(graph: ir.Graph) -> set[str]:
+def value_names(graph: ir.Graph) -> set[str]:
     """Every name of a value in the graph and its subgraphs."""
     found: set[str] = set()
     for scope in (graph, *graph.subgraphs()):
@@ -240,7 +247,7 @@ def without_weights(model: ir.Model, above: int = SMALL) -> onnx.ModelProto:
 def _named_uniquely(model: ir.Model) -> list[tuple[ir.Graph, ir.Value, str]]:
     """Every initializer with its graph and the name that it can have in the main graph."""
     found = [(model.graph, value, name) for name, value in model.graph.initializers.items()]
-    taken = _names(model.graph)
+    taken = value_names(model.graph)
     for graph in model.graph.subgraphs():
         for name, value in graph.initializers.items():
             # A subgraph's inputs have a meaning, so that its weights go to the main graph's.

@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from burnish.optimizer.contract import Context, Kind, Outcome, Padding, Pass, Promise, alike
 from burnish.optimizer.errors import BurnishError
-from burnish.optimizer.model import count_nodes, separate_names
+from burnish.optimizer.model import count_nodes, separate_names, value_names
 from burnish.optimizer.regions import identical
 from burnish.optimizer.verify import Verdict
 
@@ -145,7 +145,7 @@ def _attempt(
             reason = "it reported no rewrite but changed the graph"
             return model, _rejected(transform, outcome, reason)
         return model, Step(transform, "unchanged", outcome, _why_unchanged(transform, outcome))
-    separate_names(candidate)
+    separate_names(candidate, context.shapes.keys() - value_names(model.graph))
     _keep_ports(model, candidate)
     if check is None:
         return candidate, Step(transform, "kept", outcome)

@@ -21,6 +21,7 @@ from burnish.optimizer.model import (
     adopt,
     initializers,
     load,
+    separate_names,
     without_weights,
 )
 from burnish.optimizer.saving import save
@@ -440,3 +441,12 @@ def test_damaged_file_is_an_invalid_model(tmp_path: Path) -> None:
     path.write_bytes(message().SerializeToString()[:-5])
     with pytest.raises(InvalidModel):
         load(path)
+
+
+def test_a_new_value_gets_no_name_of_one_that_is_gone() -> None:
+    model = ir.from_onnx_text(
+        """<ir_version: 10, opset_import: ["": 20]>
+        g (float[n] x) => (float[n] y) { val_2 = Neg(x) val_3 = Abs(val_2) y = Exp(val_3) }"""
+    )
+    separate_names(model, {"val_2", "val_2_2", "y"})
+    assert [node.outputs[0].name for node in model.graph] == ["val_2_3", "val_3", "y"]
