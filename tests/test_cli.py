@@ -43,6 +43,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs done in this process measure no longer than they must; nobody looks at the times."""
     monkeypatch.setattr(compilation, "TIMING_SECONDS", 0.0)
     monkeypatch.setattr(tuner, "SECONDS", 0.0)
+    monkeypatch.setattr(tuner, "BLOCK_SECONDS", 0.001)
 
 
 def command_here(*arguments: object) -> int:

@@ -17,7 +17,9 @@ class Standing:
     """Hands orders to one child after another; the context ends the last one.
 
     A child is started by the first order. It stays until it fails, crashes, runs into a limit, or
-    holds more than `IDLE_MEMORY` once its work is done; the next order then starts another.
+    holds more than `IDLE_MEMORY` once its work is done; the next order then starts another. An
+    order that fails in a child that has done others is given once more to a new one, so that none
+    pays for what those before it have used or left behind.
 
     Args:
         target: `module:function` that answers each line on standard input with one event.
@@ -35,13 +37,16 @@ class Standing:
         Raises:
             BurnishError: as `sandbox.call` does.
         """
+        new = self._worker is None
         if self._worker is None:
             self._worker = Worker(self._target, {}, self._limits)
         try:
             answer = self._worker.ask(order)
         except BurnishError:
             self.close()
-            raise
+            if new:
+                raise
+            return self.ask(order)
         if tree_memory(self._worker.pid) > IDLE_MEMORY:
             self.close()
         return answer

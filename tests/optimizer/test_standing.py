@@ -58,6 +58,12 @@ def test_a_limit_ends_the_order_alone() -> None:
         assert child.ask({"size": 1 << 20})["pid"]
 
 
+def test_an_order_does_not_pay_for_those_before_it() -> None:
+    with Standing(TARGET, Limits(memory=200 << 20, wall=60)) as child:
+        first = child.ask({"size": 100 << 20})
+        assert child.ask({"size": 100 << 20})["pid"] != first["pid"]
+
+
 def test_a_child_that_keeps_much_memory_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standing, "IDLE_MEMORY", 100 << 20)
     with Standing(TARGET, LIMITS) as child:
