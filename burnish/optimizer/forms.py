@@ -41,7 +41,7 @@ class Tally:
             self._counts[choice.winner] += 1
             self._gains += [choice.speedup] if choice.measured else []
             return True
-        measured = f"no other form is faster ({choice.speedup:.2f} times)"
+        measured = f"no other form is measurably faster ({choice.speedup:.2f} times)"
         self.refuse(node, measured if choice.measured else "it stays by rule (not measured)")
         return False
 
