@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.driver.foreign import is_foreign
-from burnish.driver.net import NOTICEABLE
+from burnish.driver.net import tolerated
 from burnish.driver.request import Request, Result, validate, validate_provider
 from burnish.optimizer import artifact, sandbox
 from burnish.optimizer.report import release
@@ -80,7 +80,7 @@ def _wrong(request: Request, report: dict[str, Any]) -> str:
     """Where another runtime than the reference's gives other answers than it may."""
     provider = report["target"]["provider"]
     drop = report["fidelity"]["drop"] if report["fidelity"] else 0.0
-    limit = max(request.max_drop, NOTICEABLE)
+    limit = tolerated(request.max_drop)
     if not is_foreign(provider) or drop <= limit:
         return ""
     runtime = PROVIDERS[provider].runtime

@@ -10,7 +10,7 @@ from typing import Any
 
 from burnish.driver.candidate import Candidate
 from burnish.driver.compilation import TIMING_SECONDS, Compilation
-from burnish.driver.net import NOTICEABLE
+from burnish.driver.net import tolerated
 from burnish.driver.request import Request, request_from
 from burnish.driver.workbench import Emit, Workbench, open_model
 from burnish.optimizer import sandbox, tuner
@@ -133,7 +133,7 @@ class _Election:
                 self.reasons[name] = error.message
                 continue
             drop = candidate.fidelity.drop if candidate.fidelity else 0.0
-            if name != REFERENCE and drop > max(self.request.max_drop, NOTICEABLE):
+            if name != REFERENCE and drop > tolerated(self.request.max_drop):
                 self.reasons[name] = f"its answers are not those of the input (loss {drop:.3g})"
                 continue
             found[name] = Standing(compilation, candidate)

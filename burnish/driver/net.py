@@ -20,6 +20,11 @@ NOTICEABLE = 1e-3
 """Loss of the whole that passes without a right to any must not reach."""
 
 
+def tolerated(max_drop: float) -> float:
+    """The loss of a whole model that its budget allows, or that nobody notices."""
+    return max(max_drop, NOTICEABLE)
+
+
 class Net:
     """Finds the passes that change the answer of the whole though they promise not to.
 
@@ -47,7 +52,7 @@ class Net:
 
     def sound(self, candidate: Candidate, max_drop: float) -> Candidate:
         """The candidate without such passes; `max_drop` is what lossy ones may spend."""
-        limit = max(max_drop, NOTICEABLE)
+        limit = tolerated(max_drop)
         while candidate.fidelity is not None and candidate.fidelity.drop > limit:
             compiled, drop = candidate.compiled, candidate.fidelity.drop
             if self._after(compiled, None).drop > limit:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.shapes.concrete import Axes
@@ -64,11 +63,6 @@ class Sample:
         """The model, in a version of the format that every operator set here can have."""
         self._graph.outputs.extend(outputs)
         return ir.Model(self._graph, ir_version=10)
-
-
-def message(model: ir.Model) -> onnx.ModelProto:
-    """The model as it is timed."""
-    return ir.to_proto(model)
 
 
 def shortened(axes: Axes, most: int) -> Axes:

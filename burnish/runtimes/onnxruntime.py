@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +123,15 @@ def _one_line(text: str) -> str:
 
 def versions() -> dict[str, str]:
     """Installed versions of ONNX Runtime's distributions, ONNX and ourselves."""
+    return installed(
+        (*DISTRIBUTIONS, "onnx", "onnx-ir", "onnxscript", "onnxsim", "numpy", "burnish")
+    )
+
+
+def installed(distributions: Iterable[str]) -> dict[str, str]:
+    """The versions of those distributions that are installed."""
     found = {}
-    for name in (*DISTRIBUTIONS, "onnx", "onnx-ir", "onnxscript", "onnxsim", "numpy", "burnish"):
+    for name in distributions:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

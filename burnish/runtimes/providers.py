@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -98,17 +96,9 @@ CANDIDATES = (REFERENCE, "openvino", "cuda")
 
 def versions(provider: str) -> dict[str, str]:
     """Installed versions of what a compilation for the provider depends on."""
-    return onnxruntime.versions() | _installed(PROVIDERS[provider].distributions)
+    return onnxruntime.versions() | onnxruntime.installed(PROVIDERS[provider].distributions)
 
 
 def version(provider: str) -> str:
     """The version of the provider's runtime; empty where it is not installed."""
-    return next(iter(_installed(PROVIDERS[provider].distributions).values()), "")
-
-
-def _installed(distributions: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for name in distributions:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+    return next(iter(onnxruntime.installed(PROVIDERS[provider].distributions).values()), "")

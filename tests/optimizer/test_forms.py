@@ -11,7 +11,7 @@ from samples import parse
 from burnish.optimizer.analysis.shapes.concrete import Axes, Concrete, text
 from burnish.optimizer.contract import Choice
 from burnish.optimizer.forms import AS_IT_IS, Tally
-from burnish.optimizer.samples import Sample, message, shortened
+from burnish.optimizer.samples import Sample, shortened
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_sample_runs() -> None:
     sample = Sample(20)
     product = sample.node("MatMul", sample.port("x", ("2", 3)), sample.weight("w", 3, 4))
     model = sample.model(sample.node("Mul", product, sample.number("two", 2.0)))
-    assert [len(item.dims) for item in message(model).graph.initializer] == [2, 0]
+    assert [len(item.dims) for item in ir.to_proto(model).graph.initializer] == [2, 0]
     [outputs] = run_model(model, [{"x": np.ones((5, 3), np.float32)}])
     weight = model.graph.initializers["w"].const_value
     assert weight is not None and np.abs(weight.numpy()).min() > 0

@@ -13,7 +13,7 @@ from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.shapes.concrete import Axes, Concrete, text
 from burnish.optimizer.contract import LOSSY, Choice, Context, Outcome, Pass, Phase
 from burnish.optimizer.forms import AS_IT_IS, FUSED, Tally
-from burnish.optimizer.samples import Sample, message
+from burnish.optimizer.samples import Sample
 
 FORM = "the tanh formula"
 
@@ -74,5 +74,5 @@ def _sample(axes: Axes, opset: int, form: str) -> onnx.ModelProto:
     sample = Sample(opset)
     source = sample.port("x", axes)
     if form == AS_IT_IS:
-        return message(sample.model(sample.node("Gelu", source)))
-    return message(sample.model(sample.node("FastGelu", source, domain=FUSED)))
+        return ir.to_proto(sample.model(sample.node("Gelu", source)))
+    return ir.to_proto(sample.model(sample.node("FastGelu", source, domain=FUSED)))

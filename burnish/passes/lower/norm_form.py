@@ -23,7 +23,7 @@ from burnish.optimizer.analysis.shapes.concrete import Axes, Concrete, is_fixed,
 from burnish.optimizer.contract import ROUNDING, Choice, Context, Outcome, Pass, Phase
 from burnish.optimizer.forms import AS_IT_IS, FUSED, Tally
 from burnish.optimizer.pruning import take_over
-from burnish.optimizer.samples import Sample, message
+from burnish.optimizer.samples import Sample
 
 OWN = {
     "LayerNormalization": "SkipLayerNormalization",
@@ -270,4 +270,4 @@ class _Facts:
         assert node is not None and adder is not None
         if form != AS_IT_IS:
             _write(_place(node, adder), form)
-        return message(model)
+        return ir.to_proto(model)

@@ -15,7 +15,7 @@ from burnish.optimizer.analysis.shapes.concrete import Axes, Concrete, text
 from burnish.optimizer.contract import ROUNDING, Choice, Context, Outcome, Pass, Phase
 from burnish.optimizer.forms import AS_IT_IS, FUSED, Tally
 from burnish.optimizer.pruning import take_over
-from burnish.optimizer.samples import LARGEST, LARGEST_WORK, Sample, message, shortened
+from burnish.optimizer.samples import LARGEST, LARGEST_WORK, Sample, shortened
 
 FORM = "FusedMatMul"
 
@@ -235,7 +235,7 @@ def _sample(place: _Place, left: Axes, right: Axes, opset: int, form: str) -> on
         found = _place(node)
         assert found is not None
         _write(found)
-    return message(model)
+    return ir.to_proto(model)
 
 
 def _stepped(sample: Sample, value: ir.Value, step: str | float, rank: int) -> ir.Value:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from harness import make_context, run_model
+from harness import choosing, make_context, run_model
 from samples import parse
 
-from burnish.optimizer.contract import Choice, Context, relative_l2
-from burnish.optimizer.forms import AS_IT_IS
+from burnish.optimizer.contract import Context, relative_l2
 from burnish.passes.lower.attention.attention import LowerAttention
 from burnish.passes.lower.attention.forms import FORMS
 
@@ -112,10 +109,6 @@ CASES: dict[str, tuple[str, dict[str, str], set[str]]] = {
     ),
 }
 """By mask: the call, what else changes in the model, and the forms besides the products."""
-
-
-def choosing(form: str) -> Any:
-    return lambda key, forms, rule: Choice(form if form in forms else AS_IT_IS, 1.0, False)
 
 
 def sizes(**numbers: int) -> dict[str, int]:

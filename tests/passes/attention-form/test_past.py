@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from harness import make_context, run_model
+from harness import choosing, make_context, run_model
 from samples import parse
 
-from burnish.optimizer.contract import Choice, relative_l2
-from burnish.optimizer.forms import AS_IT_IS
+from burnish.optimizer.contract import relative_l2
 from burnish.optimizer.regions import identical
 from burnish.passes.lower.attention.attention import LowerAttention
 from burnish.passes.lower.attention.forms import FORMS
@@ -100,10 +97,6 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "outside": (OUTSIDE, (*HEADS, "MultiHeadAttention (key padding)")),
     "outside, one query": (one_query(grouped(OUTSIDE)), ("GroupQueryAttention",)),
 }
-
-
-def choosing(form: str) -> Any:
-    return lambda key, forms, rule: Choice(form if form in forms else AS_IT_IS, 1.0, False)
 
 
 def feeds_of(model: ir.Model, past: int) -> dict[str, np.ndarray]:

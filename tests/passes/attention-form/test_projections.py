@@ -8,20 +8,15 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from harness import make_context, run_model
+from harness import choosing, make_context, run_model
 
-from burnish.optimizer.contract import Choice, Context, relative_l2
-from burnish.optimizer.forms import AS_IT_IS
+from burnish.optimizer.contract import Context, relative_l2
 from burnish.optimizer.regions import identical
 from burnish.passes.lower.attention.attention import LowerAttention
 
 WIDTH = 24
 SIZES = {"b": 2, "s": 5}
 HIDE = "Attention with weights (key padding)"
-
-
-def choosing(form: str) -> Any:
-    return lambda key, forms, rule: Choice(form if form in forms else AS_IT_IS, 1.0, False)
 
 
 def model_of(

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from harness import make_context, run_model
+from harness import choosing, make_context, run_model
 
-from burnish.optimizer.contract import Choice, relative_l2
-from burnish.optimizer.forms import AS_IT_IS
+from burnish.optimizer.contract import relative_l2
 from burnish.passes.lower.attention.attention import LowerAttention
 from burnish.passes.lower.attention.forms import FORMS
 
@@ -67,10 +65,6 @@ def layer(mask: str) -> ir.Model:
         array = (random.standard_normal(shape) * 0.4).astype(np.float32)
         message.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     return ir.from_proto(message)
-
-
-def choosing(form: str) -> Any:
-    return lambda key, forms, rule: Choice(form if form in forms else AS_IT_IS, 1.0, False)
 
 
 def loaded(model: ir.Model, path: Path) -> Counter[str]:

@@ -15,7 +15,7 @@ from burnish.optimizer.analysis.products import shape_of
 from burnish.optimizer.analysis.shapes.concrete import Axes, Concrete, text
 from burnish.optimizer.contract import ROUNDING, Choice, Context, Outcome, Pass, Phase
 from burnish.optimizer.forms import AS_IT_IS, Tally
-from burnish.optimizer.samples import LARGEST, LARGEST_WORK, Sample, message, shortened
+from burnish.optimizer.samples import LARGEST, LARGEST_WORK, Sample, shortened
 from burnish.passes.lower.activation.forms import Write, apart, fused, gemm
 from burnish.passes.lower.activation.places import Place, kind_of, place_of
 
@@ -154,7 +154,7 @@ class _Facts:
             place = place_of(producer)
             assert isinstance(place, Place)
             forms_of(place, self._opset)[form](place, Constants())
-        return message(model)
+        return ir.to_proto(model)
 
     def _activation(self, sample: Sample, source: ir.Value) -> ir.Value:
         if self._kind == "quick-gelu":
