@@ -22,7 +22,8 @@ from burnish.runtimes.providers import CANDIDATES, PROVIDERS, REFERENCE, version
 START = "burnish.runtimes.work:start"
 
 OPTIONS = (
-    "int8", "keep_embeddings", "level", "max_drop", "opset", "min_ort", "force", "pack", "data",
+    "int8", "fast_gelu", "keep_embeddings", "level", "max_drop", "opset", "min_ort", "force",
+    "pack", "data",
 )  # fmt: skip
 """What of a request, besides the model and its sizes, decides which provider is fastest."""
 

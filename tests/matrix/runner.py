@@ -28,7 +28,7 @@ from matrix.truth import truth
 HANGING = 300.0
 """Seconds after which either tool is given up on a cell."""
 
-NOT_RUN = {"status": "not run", "error": "not run"}
+NOT_RUN = {"status": table.NOT_RUN, "error": ""}
 
 HEADS, HIDDEN = 4, 64
 """What the peer must be told."""

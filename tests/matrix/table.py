@@ -17,6 +17,9 @@ COUNTED = KINDS[:4]
 BOUND = 1e-4
 """Relative L2 error of the outputs that no cell may exceed."""
 
+NOT_RUN = "not run"
+"""Status of a peer that was not asked for."""
+
 PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu")
 
 Truths = Mapping[str, Mapping[str, int]]
@@ -111,7 +114,7 @@ def _totals(results: Iterable[Facts], truths: Truths) -> Iterator[str]:
             done, kind, truths
         )
     bad = [line for line in results if failures(line)]
-    crashed = sum(line["peer"]["status"] != "ok" for line in done)
+    crashed = sum(line["peer"]["status"] not in ("ok", NOT_RUN) for line in done)
     peers = [line["peer"] for line in done if line["peer"]["status"] == "ok"]
     wrong = sum("broken" in peer or (peer["worst"] or 0.0) > BOUND for peer in peers)
     yield ""
@@ -194,7 +197,7 @@ def _notes(exported: Facts, result: Facts, truth: Mapping[str, int]) -> Iterator
         yield f"the export itself runs on {mine['trials']} of the inputs"
     if exported["axes"] == "automatic":
         yield "dynamo chose the dynamic axes"
-    if peer["status"] != "ok":
+    if peer["status"] not in ("ok", NOT_RUN):
         yield f"peer: {_plain(peer['error'])}"
     elif "broken" in peer:
         yield f"peer's result: {_plain(peer['broken'])}"

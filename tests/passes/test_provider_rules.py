@@ -18,7 +18,7 @@ from burnish.optimizer.executor import Executor
 
 EXPECTED = {
     "cuda": {"MultiHeadAttention": 2, "BiasGelu": 2, "SkipLayerNormalization": 4},
-    "cpu": {"FusedMatMul": 2, "Gelu": 2, "LayerNormalization": 5, "Sum": 7},
+    "cpu": {"Attention": 2, "Gelu": 2, "LayerNormalization": 5, "Sum": 7},
 }
 
 

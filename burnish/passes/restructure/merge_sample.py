@@ -99,10 +99,22 @@ class _Graph:
         self.weights.append(numpy_helper.from_array(array, name))
 
     def message(self, rows: int, parts: list[str], widths: list[int]) -> onnx.ModelProto:
-        outputs = [self.cast(name, f"{name}.output", ir.DataType.FLOAT) for name in parts]
-        ports = [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, rows, width])
-            for name, width in zip(["input", *outputs], [self.k, *widths], strict=True)
+        """The model; it gives one row of each part.
+
+        What the graph gives as a whole gets memory of its own at each run, and no bias is added to
+        it in place, as is done within a model: both would be timed as part of the products.
+        """
+        bounds = (np.array([number], np.int64) for number in (0, 1))
+        self.weights += map(numpy_helper.from_array, bounds, ("first", "one"))
+        outputs = []
+        for name in parts:
+            row = f"{name}.row"
+            self.nodes.append(helper.make_node("Slice", [name, "first", "one", "one"], [row]))
+            outputs.append(self.cast(row, f"{name}.output", ir.DataType.FLOAT))
+        ports = [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, rows, self.k])]
+        ports += [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, width])
+            for name, width in zip(outputs, widths, strict=True)
         ]
         graph = helper.make_graph(self.nodes, "sample", ports[:1], ports[1:], self.weights)
         opset = [helper.make_opsetid("", 17)]
