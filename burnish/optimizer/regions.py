@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import onnx
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.shapes import element_types
@@ -141,13 +142,24 @@ def same_tensor(first: ir.TensorProtocol | None, second: ir.TensorProtocol | Non
 
 def _fingerprint(node: ir.Node) -> tuple[Any, ...]:
     attributes = tuple(
-        (name, ir.serde.serialize_attribute(value).SerializeToString(deterministic=True))
+        (name, _untyped(ir.serde.serialize_attribute(value)))
         for name, value in sorted(node.attributes.items())
         if isinstance(value, ir.Attr)
     )
     inputs = tuple(value.name if value is not None else None for value in node.inputs)
     outputs = tuple(value.name for value in node.outputs)
     return (node.domain, node.op_type, node.overload, attributes, inputs, outputs)
+
+
+def _untyped(attribute: onnx.AttributeProto) -> bytes:
+    """An attribute without what its subgraphs say of types and shapes inside: that is no change."""
+    pending = [attribute]
+    while pending:
+        item = pending.pop()
+        for graph in (*([item.g] if item.HasField("g") else []), *item.graphs):
+            del graph.value_info[:]
+            pending += [inner for node in graph.node for inner in node.attribute]
+    return bytes(attribute.SerializeToString(deterministic=True))
 
 
 def captured(node: ir.Node) -> list[ir.Value]:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
@@ -67,6 +68,13 @@ def _job(job: dict[str, Any], threads: int) -> dict[str, Any]:
             if isinstance(reason, ResourceLimit):
                 raise reason from None
             report["failed"][str(index)] = str(reason)
+            continue
+        if sequences := [
+            name
+            for name, value in zip(names, outputs, strict=True)
+            if not isinstance(value, np.ndarray)
+        ]:
+            report["failed"][str(index)] = f"{sequences[0]} is no tensor"
             continue
         write_arrays(Path(job["results"]) / str(index), dict(zip(names, outputs, strict=True)))
     return report

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from burnish.optimizer.analysis.tokens import packing
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Padding, Pass, Phase, Refusal
+from burnish.passes.restructure import sequences
 from burnish.passes.restructure.packer import Packer
 
 
@@ -20,8 +21,9 @@ class Pack(Pass):
         input `[batch, sequence]` that says which tokens are real.
     After:
         The same on `[1, tokens, features]`, where `tokens` are the real ones and one that stands
-        in for all padded ones. Before attention, and wherever else tokens mix, a `GatherND`
-        brings the padded layout back, and another packs what comes out. Padded rows of outputs
+        in for all padded ones. Where tokens mix, a `GatherND` brings the padded layout back, and
+        another packs what comes out. An attention that sees all real tokens of its sequence runs
+        in a `Loop` over sequences instead, where that is measured faster. Padded rows of outputs
         are zero.
     Refuses when:
         No mask input has symbolic sizes, nothing hides padded keys from an attention, or padded
@@ -49,8 +51,12 @@ class Pack(Pass):
             if isinstance(found, Refusal):
                 refusals.append(found)
                 continue
-            Packer(model, found).rewrite()
+            packer = Packer(model, found)
+            packer.rewrite()
+            attentions, padded = sequences.attend(model, packer.indices, context)
             packed += len(found.products)
             padding += found.padding
+            refusals += padded
             said.append(f"{len(found.products)} products on real tokens of {mask.name}")
+            said += [f"{attentions} attentions by sequence"] if attentions else []
         return Outcome(packed, tuple(refusals), detail=", ".join(said), padding=tuple(padding))

@@ -1,4 +1,4 @@
-"""The rewrite behind the pass `pack`: indices of real tokens, and values in both layouts."""
+"""The rewrite behind the pass `pack`: values in both layouts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from burnish.optimizer.analysis.tokens.packing import Packing
 from burnish.optimizer.analysis.tokens.region import Kind, Kinds, Region, leading
 from burnish.optimizer.contract import Padding
 from burnish.optimizer.model import add_initializer
+from burnish.passes.restructure.token_indices import TokenIndices
 
 
 class Packer:
@@ -25,14 +26,12 @@ class Packer:
         self._graph = model.graph
         self._plan = plan
         self._layout = plan.layout
-        self._head: list[ir.Node] = []
-        self._constants: dict[str, ir.Value] = {}
-        self._indices: dict[str, ir.Value] = {}
         self._made: dict[tuple[ir.Value, Kind], ir.Value] = {}
         self._whole: dict[ir.Value, ir.Value] = {}
         self._declared: dict[ir.Value, ir.Shape] = {}
         self._names = {value.name for node in model.graph for value in node.outputs}
         self._names |= {value.name for value in model.graph.inputs} | set(model.graph.initializers)
+        self.indices = TokenIndices(model.graph, plan.mask, plan.spill.selected, self._free)
 
     def rewrite(self) -> None:
         """Pack the region's nodes in place, and leave the outputs' padded rows at zero."""
@@ -45,7 +44,7 @@ class Packer:
             value = outputs[row.output]
             outputs[row.output] = self._cleared(self._whole.get(value, value), row)
         self._put_out(outputs)
-        self._graph.insert_before(self._graph[0], self._head)
+        self.indices.put()
 
     def _put_out(self, outputs: dict[str | None, ir.Value]) -> None:
         """Let the cleared values be the outputs, and name what else holds something new anew."""
@@ -80,7 +79,7 @@ class Packer:
             node.op_type = node.op_type if grows else "Reshape"
             node.attributes.clear()
             node.resize_inputs(2)
-            node.replace_input_with(1, self._constant(sizes))
+            node.replace_input_with(1, self.indices.constant(sizes))
 
     def _pack_results(self, node: ir.Node, region: Region) -> None:
         for value in node.outputs:
@@ -92,7 +91,7 @@ class Packer:
             value.shape = _shape((1, Axis.TOKENS)[-lead:] + dims[lead:])
             if not outside and not value.is_graph_output():
                 continue
-            places = self._index("places" if lead == 2 else "flat_places")
+            places = self.indices.get("places" if lead == 2 else "flat_places")
             operator = "GatherND" if lead == 2 else "Gather"
             back = ir.node(operator, [value, places])
             whole = back.outputs[0]
@@ -119,13 +118,13 @@ class Packer:
             both = leading(dims) == 2
             operator, index = ("GatherND", "tokens") if both else ("Gather", "flat_tokens")
         attributes = {"axis": axis} if operator == "Gather" else {}
-        node = ir.node(operator, [value, self._index(index)], attributes)
+        node = ir.node(operator, [value, self.indices.get(index)], attributes)
         packed = node.outputs[0]
         packed.name, packed.type = self._free(f"{value.name}_packed"), self._type(value)
         packed.shape = _shape(self._packed_dims(dims, kind))
         producer = value.producer()
         if producer is None:
-            self._head.append(node)
+            self.indices.add(node)
         else:
             self._graph.insert_after(producer, node)
         self._made[value, kind] = packed
@@ -144,12 +143,12 @@ class Packer:
     def _cleared(self, value: ir.Value, row: Padding) -> ir.Value:
         """The value with zeros in its padded rows."""
         dims = self._layout.dims(value) or self._layout.dims(self._packed_from(value)) or ()
-        real = self._index("real" if row.batch != row.axis else "flat_real")
+        real = self.indices.get("real" if row.batch != row.axis else "flat_real")
         if row.batch > row.axis:
-            real = self._emit("Transpose", [real], {"perm": (1, 0)})
+            real = self.indices.emit("Transpose", [real], {"perm": (1, 0)})
         others = [axis for axis in range(len(dims)) if axis not in (row.batch, row.axis)]
         if others:
-            real = self._emit("Unsqueeze", [real, self._constant(others)])
+            real = self.indices.emit("Unsqueeze", [real, self.indices.constant(others)])
         kind = self._layout.dtype(value) or self._layout.dtype(self._packed_from(value))
         assert kind is not None
         if kind is ir.DataType.BOOL:  # for which ONNX Runtime has no Where
@@ -165,104 +164,6 @@ class Packer:
     def _packed_from(self, whole: ir.Value) -> ir.Value:
         producer = whole.producer()
         return producer.inputs[0] if producer is not None and producer.inputs[0] else whole
-
-    def _index(self, name: str) -> ir.Value:
-        """One of the indices, made once; see the methods named like them."""
-        if name not in self._indices:
-            value: ir.Value = getattr(self, f"_{name}")()
-            if value not in self._indices.values():
-                value.name = self._free(f"pack_{name}")
-            self._indices[name] = value
-        return self._indices[name]
-
-    def _real(self) -> ir.Value:
-        """[batch, sequence]: whether a token is real."""
-        return self._emit("Cast", [self._plan.mask], {"to": ir.DataType.BOOL.value})
-
-    def _computed(self) -> ir.Value:
-        """[batch, sequence]: whether a token is computed, since it is real or selected."""
-        computed, selected = self._index("real"), sorted(self._plan.spill.selected)
-        if not selected:
-            return computed
-        length, one = self._index("length"), self._constant(1)
-        places = self._emit("Range", [self._constant(0), length, one])
-        for position in selected:
-            place = self._constant(position)
-            if position < 0:
-                place = self._emit("Add", [length, place])
-            computed = self._emit("Or", [computed, self._emit("Equal", [places, place])])
-        return computed
-
-    def _length(self) -> ir.Value:
-        """[]: positions of a sequence."""
-        return self._emit("Gather", [self._index("shape"), self._constant(1)])
-
-    def _shape(self) -> ir.Value:
-        """[2]: batch and sequence."""
-        return self._emit("Shape", [self._plan.mask])
-
-    def _flat_real(self) -> ir.Value:
-        """[batch * sequence]: whether a token is real."""
-        return self._emit("Reshape", [self._index("real"), self._constant([-1])])
-
-    def _pairs(self) -> ir.Value:
-        """[2, tokens]: row and position of the first token and of each that is computed."""
-        found = self._emit("NonZero", [self._index("computed")])
-        return self._emit("Concat", [self._constant([[0], [0]]), found], {"axis": 1})
-
-    def _tokens(self) -> ir.Value:
-        """[1, tokens, 2]: the same, pair by pair."""
-        pairs = self._emit("Transpose", [self._index("pairs")], {"perm": (1, 0)})
-        return self._emit("Unsqueeze", [pairs, self._constant([0])])
-
-    def _row_starts(self) -> ir.Value:
-        """[1, tokens, 2]: each token's row, and 0."""
-        return self._emit("Mul", [self._index("tokens"), self._constant([1, 0])])
-
-    def _positions(self) -> ir.Value:
-        """[tokens]: each token's position."""
-        return self._emit("Gather", [self._index("pairs"), self._constant(1)])
-
-    def _row_positions(self) -> ir.Value:
-        """[1, tokens]: each token's position."""
-        return self._emit("Unsqueeze", [self._index("positions"), self._constant([0])])
-
-    def _flat_tokens(self) -> ir.Value:
-        """[tokens]: each token's place among all positions of all sequences."""
-        rows = self._emit("Gather", [self._index("pairs"), self._constant(0)])
-        before = self._emit("Mul", [rows, self._index("length")])
-        return self._emit("Add", [before, self._index("positions")])
-
-    def _flat_places(self) -> ir.Value:
-        """[batch * sequence]: the row of the packed layout that each position's values are in."""
-        flat = self._emit("Reshape", [self._index("computed"), self._constant([-1])])
-        number = self._emit("Cast", [flat], {"to": ir.DataType.INT64.value})
-        counted = self._emit("CumSum", [number, self._constant(0)])
-        return self._emit("Mul", [counted, number])
-
-    def _places(self) -> ir.Value:
-        """[batch, sequence, 2]: 0, and that row."""
-        rows = self._emit("Reshape", [self._index("flat_places"), self._index("shape")])
-        column = self._emit("Unsqueeze", [rows, self._constant([2])])
-        return self._emit("Mul", [column, self._constant([0, 1])])
-
-    def _emit(
-        self,
-        operator: str,
-        inputs: list[ir.Value],
-        attributes: dict[str, int | tuple[int, ...]] | None = None,
-    ) -> ir.Value:
-        """The result of a node at the head of the graph."""
-        node = ir.node(operator, inputs, attributes or {})
-        self._head.append(node)
-        return node.outputs[0]
-
-    def _constant(self, numbers: object) -> ir.Value:
-        key = repr(numbers)
-        if key not in self._constants:
-            tensor = ir.tensor(np.array(numbers, np.int64))
-            self._constants[key] = add_initializer(self._graph, "pack_constant", tensor)
-        return self._constants[key]
 
     def _free(self, name: str) -> str:
         """A name that nothing has, like this one."""
