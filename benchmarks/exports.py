@@ -6,6 +6,11 @@ exports each where `FOLDER` lacks it (random weights), runs `optimize FILE` with
 and times input and artifact in stock sessions (`optimize bench`: paired, alternating, separate
 processes). What comes of each is a line of FOLDER/exports.jsonl, and is not done again; the table
 is made of all lines. Its last line is the geometric mean and the least speed-up.
+
+    python benchmarks/exports.py FOLDER --against torchscript-sdpa-17 --exporters dynamo-sdpa-20
+
+optimizes both exports of each architecture instead, and times the two artifacts: above 1, that of
+`--exporters` is the faster one.
 """
 
 from __future__ import annotations
@@ -104,9 +109,31 @@ def run(*arguments: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def measured(path: Path, rows: int) -> dict[str, Any]:
+def shape_of(name: str) -> list[str]:
+    """The sizes that an architecture is tuned and timed at, as an option."""
+    return ["--shape", f"batch={IMAGES if name in PIXELS else ROWS},sequence={LENGTH}"]
+
+
+def between(folder: Path, name: str, exporter: str, other: str) -> str:
+    """A row: the artifact of one export against that of another."""
+    paths = [folder / f"{name}-{item}.onnx" for item in (other, exporter)]
+    if not all(path.exists() for path in paths):
+        return f"| {name} | {exporter} | {other} | an export is missing |"
+    targets = [path.with_name(f"{path.stem}.opt.onnx") for path in paths]
+    try:
+        for path, target in zip(paths, targets, strict=True):
+            run(str(path), "-o", str(target), *shape_of(name))
+        timing = run("bench", *map(str, targets), *shape_of(name))["latency"][0]
+    finally:
+        for target in targets:
+            target.unlink(missing_ok=True)
+    low, high = timing["ci95"]
+    return f"| {name} | {exporter} | {other} | {timing['speedup']:.3f} ({low:.3f} to {high:.3f}) |"
+
+
+def measured(path: Path, name: str) -> dict[str, Any]:
     """Facts of one cell."""
-    shape = ["--shape", f"batch={rows},sequence={LENGTH}"]
+    shape = shape_of(name)
     target = path.with_name(f"{path.stem}.opt.onnx")
     try:
         report = run(str(path), "-o", str(target), *shape)
@@ -129,7 +156,7 @@ def line(folder: Path, name: str, exporter: Any, *, only_export: bool) -> dict[s
         if facts["status"] != "ok":
             path.unlink(missing_ok=True)
             return {"failed": facts["error"]}
-    return {} if only_export else measured(path, IMAGES if name in PIXELS else ROWS)
+    return {} if only_export else measured(path, name)
 
 
 def row(name: str, exporter: str, facts: dict[str, Any]) -> str:
@@ -164,6 +191,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(MODELS))
     parser.add_argument("--exporters", default=",".join(names))
     parser.add_argument("--table", action="store_true", help="only print what is there")
+    parser.add_argument("--against", help="compare with the artifact of this export instead")
     parser.add_argument("--export", action="store_true", help="only export")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -173,6 +201,11 @@ def main() -> None:
         known = dict(json.loads(text) for text in record.read_text().splitlines())
     chosen = [item for item in EXPORTERS if str(item) in options.exporters.split(",")]
     cells = [(name, exporter) for exporter in chosen for name in options.only.split(",")]
+    if options.against:
+        print("| model | export | against | times faster |\n|---|---|---|---|")
+        for name, exporter in cells:
+            print(between(options.folder, name, str(exporter), options.against), flush=True)
+        return
     for name, exporter in () if options.table else cells:
         cell = f"{name} {exporter}"
         if cell in known:
