@@ -115,7 +115,7 @@ def _line(cell: Cell, source: Path, made: Facts, last: Facts, compared: bool) ->
     """The cell's result; None where the last one holds. The peer's holds for all our versions."""
     same_export = last.get("export") == made["export"]
     same_code = same_export and last["code"] == made["code"]
-    with_peer = same_export and last["peer"] != NOT_RUN
+    with_peer = same_export and last["peer"]["status"] != table.NOT_RUN
     if same_code and (with_peer or not compared):
         return None
     mine = last["ours"] if same_code else isolation.call(ours, cell, source, seconds=HANGING)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.model import add_initializer
 from burnish.optimizer.pruning import take_over
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
@@ -161,23 +159,6 @@ def axes_of(node: ir.Node) -> tuple[int, ...] | None:
     if tensor is None or tensor.size == 0:
         return None
     return tuple(int(axis) for axis in tensor.numpy().reshape(-1))
-
-
-class Constants:
-    """Initializers that hold one number, made once for each graph: naming one costs a walk."""
-
-    def __init__(self) -> None:
-        self._made: dict[tuple[ir.Graph, float, ir.DataType, tuple[int, ...]], ir.Value] = {}
-
-    def make(
-        self, graph: ir.Graph, name: str, number: float, kind: ir.DataType, *sizes: int
-    ) -> ir.Value:
-        """The number as a scalar or, with sizes, as a tensor of them."""
-        key = graph, number, kind, sizes
-        if key not in self._made:
-            tensor = ir.tensor(np.full(sizes, number, kind.numpy()), dtype=kind)
-            self._made[key] = add_initializer(graph, name, tensor)
-        return self._made[key]
 
 
 def replace(old: ir.Value, *nodes: ir.Node) -> None:

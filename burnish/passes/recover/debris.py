@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.sizes import Shape, Size, Sizes, product
+from burnish.optimizer.constants import Constants
 from burnish.optimizer.contract import EXACT, Context, Outcome, Pass, Phase
-from burnish.optimizer.model import add_initializer
 from burnish.optimizer.pruning import prune
 
 ORDERLY = frozenset({"Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"})
@@ -74,7 +74,7 @@ class _Sweeper:
     sizes: Sizes
     _int64: set[ir.Value] = field(default_factory=set)
     _known: dict[tuple[object, ...], ir.Value] = field(default_factory=dict)
-    _constants: dict[tuple[tuple[int, ...], bool], ir.Value] = field(default_factory=dict)
+    _constants: Constants = field(default_factory=Constants)
 
     def sweep(self, node: ir.Node) -> bool:
         """Simplify a node; whether anything changed."""
@@ -257,12 +257,9 @@ class _Sweeper:
         return True
 
     def _constant(self, numbers: Sequence[int | None], scalar: bool) -> ir.Value:
-        key = (tuple(number or 0 for number in numbers), scalar)
-        if key not in self._constants:
-            array = np.array(key[0][0] if scalar else key[0], np.int64)
-            made = add_initializer(self.model.graph, "sizes", ir.tensor(array))
-            self._constants[key] = made
-        return self._constants[key]
+        known = [number or 0 for number in numbers]
+        array = np.array(known[0] if scalar else known, np.int64)
+        return self._constants.of(self.model.graph, "sizes", array)
 
 
 def _maker(node: ir.Node, operator: str) -> ir.Node | None:

@@ -13,9 +13,10 @@ from burnish.optimizer.analysis.activation.functions import (
     likenesses,
     multiplies_its_argument,
 )
-from burnish.optimizer.analysis.matching import Constants, made_by, replace
+from burnish.optimizer.analysis.matching import made_by, replace
 from burnish.optimizer.analysis.products import label
 from burnish.optimizer.analysis.shapes import describe
+from burnish.optimizer.constants import Constants
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
 
 SINCE = 20
@@ -126,8 +127,8 @@ def _write(found: Likeness, constants: Constants) -> None:
         result = add("Gelu", x, approximate="tanh")
     else:
         quick = found.name == "quick GELU"
-        inner = add("Mul", x, constants.make(graph, "quick", QUICK, kind)) if quick else x
+        inner = add("Mul", x, constants.number(graph, "quick", QUICK, kind)) if quick else x
         result = add("Mul", x, add("Sigmoid", inner))
     if found.factor != 1.0:
-        add("Mul", result, constants.make(graph, "factor", found.factor, kind))
+        add("Mul", result, constants.number(graph, "factor", found.factor, kind))
     replace(found.value, *nodes)

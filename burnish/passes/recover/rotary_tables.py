@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from burnish.optimizer.analysis.rotary.pairs import Factor
 from burnish.optimizer.analysis.sizes import Size, Sizes, axes_of, declared
-from burnish.optimizer.model import add_initializer
+from burnish.optimizer.constants import Constants
 
 ONE = Size.of(1)
 
@@ -63,14 +63,12 @@ class Tables:
     sizes: Sizes
     order: Mapping[ir.Node, int]
     _made: dict[tuple[object, ...], ir.Value] = field(default_factory=dict)
-    _constants: dict[tuple[int, ...], ir.Value] = field(default_factory=dict)
+    _constants: Constants = field(default_factory=Constants)
 
     def constant(self, *numbers: int) -> ir.Value:
         """A vector of whole numbers."""
-        if numbers not in self._constants:
-            tensor = ir.tensor(np.array(numbers, np.int64))
-            self._constants[numbers] = add_initializer(self.model.graph, "rotary_sizes", tensor)
-        return self._constants[numbers]
+        array = np.array(numbers, np.int64)
+        return self._constants.of(self.model.graph, "rotary_sizes", array)
 
     def prepare(
         self, table: Table, factor: Factor, rows: tuple[int, int], source: ir.Value, graph: ir.Graph

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.model import add_initializer
+from burnish.optimizer.constants import Constants
 
 
 class TokenIndices:
@@ -32,7 +32,7 @@ class TokenIndices:
         self._free = free
         self._head: list[ir.Node] = []
         self._last: ir.Node | None = None
-        self._constants: dict[str, ir.Value] = {}
+        self._constants = Constants()
         self._indices: dict[str, ir.Value] = {}
 
     def put(self) -> None:
@@ -155,8 +155,5 @@ class TokenIndices:
         self._head.append(node)
 
     def constant(self, numbers: object) -> ir.Value:
-        key = repr(numbers)
-        if key not in self._constants:
-            tensor = ir.tensor(np.array(numbers, np.int64))
-            self._constants[key] = add_initializer(self._graph, "pack_constant", tensor)
-        return self._constants[key]
+        """Whole numbers, with the axes that they are written with."""
+        return self._constants.of(self._graph, "pack_constant", np.array(numbers, np.int64))

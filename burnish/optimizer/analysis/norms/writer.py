@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.matching import Constants, replace
+from burnish.optimizer.analysis.matching import replace
 from burnish.optimizer.analysis.norms.moments import sizes_of
 from burnish.optimizer.analysis.norms.normalizations import Normalization, normalizations
 from burnish.optimizer.analysis.norms.roots import root_of
 from burnish.optimizer.analysis.products import label
 from burnish.optimizer.analysis.shapes import describe
+from burnish.optimizer.constants import Constants
 from burnish.optimizer.contract import Outcome, Refusal
 from burnish.optimizer.model import add_initializer
 
@@ -61,7 +62,7 @@ class _Writer:
         if found.scale is not None:
             scale = _fitted(graph, found.scale, sizes)
         else:
-            scale = self._constants.make(graph, "ones", 1.0, kind, *sizes)
+            scale = self._constants.number(graph, "ones", 1.0, kind, *sizes)
         inputs = [found.source, scale]
         if found.bias is not None:
             inputs.append(_fitted(graph, found.bias, sizes))

@@ -10,9 +10,9 @@ import onnx
 import onnx_ir as ir
 
 from burnish.optimizer.analysis import shapes
-from burnish.optimizer.analysis.matching import Constants
 from burnish.optimizer.analysis.products import shape_of
 from burnish.optimizer.analysis.shapes.concrete import Axes, Concrete, text
+from burnish.optimizer.constants import Constants
 from burnish.optimizer.contract import ROUNDING, Choice, Context, Outcome, Pass, Phase
 from burnish.optimizer.forms import AS_IT_IS, Tally
 from burnish.optimizer.samples import LARGEST, LARGEST_WORK, Sample, shortened

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.matching import Constants, replace
+from burnish.optimizer.analysis.matching import replace
 from burnish.optimizer.analysis.products import shape_of
+from burnish.optimizer.constants import Constants
 from burnish.optimizer.forms import FUSED
 from burnish.optimizer.model import add_initializer
 from burnish.passes.lower.activation.places import Place
@@ -27,7 +28,7 @@ def apart(place: Place, constants: Constants) -> None:
         place.adder.op_type = "Sum"
         return
     assert place.scaling is not None
-    divisor = constants.make(place.graph, "quick", 1.0 / place.factor, ir.DataType.FLOAT)
+    divisor = constants.number(place.graph, "quick", 1.0 / place.factor, ir.DataType.FLOAT)
     replace(place.scaling.outputs[0], ir.node("Div", [place.source, divisor]))
 
 

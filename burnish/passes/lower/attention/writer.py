@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from burnish.optimizer.analysis.heads import HEADS_INSIDE
 from burnish.optimizer.analysis.matching import broadcast_written, written_size
-from burnish.optimizer.model import add_initializer
+from burnish.optimizer.constants import Constants
 
 
 class Writer:
@@ -15,7 +15,7 @@ class Writer:
 
     def __init__(self, graph: ir.Graph) -> None:
         self.graph = graph
-        self._constants: dict[tuple[object, ...], ir.Value] = {}
+        self._constants = Constants()
         self._shared: dict[tuple[object, ...], ir.Value] = {}
 
     def node(
@@ -65,10 +65,7 @@ class Writer:
 
     def constant(self, name: str, array: np.ndarray) -> ir.Value:
         """An initializer, one for equal contents."""
-        key = (array.dtype.name, array.shape, array.tobytes())
-        if key not in self._constants:
-            self._constants[key] = add_initializer(self.graph, name, ir.tensor(array))
-        return self._constants[key]
+        return self._constants.of(self.graph, name, array)
 
     def number(self, value: float) -> ir.Value:
         """A float without axes."""

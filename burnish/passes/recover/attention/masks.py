@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.matching import broadcast_written, rank, scalar, written_size
-from burnish.optimizer.model import add_initializer
+from burnish.optimizer.constants import Constants
 from burnish.optimizer.pruning import prune
 from burnish.passes.recover.attention.operands import insert
 from burnish.passes.recover.attention.scores import Hidden, Miss, Scores, Term
@@ -51,7 +51,7 @@ class Masks:
     def __init__(self, graph: ir.Graph) -> None:
         self._graph = graph
         self._made: dict[tuple[object, ...], ir.Value] = {}
-        self._constants: dict[tuple[object, ...], ir.Value] = {}
+        self._constants = Constants()
 
     def mask(self, scores: Scores, frame: Frame, before: ir.Node) -> ir.Value | Miss | None:
         """The sum of the terms, in new nodes before another; None where there are no terms."""
@@ -225,13 +225,10 @@ class Masks:
 
     def sweep(self) -> None:
         """Remove what was made for an attention that then was left alone."""
-        prune([*self._made.values(), *self._constants.values()])
+        prune([*self._made.values(), *self._constants])
 
     def _initializer(self, name: str, array: np.ndarray) -> ir.Value:
-        key = (array.dtype.name, array.tobytes(), array.shape)
-        if key not in self._constants:
-            self._constants[key] = add_initializer(self._graph, name, ir.tensor(array))
-        return self._constants[key]
+        return self._constants.of(self._graph, name, array)
 
 
 def _above(value: ir.Value, floor: float) -> bool:
