@@ -156,13 +156,21 @@ def line(folder: Path, name: str, exporter: Any, *, only_export: bool) -> dict[s
         if facts["status"] != "ok":
             path.unlink(missing_ok=True)
             return {"failed": facts["error"]}
-    return {} if only_export else measured(path, name)
+    if only_export:
+        return {}
+    try:
+        return measured(path, name)
+    except RuntimeError as error:
+        said = f"error: {path}: "
+        if not str(error).startswith(said):
+            raise
+        return {"failed": str(error).removeprefix(said)}  # the export itself does not run
 
 
 def row(name: str, exporter: str, facts: dict[str, Any]) -> str:
     """One row of the table."""
     if "failed" in facts:
-        return f"| {name} | {exporter} | the exporter fails: {facts['failed'][:70]} | | | | |"
+        return f"| {name} | {exporter} | none: {facts['failed'][:90]} | | | | |"
     found, (before, after), (low, high) = facts["attention"], facts["nodes"], facts["ci95"]
     return (
         f"| {name} | {exporter} | {found['found']} of {found['expected']} | {before} | {after} "

@@ -23,8 +23,8 @@ class Pack(Pass):
         The same on `[1, tokens, features]`, where `tokens` are the real ones and one that stands
         in for all padded ones. Where tokens mix, a `GatherND` brings the padded layout back, and
         another packs what comes out. An attention that sees all real tokens of its sequence runs
-        in a `Loop` over sequences instead, where that is measured faster. Padded rows of outputs
-        are zero.
+        in a `Loop` over sequences instead, where that is measured faster and a quarter of the batch
+        is padding. Padded rows of outputs are zero.
     Refuses when:
         No mask input has symbolic sizes, nothing hides padded keys from an attention, or padded
         rows would change anything but padded rows: a mean over all positions, a token taken at a

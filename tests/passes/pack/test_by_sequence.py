@@ -35,7 +35,9 @@ def packed(changes: Change, provider: str = "cpu") -> tuple[ir.Model, ir.Model, 
 
 
 def loops(model: ir.Model) -> int:
-    return Counter(node.op_type for node in model.graph)["Loop"]
+    return Counter(node.op_type for node in ir.traversal.RecursiveGraphIterator(model.graph))[
+        "Loop"
+    ]
 
 
 MASKS = {
@@ -43,6 +45,7 @@ MASKS = {
     "left padding": [[0, 1, 1, 1], [0, 0, 0, 1], [1, 1, 1, 1]],
     "holes": [[1, 0, 1, 1], [0, 1, 0, 1], [1, 1, 0, 0]],
     "a sequence without tokens": [[0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]],
+    "no padding": [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]],
     "no tokens": [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]],
     "one token": [[0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]],
 }
