@@ -162,10 +162,14 @@ class Workbench:
         return Reference([folders[index] for index in usable], outputs, description, self.probes())
 
     def probes(self) -> list[Path]:
-        """Made-up feeds that stand beside the user's data, which shows no rare kind of input."""
-        if not self.request.data or not self.slots:
-            return []
-        return self.executor.store(self.made_up())
+        """Made-up feeds beside the user's data, which shows no rare kind of input.
+
+        A packed model may do one thing with much padding and another with little.
+        """
+        made = self.made_up() if self.slots else []
+        half = made[:2] if self.request.pack else []
+        padded = (feeds.pad(feed, self.slots, feeds.MUCH_PADDING) for feed in half)
+        return self.executor.store([*(made if self.request.data else []), *padded])
 
     def sizes(self) -> dict[str, int]:
         """A size for every symbolic dimension, the user's first; batch and sequence always."""

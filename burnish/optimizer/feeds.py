@@ -157,6 +157,10 @@ def _mask(
     return mask
 
 
+MUCH_PADDING = 0.75
+"""Share of padding that leaves about half of a batch of two or three rows."""
+
+
 def padding(feeds: Sequence[Feeds], inputs: list[Slot]) -> float:
     """The share of tokens that masks [batch, sequence] call padding, 0 to 1."""
     masks = [feed[slot.port.name] for feed in feeds for slot in inputs if _is_padding_mask(slot)]
