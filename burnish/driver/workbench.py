@@ -162,11 +162,9 @@ class Workbench:
         return Reference([folders[index] for index in usable], outputs, description, self.probes())
 
     def probes(self) -> list[Path]:
-        """Made-up feeds beside the user's data, which shows no rare kind of input.
-
-        A packed model may do one thing with much padding and another with little.
-        """
-        made = self.made_up() if self.slots else []
+        """Made-up feeds for what the user's data may not show; much padding where it is packed."""
+        wanted = self.slots and (self.request.data or self.request.pack)
+        made = self.made_up() if wanted else []
         half = made[:2] if self.request.pack else []
         padded = (feeds.pad(feed, self.slots, feeds.MUCH_PADDING) for feed in half)
         return self.executor.store([*(made if self.request.data else []), *padded])

@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from burnish.optimizer.admission import walk
 from burnish.optimizer.analysis.shapes import element_types
 from burnish.optimizer.signature import Signature
 
@@ -153,12 +154,9 @@ def _fingerprint(node: ir.Node) -> tuple[Any, ...]:
 
 def _untyped(attribute: onnx.AttributeProto) -> bytes:
     """An attribute without what its subgraphs say of types and shapes inside: that is no change."""
-    pending = [attribute]
-    while pending:
-        item = pending.pop()
-        for graph in (*([item.g] if item.HasField("g") else []), *item.graphs):
+    for subgraph in walk.subgraphs(attribute):
+        for graph, _ in walk.graphs(subgraph):
             del graph.value_info[:]
-            pending += [inner for node in graph.node for inner in node.attribute]
     return bytes(attribute.SerializeToString(deterministic=True))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.matching import made_by
-from burnish.optimizer.model import add_initializer
+from burnish.optimizer.constants import Constants
 from burnish.optimizer.pruning import take_over
 from burnish.passes.lower.attention.facts import Facts
 
@@ -55,6 +55,7 @@ class Walk:
         empty: a sequence of no tensors.
         one: a vector of the number 1.
         extent: a vector of the number of tokens.
+        constants: of the graph.
     """
 
     places: ir.Value
@@ -67,11 +68,12 @@ class Walk:
     empty: ir.Value
     one: ir.Value
     extent: ir.Value
+    constants: Constants
 
 
 def unpacked_from(value: ir.Value | None) -> tuple[ir.Value, ir.Value] | None:
     """The index by which a value was unpacked, and what it was unpacked from."""
-    node = made_by(value, "GatherND") if value is not None else None
+    node = made_by(value, "GatherND")
     if node is None or node.inputs[0] is None or node.inputs[1] is None:
         return None
     return node.inputs[1], node.inputs[0]
@@ -102,18 +104,18 @@ def walk(
 
     # There are two numbers for each place.
     numbers = {"one": 1, "least": DENSE[0], "whole": 2 * DENSE[1]}
+    constants = Constants()
     one, least, whole = (
-        add_initializer(graph, name, ir.tensor(np.array([number])))
-        for name, number in numbers.items()
+        constants.of(graph, name, np.array([number])) for name, number in numbers.items()
     )
-    always = add_initializer(graph, "always", ir.tensor(np.array(True)))
+    always = constants.of(graph, "always", np.array(True))
     count = emit("Squeeze", emit("Sub", emit("Shape", bounds), one))
     extent = emit("Shape", tokens, start=1, end=2)
     dense = emit(
         "GreaterOrEqual", emit("Mul", extent, whole), emit("Mul", emit("Size", places), least)
     )
     empty = emit("SequenceEmpty", dtype=ir.DataType.FLOAT.value)
-    return Walk(places, tokens, dense, bounds, seen, count, always, empty, one, extent)
+    return Walk(places, tokens, dense, bounds, seen, count, always, empty, one, extent, constants)
 
 
 def write(place: Place, walk: Walk) -> None:
@@ -126,8 +128,8 @@ def write(place: Place, walk: Walk) -> None:
     ]
     chosen = ir.Node("", "If", [walk.dense], branches)
     # Nothing moves; but what comes out of a loop has no size, and this one's is known.
-    width = ir.tensor(np.array([facts.heads * facts.value_size]))
-    sizes = [walk.one, walk.extent, add_initializer(graph, "width", width)]
+    width = np.array([facts.heads * facts.value_size])
+    sizes = [walk.one, walk.extent, walk.constants.of(graph, "width", width)]
     target = ir.node("Concat", sizes, {"axis": 0})
     sized = ir.node("Reshape", [chosen.outputs[0], target.outputs[0]])
     for value in (chosen.outputs[0], sized.outputs[0]):

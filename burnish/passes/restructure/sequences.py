@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.masks import Masks
-from burnish.optimizer.analysis.matching import only_reader
+from burnish.optimizer.analysis.matching import made_by, only_reader
 from burnish.optimizer.analysis.products import label
 from burnish.optimizer.contract import Context, Refusal
 from burnish.optimizer.model import add_initializer
@@ -83,10 +83,8 @@ def _place(node: ir.Node, indices: TokenIndices, masks: Masks) -> Place | str:
 
 
 def _uncast(value: ir.Value) -> ir.Value:
-    node = value.producer()
-    while node is not None and node.op_type == "Cast" and node.inputs[0] is not None:
+    while (node := made_by(value, "Cast")) is not None and node.inputs[0] is not None:
         value = node.inputs[0]
-        node = value.producer()
     return value
 
 
