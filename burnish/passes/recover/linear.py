@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -12,10 +11,11 @@ import onnx_ir as ir
 from burnish.optimizer.analysis.linear import Layer, match
 from burnish.optimizer.analysis.matching import readers
 from burnish.optimizer.analysis.products import label, shape_of
-from burnish.optimizer.analysis.sizes import Sizes, declared
+from burnish.optimizer.analysis.sizes import Size, Sizes, declared, product
 from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
 from burnish.optimizer.model import add_initializer
 from burnish.optimizer.pruning import prune, take_over
+from burnish.passes.recover.linear_parameters import Parameters, home
 
 ORDERLY = ("Reshape", "Flatten", "Unsqueeze", "Squeeze")
 
@@ -45,7 +45,8 @@ class Linear(Pass):
 
     def apply(self, model: ir.Model, context: Context) -> Outcome:
         """Rewrite in place."""
-        rewriter, refusals, done = _Rewriter(Sizes.of(model)), [], 0
+        sizes, refusals = Sizes.of(model), []
+        rewriter = _Rewriter(sizes, Parameters(sizes))
         for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
             layer = match(node) if node.graph is not None else None
             if layer is None:
@@ -59,11 +60,11 @@ class Linear(Pass):
 
 @dataclass
 class _Rewriter:
-    """Rewrites layers of one model; weights that several share are made once."""
+    """Rewrites layers of one model."""
 
     sizes: Sizes
+    parameters: Parameters
     count: int = 0
-    _made: dict[tuple[object, ...], ir.Value] = field(default_factory=dict)
 
     def rewrite(self, layer: Layer) -> str:
         """Bring a layer into the normal form; why that cannot be, in words, else nothing."""
@@ -92,10 +93,10 @@ class _Rewriter:
         """Change what is not normal about a product that may stay where it is."""
         if not layer.is_plain:
             old = layer.node.inputs[1]
-            layer.node.replace_input_with(1, self._weight(layer))
+            layer.node.replace_input_with(1, self.parameters.weight(layer))
             prune([old])
         if layer.adder is not None and layer.bias is not None and not layer.is_normal:
-            bias = self._bias(layer.bias)
+            bias = self.parameters.bias(layer.bias)
             layer.adder.replace_input_with(0, layer.node.outputs[0])
             layer.adder.replace_input_with(1, bias)
             prune([layer.bias])
@@ -103,7 +104,7 @@ class _Rewriter:
     def _restored(self, layer: Layer) -> Iterator[tuple[ir.Value, list[ir.Value]]]:
         """What was flattened before the product, with the values that restore its axes after it."""
         found: dict[ir.Value, list[ir.Value]] = {}
-        earlier = {self.sizes.shape(value): value for value in _ancestors(layer.activation)}
+        earlier = self._earlier(layer.activation)
         flat = self.sizes.shape(layer.activation)
         if not earlier or flat is None:
             return
@@ -118,8 +119,22 @@ class _Rewriter:
                 found.setdefault(source, []).append(node.outputs[0])
         yield from found.items()
 
+    def _earlier(self, activation: ir.Value) -> dict[tuple[Size, ...], ir.Value]:
+        """What was reshaped into the activation, by its shape, trailing axes taken as one, too."""
+        whole: dict[tuple[Size, ...], ir.Value] = {}
+        merged: dict[tuple[Size, ...], ir.Value] = {}
+        for value in _ancestors(activation):
+            shape = self.sizes.shape(value) or ()
+            whole[shape] = value
+            for axis in range(1, len(shape) - 1):
+                merged[*shape[:axis], product(shape[axis:])] = value
+        return merged | whole
+
     def _lift(self, layer: Layer, source: ir.Value, values: list[ir.Value]) -> None:
         """Multiply what has its axes still, and read it where they were restored."""
+        lead = len(self.sizes.shape(values[0]) or ()) - 1
+        if len(self.sizes.shape(source) or ()) > lead + 1:  # heads, say, merged with the rows
+            source = self._reshaped(layer, source, [*[0] * lead, -1])
         result = self._build(layer, source)
         self._replace(layer, result, values[0])
         for value in values[1:]:
@@ -132,7 +147,7 @@ class _Rewriter:
         # Others read the flat rows.
         graph = layer.node.graph
         assert isinstance(graph, ir.Graph)
-        rows = add_initializer(_home(layer.weight), "rows", ir.tensor(np.array([-1, *layer.outer])))
+        rows = add_initializer(home(layer.weight), "rows", ir.tensor(np.array([-1, *layer.outer])))
         flat = self._node("Reshape", [result, rows])
         maker = result.producer()
         assert maker is not None
@@ -166,33 +181,33 @@ class _Rewriter:
         shape = self.sizes.shape(layer.activation)
         if shape is None:
             return "its shape is not known"
-        graph, source, home = layer.node.graph, layer.activation, _home(layer.weight)
-        assert isinstance(graph, ir.Graph)
-        lead = len(shape) - layer.inner
+        source, lead = layer.activation, len(shape) - layer.inner
         if layer.inner > 1:
-            axes = add_initializer(home, "rows", ir.tensor(np.array([0] * lead + [-1])))
-            node = self._node("Reshape", [source, axes])
-            graph.insert_before(layer.node, node)
-            source = node.outputs[0]
+            source = self._reshaped(layer, source, [*[0] * lead, -1])
         value = self._build(layer, source)
         if len(layer.outer) > 1:
-            numbers = [0] * lead + list(layer.outer)
-            axes = add_initializer(home, "features", ir.tensor(np.array(numbers)))
-            node = self._node("Reshape", [value, axes])
-            graph.insert_before(layer.node, node)
-            value = node.outputs[0]
+            value = self._reshaped(layer, value, [*[0] * lead, *layer.outer])
         self._replace(layer, value, layer.output)
         self.count += 1
         return ""
+
+    def _reshaped(self, layer: Layer, value: ir.Value, sizes: list[int]) -> ir.Value:
+        """`value` reshaped to the sizes, before the layer's product."""
+        shape = add_initializer(home(layer.weight), "sizes", ir.tensor(np.array(sizes)))
+        node = self._node("Reshape", [value, shape])
+        graph = layer.node.graph
+        assert isinstance(graph, ir.Graph)
+        graph.insert_before(layer.node, node)
+        return node.outputs[0]
 
     def _build(self, layer: Layer, source: ir.Value) -> ir.Value:
         """The layer on `source`, in the normal form, before its present product."""
         graph = layer.node.graph
         assert isinstance(graph, ir.Graph)
-        weight = self._weight(layer)
+        weight = self.parameters.weight(layer)
         nodes = [self._node("MatMul", [source, weight])]
         if layer.bias is not None:
-            inputs = [nodes[-1].outputs[0], self._bias(layer.bias)]
+            inputs = [nodes[-1].outputs[0], self.parameters.bias(layer.bias)]
             nodes.append(self._node("Add", inputs))
         graph.insert_before(layer.node, nodes)
         return nodes[-1].outputs[0]
@@ -205,47 +220,6 @@ class _Rewriter:
         value.type = next((kind for kind in (*types, inputs[0].type) if kind is not None), None)
         value.shape = declared(shape) if shape is not None and value.type is not None else None
         return node
-
-    def _weight(self, layer: Layer) -> ir.Value:
-        """The matrix [k, n]; computed when it is saved where it is not stored so."""
-        weight, shape = layer.weight, shape_of(layer.weight)
-        sizes = [shape[axis] for axis in layer.order]
-        matrix = math.prod(sizes[: layer.inner]), math.prod(sizes[layer.inner :])
-        stored = layer.order == tuple(range(len(shape)))
-        if stored and shape == matrix and layer.scale == 1.0:
-            return weight
-        if layer.shared and layer.scale == 1.0:
-            return self._transposed(layer)
-        key = (weight, layer.order, matrix, layer.scale)
-        if key not in self._made:
-            tensor = _arranged(weight.const_value, layer, matrix)
-            self._made[key] = add_initializer(_home(weight), f"{weight.name}_matrix", tensor)
-        return self._made[key]
-
-    def _transposed(self, layer: Layer) -> ir.Value:
-        """The transpose of a weight that others read as it is."""
-        given = layer.node.inputs[1]
-        if given is not None and given is not layer.weight:
-            return given
-        node = ir.node("Transpose", [layer.weight], {"perm": (1, 0)})
-        value, shape = node.outputs[0], shape_of(layer.weight)
-        value.type, value.shape = layer.weight.type, ir.Shape(shape[::-1])
-        graph = layer.node.graph
-        assert isinstance(graph, ir.Graph)
-        graph.insert_before(layer.node, node)
-        self.sizes.visit(node)
-        return value
-
-    def _bias(self, bias: ir.Value) -> ir.Value:
-        """The bias as a vector."""
-        if len(shape_of(bias)) == 1:
-            return bias
-        key = (bias,)
-        if key not in self._made:
-            assert bias.const_value is not None
-            tensor = ir.Tensor(bias.const_value.numpy().reshape(-1).copy())
-            self._made[key] = add_initializer(_home(bias), f"{bias.name}_vector", tensor)
-        return self._made[key]
 
     def _replace(self, layer: Layer, result: ir.Value, output: ir.Value) -> None:
         """Let `result` be `output`, under its name; what made that goes where nothing reads it."""
@@ -260,21 +234,6 @@ def _shaped(result: ir.Value, output: ir.Value) -> ir.Value:
     return result
 
 
-def _arranged(
-    tensor: ir.TensorProtocol | None, layer: Layer, matrix: tuple[int, int]
-) -> ir.LazyTensor:
-    """A weight with its axes in order, computed each time that its bytes are asked for."""
-    assert tensor is not None
-    source, order, scale = tensor, layer.order, layer.scale
-
-    def compute() -> ir.TensorProtocol:
-        array = source.numpy().transpose(order).reshape(matrix)
-        scaled = array if scale == 1.0 else (array * array.dtype.type(scale))
-        return ir.Tensor(np.ascontiguousarray(scaled), dtype=source.dtype)
-
-    return ir.LazyTensor(compute, dtype=tensor.dtype, shape=ir.Shape(matrix), cache=False)
-
-
 def _ancestors(value: ir.Value) -> Iterator[ir.Value]:
     """The values that were reshaped into this one, nearest first."""
     graph = None
@@ -285,8 +244,3 @@ def _ancestors(value: ir.Value) -> Iterator[ir.Value]:
             return
         value = source
         yield value
-
-
-def _home(value: ir.Value) -> ir.Graph:
-    assert isinstance(value.graph, ir.Graph)
-    return value.graph
