@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,16 +17,13 @@ from burnish.optimizer.analysis.products import (
     groups,
     is_finite,
     label,
-    shape_of,
 )
 from burnish.optimizer.contract import LOSSY, Choice, Context, Outcome, Pass, Phase, Refusal
-from burnish.passes.compress.int8 import smoothing
+from burnish.passes.compress.int8 import lookups, smoothing
+from burnish.passes.compress.int8.lookups import PRODUCTS, SMALLEST_TABLE
 from burnish.passes.compress.int8.rewrite import Rewriter, drop_unused
 from burnish.passes.compress.int8.sample import Sample
 from burnish.passes.compress.int8.smoothing import FloatArray
-
-SMALLEST_TABLE = 16 << 10
-"""Elements below which a lookup table stays as it is."""
 
 LARGEST_SAMPLE = 1 << 22
 """Elements of the largest weight that a sample for timing gets; wider ones are cut to it."""
@@ -37,9 +35,6 @@ SMALLEST_BY_RULE = 1 << 14
 """Elements of the smallest weight that goes to int8 where nothing is measured."""
 
 NOTHING_FOUND = "it has no product with a constant weight and no lookup table"
-
-PRODUCTS = ("MatMul", "Gemm", "Transpose")
-"""Operators besides the lookups that a quantized table may serve."""
 
 TAKEN = ("Gather", *PRODUCTS, "Identity")
 """Operators whose weights int8 takes, or that hand them on."""
@@ -63,18 +58,22 @@ class DynamicInt8(Pass):
         `Split` for Q, K and V where that is measured faster; int8 rows and a scale each for `t`.
         Where single channels of a normalized `x` stand out, they are divided by a factor that goes
         into the rows of `w` (SmoothQuant): in the scale of the normalization, else by a `Mul`.
+        For the products in `by_token`, `QuantizeLinear(x * (127 / m), 1, 128)` with `m` the largest
+        magnitude of each token, and the product times `m`.
     Refuses when:
         The product is slower in int8 (measured; not with `force`), the weight is not a float32
         matrix or holds NaN, or the product is in `keep`: what by itself loses a quarter of its
         norm, or what the whole model's budget cannot afford.
     Numerics:
         Lossy. Weights: symmetric, 8 bits per output channel (7 where the processor saturates).
-        Activations: asymmetric uint8 per tensor, from their own range in each run.
+        Activations: uint8, from their own range in each run: asymmetric per tensor; by token
+        symmetric, and above the least value where an activation function has one.
     """
 
     embeddings: bool = True
     force: bool = False
     keep: tuple[str, ...] = ()
+    by_token: tuple[str, ...] = ()
 
     name = "int8"
     phase = Phase.COMPRESS
@@ -85,17 +84,25 @@ class DynamicInt8(Pass):
         """Rewrite in place, by the choices of `context.choose`."""
         bits = 8 if context.processor_flags & WIDE_ACCUMULATION else 7
         products, refusals = find_products(model)
-        lookups = self._lookups(model, refusals)
-        plan = []
+        tables, others = lookups.find(model, self.keep)
+        refusals += others
+        if not self.embeddings:
+            refusals += [Refusal(label(node), "embeddings are kept as asked") for node in tables]
+            tables = []
+        plan: Plan = []
         for group in groups(products):
             usable = [item for item in group if self._usable(item, refusals)]
             if usable:
-                plan.append((usable, self._choose(usable, model, context, bits)))
+                plan.append((usable, self._choose(usable, context, bits)))
         refusals += _not_taken(model)
         rewriter = Rewriter(model, bits)
-        done = looked_up = _rewrite_lookups(lookups, plan, rewriter, refusals)
+        in_float = {
+            item.weight for group, choice in plan if choice.winner == "fp32" for item in group
+        }
+        looked_up, others = lookups.rewrite(tables, in_float, rewriter)
+        refusals += others
         counts = self._rewrite_products(plan, rewriter, model, context, refusals)
-        done += counts["products alone"] + counts["products merged"]
+        done = looked_up + counts["products alone"] + counts["products merged"]
         drop_unused(model)
         said = [f"{looked_up} lookup{'s' * (looked_up > 1)}"] if looked_up else []
         said += [f"{count} {what}" for what, count in counts.items() if count]
@@ -112,7 +119,7 @@ class DynamicInt8(Pass):
         refusals: list[Refusal],
     ) -> dict[str, int]:
         """Rewrite the groups that int8 makes faster; how many products, by manner."""
-        counts = {"products alone": 0, "products merged": 0, "smoothed": 0}
+        counts = {"products alone": 0, "products merged": 0, "by token": 0, "smoothed": 0}
         taken = [(members, choice) for members, choice in plan if choice.winner != "fp32"]
         for members, choice in plan:
             if choice.winner == "fp32":
@@ -123,10 +130,11 @@ class DynamicInt8(Pass):
             if divisor is not None:
                 smoothing.divide(members, divisor)
                 counts["smoothed"] += len(members)
-            merged = choice.winner == "int8-merged"
+            merged, by_token = choice.winner.endswith("merged"), "token" in choice.winner
             counts["products merged" if merged else "products alone"] += len(members)
+            counts["by token"] += len(members) * by_token
             for part in [members] if merged else [[member] for member in members]:
-                rewriter.product(part, divisor)
+                rewriter.product(part, divisor, by_token=by_token)
         return counts
 
     def _divisors(
@@ -155,37 +163,7 @@ class DynamicInt8(Pass):
             refusals.append(Refusal(label(product.nodes[0]), reason))
         return not reason
 
-    def _lookups(self, model: ir.Model, refusals: list[Refusal]) -> list[ir.Node]:
-        """The `Gather`s of rows from constant float32 tables that are worth quantizing."""
-        found = []
-        for node in ir.traversal.RecursiveGraphIterator(model.graph):
-            if node.op_type != "Gather" or node.domain != "":
-                continue
-            source = node.inputs[0]
-            if source is None or source.const_value is None or source.producer() is not None:
-                continue
-            tensor = source.const_value
-            if tensor.dtype is not ir.DataType.FLOAT or len(shape_of(source)) != 2:
-                continue
-            if node.attributes.get_int("axis", 0) != 0 or tensor.size < SMALLEST_TABLE:
-                continue
-            if _scales_activations(node):
-                refusals.append(Refusal(label(node), "its rows multiply activations"))
-            elif not is_finite(source):
-                refusals.append(Refusal(label(node), "its table holds NaN or infinity"))
-            elif any(use.node.op_type not in ("Gather", *PRODUCTS) for use in source.uses()):
-                refusals.append(Refusal(label(node), "its table is used in float elsewhere"))
-            elif not self.embeddings:
-                refusals.append(Refusal(label(node), "embeddings are kept as asked"))
-            elif node.outputs[0].name in self.keep:
-                refusals.append(Refusal(label(node), "kept in fp32 to stay within the budget"))
-            else:
-                found.append(node)
-        return found
-
-    def _choose(
-        self, members: list[Product], model: ir.Model, context: Context, bits: int
-    ) -> Choice:
+    def _choose(self, members: list[Product], context: Context, bits: int) -> Choice:
         """The fastest form for a group; groups of the same sizes share one measurement."""
         tokens = context.sizes.get("batch", 8) * context.sizes.get("sequence", 128)
         shape = context.shapes.get(members[0].activation.name or "")
@@ -196,20 +174,21 @@ class DynamicInt8(Pass):
         cut = max(1, min(sum(widths), LARGEST_SAMPLE // max(k, 1)))
         rows = max(1, min(rows, LARGEST_WORK // (k * cut)))
         sample = Sample(rows, k, tuple(widths), tuple(biased), cut / sum(widths), bits)
-        forms: dict[str, Callable[[], onnx.ModelProto]] = {
-            "fp32": lambda: sample.build("fp32"),
-            "int8": lambda: sample.build("int8"),
-        }
+        by_token = any(member.output.name in self.by_token for member in members)
+        alone = "int8-token" if by_token else "int8"
+        names = [*([] if self.force else ["fp32"]), alone]
         apart = {id(member.weight) for member in members}
         if len(members) > 1 and len(apart) == len(members):
-            forms["int8-merged"] = lambda: sample.build("int8-merged")
-        if self.force:
-            del forms["fp32"]
+            names.append(f"{alone}-merged")
+        forms: dict[str, Callable[[], onnx.ModelProto]] = {
+            name: functools.partial(sample.build, name) for name in names
+        }
         large = self.force or k * sum(widths) >= SMALLEST_BY_RULE
         rule = list(forms)[-1] if large else "fp32"
         if len(forms) == 1:
             return Choice(rule, 1.0, measured=False)
-        return context.choose(f"{sample.key}{' forced' if self.force else ''}", forms, rule)
+        suffix = f"{' by token' if by_token else ''}{' forced' if self.force else ''}"
+        return context.choose(f"{sample.key}{suffix}", forms, rule)
 
 
 def _not_taken(model: ir.Model) -> list[Refusal]:
@@ -236,55 +215,6 @@ def _not_taken(model: ir.Model) -> list[Refusal]:
 
 def _size(value: ir.Value) -> int:
     return value.const_value.nbytes if value.const_value is not None else 0
-
-
-def _scales_activations(node: ir.Node) -> bool:
-    """Whether rows that were looked up are factors, as those of a rotary embedding are."""
-    stack = [node.outputs[0]]
-    while stack:
-        for use in stack.pop().uses():
-            if use.node.op_type == "Mul":
-                other = use.node.inputs[1 - use.idx]
-                # A normalization multiplies the rows by what it makes of themselves.
-                if other is not None and not _is_made_of(other, node.outputs[0]):
-                    return True
-            elif use.node.op_type in ("Unsqueeze", "Reshape", "Cast", "Slice", "Transpose"):
-                stack.append(use.node.outputs[0])
-    return False
-
-
-def _is_made_of(value: ir.Value, source: ir.Value) -> bool:
-    """Whether a value depends on another one, or on nothing but constants."""
-    stack, seen, given = [value], set(), False
-    while stack:
-        current = stack.pop()
-        if current is source:
-            return True
-        if current in seen or current.const_value is not None:
-            continue
-        seen.add(current)
-        maker = current.producer()
-        given |= maker is None
-        stack += [item for item in maker.inputs if item is not None] if maker is not None else []
-    return not given
-
-
-def _rewrite_lookups(
-    nodes: list[ir.Node], plan: Plan, rewriter: Rewriter, refusals: list[Refusal]
-) -> int:
-    """Rewrite the lookups but those whose table a product needs in float; how many."""
-    in_float = {
-        member.weight for members, choice in plan if choice.winner == "fp32" for member in members
-    }
-    done = 0
-    for node in nodes:
-        assert node.inputs[0] is not None
-        if node.inputs[0] in in_float:
-            refusals.append(Refusal(label(node), "its table is also a product's weight in fp32"))
-        else:
-            rewriter.lookup(node)
-            done += 1
-    return done
 
 
 def _why_in_float(members: list[Product], choice: Choice) -> str:

@@ -1,7 +1,8 @@
 """Products and lookups in int8, written with ONNX's own operators.
 
-    product:  DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul(scales) -> Add(bias)
-    lookup:   Gather(int8 table) -> Cast -> Mul(Gather(scales))
+    by tensor:  DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul(scales) -> Add(bias)
+    by token:   see `inputs` -> MatMulInteger -> Cast -> Mul(scales) -> Mul(scale) -> Add(bias)
+    lookup:     Gather(int8 table) -> Cast -> Mul(Gather(scales))
 
 ONNX Runtime fuses the first into one kernel at load, bias included, where the pattern is written
 exactly so.
@@ -18,6 +19,7 @@ import onnx_ir as ir
 from burnish.optimizer.analysis.products import Product, shape_of
 from burnish.optimizer.model import add_initializer
 from burnish.passes.compress.int8 import weights
+from burnish.passes.compress.int8.inputs import Input, Inputs, before
 
 
 @dataclass
@@ -31,25 +33,34 @@ class Rewriter:
 
     model: ir.Model
     bits: int = 8
-    _inputs: dict[tuple[int, int], tuple[ir.Value, ...]] = field(default_factory=dict)
-    _operands: dict[tuple[object, ...], tuple[ir.Value, ir.Value]] = field(default_factory=dict)
+    _operands: dict[tuple[object, ...], tuple[ir.Value, weights.FloatArray]] = field(
+        default_factory=dict
+    )
+    _units: dict[tuple[ir.Value, float], ir.Value] = field(default_factory=dict)
     _tables: dict[ir.Value, tuple[ir.Value, ir.Value]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._inputs = Inputs(self.model)
+
     def product(
-        self, members: list[Product], factors: npt.NDArray[np.float32] | None = None
+        self,
+        members: list[Product],
+        factors: npt.NDArray[np.float32] | None = None,
+        *,
+        by_token: bool = False,
     ) -> None:
         """Compute one product, or several of the same activation as one, in int8.
 
         The members are in the order of the graph: what replaces them stands before the first.
-        `factors` [k] are those of the weights' rows; see `smoothing`.
+        `factors` [k] are those of the weights' rows; see `smoothing`. With `by_token` each token
+        has a range of its own.
         """
         anchor = members[0].nodes[0]
         # Read from the node: an earlier rewrite may have replaced the value found with the product.
         activation = anchor.inputs[0]
         assert activation is not None
-        value, scale, zero = self._quantized_input(activation, anchor)
-        operand, scales = self._operand(members, anchor, factors)
-        whole = self._chain(anchor, members, (value, scale, zero), operand, scales)
+        given = self._inputs.get(activation, anchor, by_token=by_token)
+        whole = self._chain(anchor, members, given, factors)
         results = [whole] if len(members) == 1 else self._split(anchor, members, whole)
         for member, result in zip(members, results, strict=True):
             _replace(member.nodes, member.output, result)
@@ -59,41 +70,46 @@ class Rewriter:
         source, indices = node.inputs
         assert source is not None
         rows, scales = self._table(source)
-        taken = _before(node, "Gather", [rows, indices], axis=0)
-        factor = _before(node, "Gather", [scales, indices], axis=0)
-        number = _before(node, "Cast", [taken], to=ir.DataType.FLOAT.value)
-        _replace((node,), node.outputs[0], _before(node, "Mul", [number, factor]))
-
-    def _quantized_input(self, activation: ir.Value, anchor: ir.Node) -> tuple[ir.Value, ...]:
-        key = (id(activation), id(anchor.graph))
-        if key not in self._inputs:
-            node = ir.node("DynamicQuantizeLinear", [activation], num_outputs=3)
-            _insert(anchor, node)
-            self._inputs[key] = tuple(node.outputs)
-        return self._inputs[key]
+        taken = before(node, "Gather", [rows, indices], axis=0)
+        factor = before(node, "Gather", [scales, indices], axis=0)
+        number = before(node, "Cast", [taken], to=ir.DataType.FLOAT.value)
+        _replace((node,), node.outputs[0], before(node, "Mul", [number, factor]))
 
     def _chain(
         self,
         anchor: ir.Node,
         members: list[Product],
-        quantized: tuple[ir.Value, ...],
-        operand: ir.Value,
-        scales: ir.Value,
+        given: Input,
+        factors: npt.NDArray[np.float32] | None,
     ) -> ir.Value:
-        value, scale, zero = quantized
-        total = _before(anchor, "MatMulInteger", [value, operand, zero])
-        number = _before(anchor, "Cast", [total], to=ir.DataType.FLOAT.value)
-        factor = _before(anchor, "Mul", [scale, scales])
-        result = _before(anchor, "Mul", [number, factor])
-        if any(member.bias is not None for member in members):
-            result = _before(anchor, "Add", [result, self._bias(members)])
+        operand, scales = self._operand(members, anchor, factors)
+        key = (operand, given.unit)
+        if key not in self._units:
+            home, name = members[0].weight.graph, f"{members[0].weight.name}_scales"
+            assert isinstance(home, ir.Graph)
+            self._units[key] = _constant(home, name, scales * np.float32(given.unit))
+        units = self._units[key]
+        total = before(anchor, "MatMulInteger", [given.values, operand, given.zero])
+        number = before(anchor, "Cast", [total], to=ir.DataType.FLOAT.value)
+        if given.by_token:
+            result = before(anchor, "Mul", [number, units])
+            result = before(anchor, "Mul", [result, given.scale])
+        else:
+            factor = before(anchor, "Mul", [given.scale, units])
+            result = before(anchor, "Mul", [number, factor])
+        if given.offset:
+            extra = np.float32(given.offset) * scales * _column_sums(operand)
+            result = before(anchor, "Add", [result, self._bias(members, -extra)])
+        elif any(member.bias is not None for member in members):
+            result = before(anchor, "Add", [result, self._bias(members)])
         return result
 
     def _split(self, anchor: ir.Node, members: list[Product], whole: ir.Value) -> list[ir.Value]:
         sizes = np.array([member.n for member in members], np.int64)
         lengths = _constant(self.model.graph, "split_sizes", sizes)
         node = ir.node("Split", [whole, lengths], {"axis": -1}, num_outputs=len(members))
-        _insert(anchor, node)
+        assert isinstance(anchor.graph, ir.Graph)
+        anchor.graph.insert_before(anchor, node)
         return list(node.outputs)
 
     def _operand(
@@ -101,7 +117,8 @@ class Rewriter:
         members: list[Product],
         anchor: ir.Node,
         factors: npt.NDArray[np.float32] | None,
-    ) -> tuple[ir.Value, ir.Value]:
+    ) -> tuple[ir.Value, weights.FloatArray]:
+        """The weights [k, n] in int8, and the scale of each column [n]."""
         # By value, not by name: the branches of an If may call different weights alike.
         first = members[0].weight
         key = tuple((member.weight, member.transposed, member.alpha) for member in members)
@@ -113,16 +130,14 @@ class Rewriter:
             rows, scales = self._tables[first]
             assert scales.const_value is not None
             # Stored once for the lookup and the product; ONNX Runtime transposes it at load.
-            operand = _before(anchor, "Transpose", [rows], perm=(1, 0))
-            flat = scales.const_value.numpy().reshape(-1) * np.float32(members[0].alpha)
-            return operand, _constant(home, f"{first.name}_scales", flat)
+            operand = before(anchor, "Transpose", [rows], perm=(1, 0))
+            return operand, scales.const_value.numpy().reshape(-1) * np.float32(members[0].alpha)
         tensors = [(_tensor(member.weight), member.transposed) for member in members]
         made = weights.operand(tensors, self.bits, factors)
         alphas = np.concatenate([np.full(m.n, m.alpha, np.float32) for m in members])
         value = add_initializer(home, f"{first.name}_int8", made.values)
-        scales = _constant(home, f"{first.name}_scales", made.scales * alphas)
-        self._operands[key] = (value, scales)
-        return value, scales
+        self._operands[key] = (value, made.scales * alphas)
+        return self._operands[key]
 
     def _table(self, source: ir.Value) -> tuple[ir.Value, ir.Value]:
         if source not in self._tables:
@@ -137,9 +152,9 @@ class Rewriter:
             self._tables[source] = (rows, scales)
         return self._tables[source]
 
-    def _bias(self, members: list[Product]) -> ir.Value:
-        """The biases side by side, zeros where a product has none."""
-        if len(members) == 1 and members[0].beta == 1.0:
+    def _bias(self, members: list[Product], extra: weights.FloatArray | None = None) -> ir.Value:
+        """The biases side by side, zeros where a product has none, and something more."""
+        if extra is None and len(members) == 1 and members[0].beta == 1.0:
             bias = members[0].bias
             assert bias is not None
             if len(shape_of(bias)) == 1:
@@ -152,7 +167,19 @@ class Rewriter:
         ]
         home = members[0].weight.graph
         assert isinstance(home, ir.Graph)
-        return _constant(home, f"{members[0].weight.name}_bias", np.concatenate(parts))
+        whole = np.concatenate(parts)
+        whole = whole if extra is None else whole + extra
+        return _constant(home, f"{members[0].weight.name}_bias", whole.astype(np.float32))
+
+
+def _column_sums(operand: ir.Value) -> weights.FloatArray:
+    """Sums of the columns of a constant int8 matrix, or of the transpose of one; float32 [n]."""
+    maker = operand.producer()
+    stored = operand if maker is None else maker.inputs[0]
+    assert stored is not None and stored.const_value is not None
+    axis = 0 if maker is None else 1
+    sums = stored.const_value.numpy().sum(axis=axis, dtype=np.int64)
+    return np.asarray(sums, np.float32)
 
 
 def _constant(graph: ir.Graph, name: str, array: npt.NDArray[np.generic]) -> ir.Value:
@@ -162,19 +189,6 @@ def _constant(graph: ir.Graph, name: str, array: npt.NDArray[np.generic]) -> ir.
 def _tensor(value: ir.Value) -> ir.TensorProtocol:
     assert value.const_value is not None
     return value.const_value
-
-
-def _insert(anchor: ir.Node, node: ir.Node) -> None:
-    assert isinstance(anchor.graph, ir.Graph)
-    anchor.graph.insert_before(anchor, node)
-
-
-def _before(
-    anchor: ir.Node, operator: str, inputs: list[ir.Value | None], **attributes: object
-) -> ir.Value:
-    node = ir.node(operator, inputs, attributes)  # type: ignore[arg-type]
-    _insert(anchor, node)
-    return node.outputs[0]
 
 
 def _replace(nodes: tuple[ir.Node, ...], old: ir.Value, new: ir.Value) -> None:

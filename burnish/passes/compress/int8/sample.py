@@ -40,7 +40,7 @@ class Sample:
         return f"linear rows={self.rows} k={self.k} n={widths} bits={self.bits}"
 
     def build(self, form: str) -> onnx.ModelProto:
-        """The model with normal random weights (never zeros), in the given form."""
+        """The model with normal random weights (never zeros): `fp32`, `int8[-token][-merged]`."""
         generator = np.random.default_rng(0)
         activation = ir.val("x", ir.DataType.FLOAT, [self.rows, self.k])
         graph = ir.Graph([activation], [], nodes=[], opset_imports={"": 17}, name="sample")
@@ -58,8 +58,9 @@ class Sample:
         if form != "fp32":
             members, _ = find_products(model)
             rewriter = Rewriter(model, self.bits)
-            for part in [members] if form == "int8-merged" else [[member] for member in members]:
-                rewriter.product(part)
+            merged, by_token = form.endswith("merged"), "token" in form
+            for part in [members] if merged else [[member] for member in members]:
+                rewriter.product(part, by_token=by_token)
             drop_unused(model)
         return ir.to_proto(model)
 
