@@ -18,9 +18,13 @@ from burnish.optimizer.errors import UsageError, printable
 from burnish.options import (
     Data,
     Debug,
+    FastGelu,
+    Int4,
+    Int8,
     Json,
     Memory,
     Model,
+    Precision,
     Provider,
     Quiet,
     Seconds,
@@ -29,6 +33,7 @@ from burnish.options import (
     Threads,
     Tokenizer,
     bytes_of,
+    precision_of,
     release_of,
     shape_of,
 )
@@ -83,7 +88,9 @@ def main_job(
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Default: beside the input.")
     ] = None,
-    int8: Annotated[bool, typer.Option("--int8", help="8-bit products and embeddings.")] = False,
+    int8: Int8 = False,
+    int4: Int4 = False,
+    precision: Precision = None,
     keep_embeddings: Annotated[
         bool, typer.Option("--keep-embeddings", help="Leave lookup tables in float32.")
     ] = False,
@@ -115,9 +122,7 @@ def main_job(
     pack: Annotated[
         bool, typer.Option("--pack", help="Leave padding out; its rows of outputs become zero.")
     ] = False,
-    fast_gelu: Annotated[
-        bool, typer.Option("--fast-gelu", help="GELU by the tanh formula: another function.")
-    ] = False,
+    fast_gelu: FastGelu = False,
     seed: Seed = 0,
     memory_limit: Memory = None,
     time_limit: Seconds = None,
@@ -139,13 +144,13 @@ def main_job(
     """Optimize a model (the main job; its name may be left out)."""
     with errors_as_lines(model, debug):
         request = Request(
-            model=model, output=output, int8=int8, keep_embeddings=keep_embeddings, level=level,
-            provider=provider, data=data, tokenizer=tokenizer, max_drop=max_drop,
-            speedup=speedup, json=json_file, shape=shape_of(shape), threads=threads, opset=opset,
-            min_ort=release_of(min_ort), force=force, pack=pack, seed=seed,
+            model=model, output=output, **precision_of(precision, int8=int8, int4=int4),
+            keep_embeddings=keep_embeddings, level=level, provider=provider, data=data,
+            tokenizer=tokenizer, max_drop=max_drop, speedup=speedup, json=json_file,
+            shape=shape_of(shape), threads=threads, opset=opset, min_ort=release_of(min_ort),
+            force=force, pack=pack, fast_gelu=fast_gelu, seed=seed, check=not no_check,
             memory_limit=bytes_of(memory_limit), time_limit=time_limit, tuning=tuning,
-            check=not no_check, measure=not no_measure, dry_run=dry_run,
-            fast_gelu=fast_gelu,
+            measure=not no_measure, dry_run=dry_run,
         )  # fmt: skip
         with progress_shown(quiet) as progress:
             report = driver.optimize(request, progress).report

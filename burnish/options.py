@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from burnish.driver.request import PRECISIONS
 from burnish.optimizer.errors import UsageError
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="An .onnx file.")]
@@ -16,6 +17,14 @@ Data = Annotated[
 Tokenizer = Annotated[
     str | None,
     typer.Option(metavar="FILE", help="tokenizer.json for texts; default: beside the model."),
+]
+Int8 = Annotated[bool, typer.Option("--int8", help="8-bit products and embeddings.")]
+Int4 = Annotated[bool, typer.Option("--int4", help="Weights and embeddings in 4 bits, in blocks.")]
+Precision = Annotated[
+    str | None, typer.Option(metavar="P", help="int8, int4, or int8-weights: 8 bits, in blocks.")
+]
+FastGelu = Annotated[
+    bool, typer.Option("--fast-gelu", help="GELU by the tanh formula: another function.")
 ]
 Shape = Annotated[
     str | None,
@@ -51,6 +60,18 @@ def shape_of(text: str | None) -> dict[str, int]:
             )
         sizes[name.strip()] = int(size)
     return sizes
+
+
+def precision_of(name: str | None, **flags: bool) -> dict[str, bool]:
+    """The value of `--precision` beside those of `--int8` and so on, as fields of the request."""
+    chosen = dict.fromkeys(PRECISIONS, False) | flags
+    if name is not None:
+        field = name.replace("-", "_")
+        if field not in chosen or "_" in name:
+            known = ", ".join(item.replace("_", "-") for item in PRECISIONS)
+            raise UsageError(f"--precision {name} is not known", hint=known)
+        chosen[field] = True
+    return chosen
 
 
 def release_of(text: str | None) -> str | None:

@@ -1,11 +1,13 @@
-"""Which places stay in float where int8 everywhere loses too much.
+"""Which places int8 is gentler to where it loses too much everywhere.
 
-A place that by itself loses more than the promise of a lossy pass stays in float; then the whole
-model's loss is held to the user's budget.
+It is gentler in two steps: an activation gets a range for each token instead of one for the whole
+tensor, which costs little time; then the place stays in float. A place that by itself loses more
+than the promise of a lossy pass is spared first; then the whole model's loss is held to the user's
+budget.
 
-Places are of a kind where they have the same sizes. What a kind costs is measured by leaving it in
-float, and so is each place of the kind that costs most. This is a coarse search: it takes one run
-per kind and a few more, not one per place.
+Places are of a kind where they have the same sizes. What a kind costs is measured by sparing it,
+and so is each place of the kind that costs most. This is a coarse search: it takes two runs per
+kind and a few more, not one per place.
 """
 
 from __future__ import annotations
@@ -17,17 +19,19 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from burnish.driver.candidate import Candidate
-from burnish.driver.plan import passes_for
+from burnish.driver.plan import Spared, passes_for
 from burnish.driver.workbench import Workbench
 from burnish.optimizer import pipeline
 from burnish.optimizer.analysis.products import find_products
-from burnish.optimizer.contract import Kind
 from burnish.optimizer.pipeline import Compiled
 from burnish.optimizer.regions import inner_nodes
 from burnish.passes.compress.int8.dynamic import DynamicInt8
 
 MOST_ALONE = 8
 """Places that are tried one by one."""
+
+LOOKUPS = "lookups"
+"""The kind of what is read from tables."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Place:
 
     Attributes:
         name: of the value.
-        kind: sizes of the product that gives it, or "lookups".
+        kind: sizes of the product that gives it, or `LOOKUPS`.
         error: relative L2 error of the value by itself.
         parameters: weights behind it.
     """
@@ -63,7 +67,7 @@ def places(model: ir.Model, errors: Mapping[str, float]) -> list[Place]:
         if product := products.get(name):
             kind, parameters = f"products of {product.k} x {product.n}", product.k * product.n
         else:
-            kind, parameters = "lookups", tables.get(name, 1)
+            kind, parameters = LOOKUPS, tables.get(name, 1)
         found.append(Place(name, kind, error, parameters))
     return sorted(found, key=lambda place: (-place.error, place.name))
 
@@ -100,7 +104,8 @@ def rank(found: list[Place], gains: Mapping[str, float]) -> list[str]:
     """
     weights = dict.fromkeys(gains, 1)
     for place in found:
-        weights[place.kind] += place.parameters
+        if place.kind in weights:
+            weights[place.kind] += place.parameters
     useful = [kind for kind in gains if gains[kind] > 0]
     return sorted(useful, key=lambda kind: gains[kind] / weights[kind], reverse=True)
 
@@ -113,7 +118,7 @@ def ladder(
     Args:
         found: see `places`.
         order: kinds, see `rank`.
-        gains: what leaving single places in float takes from the loss, where that was measured.
+        gains: what sparing single places takes from the loss, where that was measured.
     """
     kept: tuple[str, ...] = ()
     for kind in order:
@@ -125,10 +130,6 @@ def ladder(
             count *= 2
         kept = (*kept, *members)
         yield tuple(sorted(kept))
-
-
-def _staying(count: int) -> str:
-    return "1 place stays" if count == 1 else f"{count} places stay"
 
 
 class Search:
@@ -152,7 +153,7 @@ class Search:
         self._compile = compile_
         self._judge = judge
         self._without = without
-        self._broken: tuple[str, ...] = ()
+        self._broken = Spared()
 
     def within_budget(self, compiled: Compiled) -> Candidate:
         """The first of ever gentler compilations whose loss stays within the budget."""
@@ -166,13 +167,12 @@ class Search:
         if index is None:
             return candidate
         in_int8 = isinstance(compiled.steps[index].transform, DynamicInt8)
-        for keep in self._gentler(compiled, index, spent) if in_int8 else ():
-            candidate = self._judge(self._again(compiled, index, keep))
+        for spared in self._gentler(compiled, index, spent) if in_int8 else ():
+            candidate = self._judge(self._again(compiled, index, spared))
             assert candidate.fidelity is not None
             if candidate.fidelity.drop <= budget:
                 self._bench.warnings.append(
-                    f"int8 everywhere loses {spent:.3g} where the budget is {budget:g}: "
-                    f"{_staying(len(keep))} in float32"
+                    f"int8 everywhere loses {spent:.3g} where the budget is {budget:g}: {spared}"
                 )
                 return candidate
         reason = f"it loses {spent:.3g} where the budget is {budget:g}"
@@ -180,43 +180,75 @@ class Search:
         return self.within_budget(self._without(compiled, index, reason))
 
     def _without_broken(self, compiled: Compiled) -> Compiled:
-        """The compilation with the places in float that broke the promise of a lossy pass."""
-        for index, step in enumerate(compiled.steps):
-            promise = step.transform.promise
-            found = places(compiled.snapshots[index], step.errors)
-            broken = tuple(sorted(item.name for item in found if item.error > promise.rel_l2))
-            if promise.kind is Kind.LOSSY and step.status == "rejected" and broken:
-                self._broken = broken
-                self._bench.warnings.append(
-                    f"{_staying(len(broken))} in float32, since each loses more than "
-                    f"{promise.rel_l2:g} of its norm in int8 ({broken[0]} the first)"
-                )
-                return self._again(compiled, index, ())
+        """The compilation with those places spared that broke the promise of int8."""
+        while broken := _broken(compiled):
+            index, found, bound = broken
+            finer = [
+                item.name
+                for item in found
+                if item.kind != LOOKUPS and item.name not in self._broken.by_token
+            ]
+            spared = Spared(tuple(finer), tuple({item.name for item in found} - {*finer}))
+            if self._broken + spared == self._broken:
+                return compiled
+            self._broken += spared
+            self._bench.warnings.append(
+                f"{spared}, since int8 loses more than {bound:g} of the norm there "
+                f"({found[0].name} the first)"
+            )
+            compiled = self._again(compiled, index, Spared())
         return compiled
 
-    def _gentler(self, compiled: Compiled, index: int, spent: float) -> Iterator[tuple[str, ...]]:
-        """Ever larger sets of places to leave in float; see `ladder`."""
+    def _gentler(self, compiled: Compiled, index: int, spent: float) -> Iterator[Spared]:
+        """Ever more places to spare: a range for each token by kinds, then float beside it."""
         found = places(compiled.snapshots[index], compiled.steps[index].errors)
+        names = kinds(found)
 
-        def gain(label: str, keep: tuple[str, ...]) -> float:
+        def loss(label: str, spared: Spared) -> float:
             self._bench.emit({"stage": f"what {label} costs"})
-            judged = self._judge(self._again(compiled, index, keep, trusted=True)).fidelity
-            return spent - judged.drop if judged else 0.0
+            judged = self._judge(self._again(compiled, index, spared, trusted=True)).fidelity
+            return judged.drop if judged else spent
 
-        by_kind = {kind: gain(kind, names) for kind, names in kinds(found).items()}
-        order = rank(found, by_kind)
+        finer = {
+            kind: spent - loss(f"{kind} by tensor", Spared(by_token=names[kind]))
+            for kind in names
+            if kind != LOOKUPS
+        }
+        by_token: tuple[str, ...] = ()
+        for kind in rank(found, finer):
+            by_token = (*by_token, *names[kind])
+            yield Spared() + Spared(by_token=by_token)
+        if by_token:
+            spent = loss("int8 by token", Spared(by_token=by_token))
+        gains = {kind: spent - loss(kind, Spared(by_token, keep)) for kind, keep in names.items()}
+        order = rank(found, gains)
         first = [place for place in found if order and place.kind == order[0]]
-        by_place = {place.name: gain(place.name, (place.name,)) for place in first[:MOST_ALONE]}
-        return ladder(found, order, by_place)
+        alone = {
+            place.name: spent - loss(place.name, Spared(by_token, (place.name,)))
+            for place in first[:MOST_ALONE]
+        }
+        for keep in ladder(found, order, alone):
+            yield Spared() + Spared(by_token, keep)
 
     def _again(
-        self, compiled: Compiled, index: int, keep: tuple[str, ...], *, trusted: bool = False
+        self, compiled: Compiled, index: int, spared: Spared, *, trusted: bool = False
     ) -> Compiled:
-        """The compilation with its passes from `index` on run anew, `keep` left in float32."""
-        later = passes_for(self._bench.request, (*self._broken, *keep))[index:]
+        """The compilation with its passes from `index` on run anew, gentler to some places."""
+        later = passes_for(self._bench.request, self._broken + spared)[index:]
         tail = self._compile(later, compiled.snapshots[index], trusted=trusted)
         return Compiled(
             tail.model,
             compiled.steps[:index] + tail.steps,
             compiled.snapshots[:index] + tail.snapshots,
         )
+
+
+def _broken(compiled: Compiled) -> tuple[int, list[Place], float] | None:
+    """The step of int8 that was rejected, the places that broke its promise, and its bound."""
+    for index, step in enumerate(compiled.steps):
+        if isinstance(step.transform, DynamicInt8) and step.status == "rejected":
+            bound = step.transform.promise.rel_l2
+            found = places(compiled.snapshots[index], step.errors)
+            broken = [item for item in found if item.error > bound]
+            return (index, broken, bound) if broken else None
+    return None

@@ -18,7 +18,7 @@ from burnish.driver.net import Net
 from burnish.driver.plan import only_raised, passes_for
 from burnish.driver.request import Request, request_from
 from burnish.driver.workbench import Emit, Workbench, open_model
-from burnish.optimizer import artifact, pipeline, report, tuner
+from burnish.optimizer import artifact, feeds, pipeline, report, tuner
 from burnish.optimizer.calibration import Calibration
 from burnish.optimizer.contract import Array, Chooser, Pass, cleared
 from burnish.optimizer.errors import BurnishError, UsageError
@@ -70,7 +70,7 @@ class Compilation:
         bench.accept()
         if request.check and bench.fits():
             self.reference = bench.run_original()
-            self.observe = Calibration(bench.executor, self.reference.folders)
+            self.observe = self._calibration(self.reference)
         elif request.check:
             bench.warnings.append(
                 "the model is too large for the memory limit to be run: passes are checked for "
@@ -90,6 +90,11 @@ class Compilation:
             net = Net(self.original, self._judged, self._without, runtime, bench.warnings)
             candidate = net.sound(search.within_budget(compiled), request.max_drop)
             return self._not_slower(candidate)
+
+    def _calibration(self, reference: Reference) -> Calibration:
+        masks = [slot.port.name for slot in self.bench.slots if feeds.is_padding_mask(slot)]
+        real = self.request.data is not None
+        return Calibration(self.bench.executor, reference.folders, masks, real=real)
 
     def _tuner(self, contest: Contest) -> tuner.Tuner:
         request = self.request

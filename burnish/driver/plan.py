@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from burnish.driver.request import LEVELS, Request
 from burnish.optimizer.contract import Pass
 from burnish.optimizer.pipeline import Compiled
 from burnish.optimizer.report import BY_OPSET, release
 from burnish.passes import registry
+from burnish.passes.compress.blockwise.weight_only import WeightOnly
 from burnish.passes.compress.fast_gelu import FastGelu
 from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.recover.raise_opset import LADDER, RaiseOpset
 from burnish.passes.restructure.pack import Pack
 
 
-def passes_for(request: Request, keep: tuple[str, ...] = ()) -> list[Pass]:
+@dataclass(frozen=True)
+class Spared:
+    """Places that int8 is gentler to than to others, by the names of what they give.
+
+    Attributes:
+        by_token: products whose activation has a range for each token.
+        keep: products and lookups that stay in float32.
+    """
+
+    by_token: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+
+    def __add__(self, other: Spared) -> Spared:
+        by_token = {*self.by_token, *other.by_token}
+        return Spared(tuple(sorted(by_token)), tuple(sorted({*self.keep, *other.keep})))
+
+    def __str__(self) -> str:
+        finer, kept = (
+            f"{len(names)} place{'s' * (len(names) > 1)}" for names in (self.by_token, self.keep)
+        )
+        parts = [f"a range for each token in {finer}"] if self.by_token else []
+        return " and ".join([*parts, f"float32 in {kept}"] if self.keep else parts)
+
+
+def passes_for(request: Request, spared: Spared | None = None) -> list[Pass]:
     """The passes of the request's level and precision.
 
     -O0 runs none, -O1 those that promise exactness, -O2 and -O3 also those that round. Lossy
@@ -22,14 +49,25 @@ def passes_for(request: Request, keep: tuple[str, ...] = ()) -> list[Pass]:
 
     Args:
         request: what the user asks for.
-        keep: outputs of products that stay in float32.
+        spared: places that int8 is gentler to.
     """
+    spared = spared or Spared()
     chosen: list[Pass] = []
     for kind in registry():
         if kind is DynamicInt8:
             if request.int8:
+                chosen.append(
+                    DynamicInt8(
+                        embeddings=not request.keep_embeddings,
+                        force=request.force,
+                        keep=spared.keep,
+                        by_token=spared.by_token,
+                    )
+                )
+        elif kind is WeightOnly:
+            if bits := request.weight_bits:
                 embeddings = not request.keep_embeddings
-                chosen.append(DynamicInt8(embeddings=embeddings, force=request.force, keep=keep))
+                chosen.append(WeightOnly(bits, embeddings=embeddings, force=request.force))
         elif kind is Pack:
             if request.pack:
                 chosen.append(Pack())
@@ -38,7 +76,9 @@ def passes_for(request: Request, keep: tuple[str, ...] = ()) -> list[Pass]:
                 chosen.append(FastGelu())
         elif kind is RaiseOpset and (target := _newest_operator_set(request)) is not None:
             chosen.append(RaiseOpset(target))
-        elif request.level >= LEVELS[kind.promise.kind] or (kind is RaiseOpset and request.int8):
+        elif request.level >= LEVELS[kind.promise.kind] or (
+            kind is RaiseOpset and (request.int8 or request.weight_bits)
+        ):
             chosen.append(kind())
     return chosen
 

@@ -22,6 +22,9 @@ from burnish.runtimes.providers import AUTO, PROVIDERS
 LEVELS = {Kind.EXACT: 1, Kind.ROUNDING: 2, Kind.LOSSY: 2}
 """Least -O level by the kind of promise."""
 
+PRECISIONS = ("int8", "int4", "int8_weights")
+"""Options that ask for a smaller function."""
+
 WALL_SECONDS = 4 * 3600.0
 """Time limit of a compilation where the user sets none."""
 
@@ -37,7 +40,9 @@ class Request:
         shape: sizes of symbolic dimensions for tuning and timing.
         opset: the artifact's operator set is raised to this.
         min_ort: release of ONNX Runtime that the artifact must run on ("1.17").
-        force: int8 also where it is slower, for its size.
+        int8, int4, int8_weights: the precision, at most one of them: products in int8; weights in
+            4 or in 8 bits, in blocks.
+        force: few bits also where they are slower, for their size.
         provider: a row of `runtimes.providers`, or "auto" for the fastest of those that start.
         pack: run token-wise layers on real tokens only; padded rows of outputs become zero.
         fast_gelu: GELU by the tanh formula.
@@ -48,6 +53,8 @@ class Request:
     model: str
     output: str | None = None
     int8: bool = False
+    int4: bool = False
+    int8_weights: bool = False
     keep_embeddings: bool = False
     level: int = 2
     provider: str = "cpu"
@@ -77,8 +84,16 @@ class Request:
         if self.output:
             return Path(self.output)
         source = Path(self.model)
-        kind = "int8" if self.int8 else "opt"
+        kind = "opt"
+        for name in PRECISIONS:
+            if getattr(self, name):
+                kind = name.replace("_", "-")
         return source.with_name(f"{source.name.removesuffix('.onnx')}.{kind}.onnx")
+
+    @property
+    def weight_bits(self) -> int:
+        """Bits of weights in blocks; 0 where there are none."""
+        return 4 if self.int4 else 8 if self.int8_weights else 0
 
     @property
     def limits(self) -> Limits:
@@ -130,6 +145,9 @@ def request_from(argument: Mapping[str, Any]) -> Request:
 def validate(request: Request) -> None:
     """Raise where options contradict each other, before any work is done."""
     validate_provider(request)
+    asked = [name.replace("_", "-") for name in PRECISIONS if getattr(request, name)]
+    if len(asked) > 1:
+        raise UsageError(f"{' and '.join(asked)} exclude each other")
     if request.int8 and request.provider != AUTO and not PROVIDERS[request.provider].int8:
         raise UsageError(
             f"int8 for {request.provider} is refused: its kernels run integer products slower "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ class Workbench:
         found: sizes that were looked for since the model takes no usual ones.
         padding: share of the user's tokens that is padding.
         untimed: why the whole model is not timed; empty where it is.
+        memo: see `contract.Context`.
     """
 
     request: Request
@@ -74,6 +75,7 @@ class Workbench:
     found: dict[str, int] = field(default_factory=dict)
     padding: float = 0.0
     untimed: str = ""
+    memo: dict[Hashable, Any] = field(default_factory=dict)
     _shapes: tuple[dict[str, int], Shapes] | None = None
 
     @property
@@ -93,9 +95,8 @@ class Workbench:
             same = PROVIDERS[provider].runtime == PROVIDERS[REFERENCE].runtime
             file = path if same else self.loaded.path
             jobs.append(Job(file, [], folder, provider=provider))
-        for report in self.executor.run(jobs):
-            if report["error"]:
-                raise UnsupportedModel(report["error"].removeprefix("error: "))
+        if error := next(filter(None, (item["error"] for item in self.executor.run(jobs))), ""):
+            raise UnsupportedModel(error.removeprefix("error: "))
 
     def fits(self) -> bool:
         """Whether running the whole model stays within the memory limit."""
@@ -195,6 +196,7 @@ class Workbench:
             processor_flags=tuner.processor()[1],
             shapes=self.shapes(),
             observe=observe,
+            memo=self.memo,
         )
 
     def _chosen_sizes(self) -> feeds.Sizes:

@@ -1,15 +1,15 @@
-"""What values a model's activations take on feeds: ranges by channel, in constant memory."""
+"""What values a model's activations take on feeds: ranges and some rows, in constant memory."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.contract import Array
+from burnish.optimizer.contract import Array, Observation
 from burnish.optimizer.executor import Executor, Job
 from burnish.optimizer.model import add_initializer
 from burnish.optimizer.regions import cut
@@ -18,6 +18,12 @@ from burnish.optimizer.verify import ports_of
 
 BOUNDS = ("ReduceMin", "ReduceMax")
 
+ROWS = 1024
+"""Rows of each activation that are kept, over all feeds."""
+
+PICKED = "picked_rows"
+"""Input of the observed model: which rows of a feed are kept."""
+
 
 class Calibration:
     """A `contract.Observer`: runs the model with its activations reduced where they arise.
@@ -25,67 +31,134 @@ class Calibration:
     Args:
         executor: runs models.
         feeds: folders of the feeds, as `Executor.store` gives them.
+        masks: inputs [batch, sequence] that are 0 at padding; rows of it are not kept.
+        real: whether the feeds are the user's data; rows of others are not kept.
     """
 
-    def __init__(self, executor: Executor, feeds: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        feeds: Sequence[Path],
+        masks: Collection[str] = (),
+        *,
+        real: bool = False,
+    ) -> None:
         self._executor = executor
         self._feeds = list(feeds)
-        self._known: dict[str, Array] = {}
+        self._known: dict[str, Observation] = {}
+        self.real = real
+        self._picks = executor.store(self._picked(masks)) if real and feeds else []
 
-    def __call__(self, model: ir.Model, names: Sequence[str]) -> dict[str, Array]:
-        """The ranges; none where the model does not run with them as outputs.
+    def __call__(self, model: ir.Model, names: Sequence[str]) -> dict[str, Observation]:
+        """What was observed; none where the model does not run with more outputs.
 
         A value keeps its range in every later form of the model: passes rename what they change.
         """
         unknown = [name for name in names if name not in self._known]
-        if unknown:
-            self._known |= self._observe(model, unknown)
+        inputs = {value.name for value in model.graph.inputs}
+        made = {value.name for node in model.graph for value in node.outputs}
+        if given := [name for name in unknown if name in inputs]:
+            self._known |= self._from_feeds(given)
+        if computed := [name for name in unknown if name in made]:
+            self._known |= self._observe(model, computed)
         return {name: self._known[name] for name in names if name in self._known}
 
-    def _observe(self, model: ir.Model, names: Sequence[str]) -> dict[str, Array]:
+    def _picked(self, masks: Collection[str]) -> list[dict[str, Array]]:
+        """Which rows are kept of each feed: an even share, of real tokens."""
+        share = max(1, ROWS // len(self._feeds))
+        picked = []
+        for folder in self._feeds:
+            feed = self._executor.read(folder)
+            real = [np.flatnonzero(feed[name]) for name in masks if name in feed]
+            among = real[0] if real and real[0].size else np.arange(share)
+            spread = np.linspace(0, len(among) - 1, min(share, len(among))).round().astype(np.int64)
+            picked.append({PICKED: among[spread]})
+        return picked
+
+    def _from_feeds(self, names: Sequence[str]) -> dict[str, Observation]:
+        """Observations of inputs, which need no run."""
+        feeds = [self._executor.read(folder) for folder in self._feeds]
+        picks = [self._executor.read(folder)[PICKED] for folder in self._picks]
+        found = {}
+        for name in names:
+            flat = [feed[name].reshape(-1, feed[name].shape[-1]) for feed in feeds]
+            rows = [array[pick % len(array)] for array, pick in zip(flat, picks, strict=False)]
+            least, largest = np.concatenate(flat).min(0), np.concatenate(flat).max(0)
+            found[name] = Observation(least, largest, np.concatenate(rows) if rows else None)
+        return found
+
+    def _observe(self, model: ir.Model, names: Sequence[str]) -> dict[str, Observation]:
         folder = self._executor.folder()
         try:
             observed = cut(model, ports_of(model), names)
-            outputs = _reduce(observed)
+            outputs = _reduce(observed, rows=bool(self._picks))
             save(observed, folder / "observed.onnx", external=False)
-            job = Job(folder / "observed.onnx", [[feed] for feed in self._feeds], folder)
-            report = self._executor.run([job])[0]
+            given = (self._feeds, self._picks)
+            feeds = [[*folders] for folders in zip(*filter(None, given), strict=True)]
+            report = self._executor.run([Job(folder / "observed.onnx", feeds, folder)])[0]
             if report["error"] or report["failed"]:
                 return {}
             runs = [self._executor.read(folder / str(i)) for i in range(len(self._feeds))]
-            return {
-                name: np.stack(
-                    [
-                        np.min([run[least] for run in runs], axis=0),
-                        np.max([run[largest] for run in runs], axis=0),
-                    ]
-                )
-                for name, (least, largest) in outputs.items()
-            }
+            return {name: _joined(runs, parts) for name, parts in outputs.items()}
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _reduce(model: ir.Model) -> dict[str, tuple[str, str]]:
-    """Let the model give the least and the largest of each channel of its outputs; their names."""
+def _joined(runs: Sequence[dict[str, Array]], parts: Sequence[str]) -> Observation:
+    """The observations of single feeds as one."""
+    least, largest, *rows = parts
+    return Observation(
+        np.min([run[least] for run in runs], axis=0),
+        np.max([run[largest] for run in runs], axis=0),
+        np.concatenate([run[rows[0]] for run in runs]) if rows else None,
+    )
+
+
+def _reduce(model: ir.Model, *, rows: bool) -> dict[str, list[str]]:
+    """Let a model give the least and the largest of each channel of its outputs, and some rows.
+
+    Returns:
+        For each of the old outputs the names of the new ones.
+    """
     graph = model.graph
     values = list(graph.outputs)
     graph.outputs.clear()
     axes = add_initializer(graph, "rows", ir.tensor(np.array([0])))
+    picked = ir.val(PICKED, ir.DataType.INT64, ["picked"])
+    if rows:
+        graph.inputs.append(picked)
     found = {}
-    for index, value in enumerate(values):
-        rows = ir.node("Flatten", [value], {"axis": -1})
-        graph.append(rows)
-        names = []
-        for operator in BOUNDS:
-            if model.opset_imports[""] >= 18:
-                node = ir.node(operator, [rows.outputs[0], axes], {"keepdims": 0})
-            else:
-                node = ir.node(operator, [rows.outputs[0]], {"keepdims": 0, "axes": (0,)})
-            bound = node.outputs[0]
-            bound.name, bound.type = f"{operator}_{index}", ir.TensorType(ir.DataType.FLOAT)
-            graph.append(node)
-            graph.outputs.append(bound)
-            names.append(bound.name)
-        found[value.name or ""] = (names[0], names[1])
+    for value in values:
+        flat = ir.node("Flatten", [value], {"axis": -1})
+        graph.append(flat)
+        source = flat.outputs[0]
+        made = [_bound(graph, model.opset_imports[""], item, source, axes) for item in BOUNDS]
+        if rows:
+            made.append(_some_rows(graph, source, picked, axes))
+        for output in made:
+            output.name, output.type = f"observed_{len(graph.outputs)}", value.type
+            graph.outputs.append(output)
+        found[value.name or ""] = [output.name or "" for output in made]
     return found
+
+
+def _bound(
+    graph: ir.Graph, opset: int, operator: str, source: ir.Value, axes: ir.Value
+) -> ir.Value:
+    """The least or the largest of each column."""
+    if opset >= 18:
+        node = ir.node(operator, [source, axes], {"keepdims": 0})
+    else:
+        node = ir.node(operator, [source], {"keepdims": 0, "axes": (0,)})
+    graph.append(node)
+    return node.outputs[0]
+
+
+def _some_rows(graph: ir.Graph, source: ir.Value, picked: ir.Value, axis: ir.Value) -> ir.Value:
+    """The picked rows; where there are fewer than there are tokens, those at the remainders."""
+    shape = ir.node("Shape", [source])
+    count = ir.node("Gather", [shape.outputs[0], axis])
+    index = ir.node("Mod", [picked, count.outputs[0]])
+    rows = ir.node("Gather", [source, index.outputs[0]], {"axis": 0})
+    graph.extend([shape, count, index, rows])
+    return rows.outputs[0]

@@ -17,7 +17,7 @@ from __future__ import annotations
 import abc
 import enum
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Protocol
 
@@ -164,13 +164,32 @@ class Chooser(Protocol):
     ) -> Choice: ...
 
 
-class Observer(Protocol):
-    """Ranges of values of the main graph over the feeds, by name.
+@dataclass(frozen=True)
+class Observation:
+    """What a value of the main graph was over the feeds.
 
-    A range is [2, channels]: the least and the largest value of each channel of the last axis.
+    Attributes:
+        least, largest: of each channel of the last axis, [channels].
+        rows: some of its rows along that axis, [rows, channels]; of real tokens, as far as masks
+            tell. None where the feeds are made up, and rows of them say nothing of real ones.
     """
 
-    def __call__(self, model: ir.Model, names: Sequence[str]) -> dict[str, Array]: ...
+    least: Array
+    largest: Array
+    rows: Array | None = None
+
+
+class Observer(Protocol):
+    """Observes values of the main graph over the feeds, by name; none where that fails.
+
+    Attributes:
+        real: whether the feeds are the user's data.
+    """
+
+    @property
+    def real(self) -> bool: ...
+
+    def __call__(self, model: ir.Model, names: Sequence[str]) -> dict[str, Observation]: ...
 
 
 @dataclass(frozen=True)
@@ -185,6 +204,7 @@ class Context:
         processor_flags: instruction set extensions of the target's processor.
         shapes: of values by name at `sizes`, as far as inference can tell.
         observe: see `Observer`; None where the model is not run.
+        memo: what passes have computed and may need again: they run more than once on a model.
     """
 
     provider: str
@@ -194,6 +214,7 @@ class Context:
     processor_flags: frozenset[str] = frozenset()
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     observe: Observer | None = None
+    memo: dict[Hashable, Any] = field(default_factory=dict)
 
 
 class Pass(abc.ABC):

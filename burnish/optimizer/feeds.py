@@ -163,7 +163,7 @@ MUCH_PADDING = 0.75
 
 def padding(feeds: Sequence[Feeds], inputs: list[Slot]) -> float:
     """The share of tokens that masks [batch, sequence] call padding, 0 to 1."""
-    masks = [feed[slot.port.name] for feed in feeds for slot in inputs if _is_padding_mask(slot)]
+    masks = [feed[slot.port.name] for feed in feeds for slot in inputs if is_padding_mask(slot)]
     tokens = sum(mask.size for mask in masks)
     return sum(int((mask == 0).sum()) for mask in masks) / tokens if tokens else 0.0
 
@@ -175,7 +175,7 @@ def pad(feed: Feeds, inputs: list[Slot], share: float) -> dict[str, Array]:
     """
     padded = dict(feed)
     for slot in inputs:
-        if _is_padding_mask(slot) and 0.0 < share < 1.0:
+        if is_padding_mask(slot) and 0.0 < share < 1.0:
             mask = np.ones_like(feed[slot.port.name])
             rows, length = mask.shape
             parts = (np.arange(rows) + 1) / rows
@@ -185,7 +185,8 @@ def pad(feed: Feeds, inputs: list[Slot], share: float) -> dict[str, Array]:
     return padded
 
 
-def _is_padding_mask(slot: Slot) -> bool:
+def is_padding_mask(slot: Slot) -> bool:
+    """Whether an input [batch, sequence] says which tokens are real."""
     return slot.role is Role.MASK and len(slot.port.shape or ()) == 2
 
 

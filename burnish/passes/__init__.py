@@ -6,6 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from burnish.optimizer.contract import Pass, Phase
 from burnish.optimizer.errors import UsageError
+from burnish.passes.compress.blockwise.weight_only import WeightOnly
 from burnish.passes.compress.fast_gelu import FastGelu
 from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.lower.activation.activation import LowerActivation
@@ -56,6 +57,7 @@ REGISTRY: tuple[type[Pass], ...] = (
     Pack,
     # compress: a cheaper function within the user's budget
     DynamicInt8,
+    WeightOnly,
     FastGelu,
     # lower: the fastest kernels measured on the target
     LowerAttention,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ from harness import last_form, made_up, make_context, run_model
 from onnx import TensorProto
 from samples import Builder
 
+from burnish.optimizer.analysis.products import find_products
 from burnish.optimizer.calibration import Calibration
-from burnish.optimizer.contract import relative_l2
+from burnish.optimizer.contract import Observation, relative_l2
 from burnish.optimizer.executor import Executor
 from burnish.passes.compress.int8.dynamic import DynamicInt8
+from burnish.passes.compress.int8.rounding import rounded_activation, rounded_weight
+from burnish.passes.compress.int8.smoothing import divisor
 
 WIDTH = 64
 
@@ -140,10 +144,70 @@ def test_ranges_are_those_of_all_feeds(executor: Executor, opset: int) -> None:
         next(node.outputs[0] for node in watched.graph if node.op_type == "LayerNormalization")
     )
     watched.graph.outputs[-1].type = ir.TensorType(ir.DataType.FLOAT)
-    for name, bounds in found.items():
-        rows = [run[name].reshape(-1, bounds.shape[1]) for run in run_model(watched, feeds)]
-        expected = np.stack([np.concatenate(rows).min(0), np.concatenate(rows).max(0)])
-        np.testing.assert_allclose(bounds, expected, rtol=1e-5, atol=1e-6)
+    for name, seen in found.items():
+        assert seen.rows is None
+        rows = np.concatenate(
+            [r[name].reshape(-1, len(seen.least)) for r in run_model(watched, feeds)]
+        )
+        np.testing.assert_allclose(seen.least, rows.min(0), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(seen.largest, rows.max(0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("opset", [17, 23])
+def test_rows_of_the_users_data_are_those_of_real_tokens(executor: Executor, opset: int) -> None:
+    """`a` is the number of the token, so that one sees which were kept."""
+    b = Builder()
+    for name in ("ids", "mask"):
+        b.input(name, TensorProto.INT64, ["batch", "sequence"])
+    b.op("Cast", ["ids"], "number", to=TensorProto.FLOAT)
+    b.op("Unsqueeze", ["number", b.constant("last", [2], np.int64)], "a")
+    if opset < 18:
+        b.op("ReduceMax", ["a"], "pooled", axes=[1], keepdims=0)
+    else:
+        b.op("ReduceMax", ["a", b.constant("axis", [1], np.int64)], "pooled", keepdims=0)
+    b.op("Cast", ["mask"], "used", to=TensorProto.FLOAT)
+    b.op("ReduceMax", ["used"], "there", keepdims=0)
+    b.op("Add", ["pooled", "there"], "y")
+    b.output("y", TensorProto.FLOAT, ["batch", 1])
+    model = b.model(opset)
+    ids = np.arange(12).reshape(2, 6)
+    mask = np.array([[1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 0, 0]])
+    folders = executor.store([{"ids": ids, "mask": mask}, {"ids": ids + 100, "mask": mask}])
+    found = Calibration(executor, folders, ["mask"], real=True)(model, ["a", "pooled"])
+    kept = found["a"].rows
+    assert kept is not None
+    assert kept.ravel().tolist() == [0, 1, 2, 6, 7, 8, 9, 100, 101, 102, 106, 107, 108, 109]
+    # There are fewer rows of what is pooled: each is kept, whatever the tokens' numbers.
+    pooled = found["pooled"].rows
+    assert pooled is not None
+    assert set(pooled.ravel()) == {5, 11, 105, 111}
+    assert (found["a"].least, found["a"].largest) == (0, 111)
+
+
+def test_the_exponent_is_searched_on_real_rows() -> None:
+    """What is worth moving into the weights depends on both, and on the rows of the data."""
+    model = block()
+    members = find_products(model)[0]
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((200, WIDTH))
+    rows[:, [3, 17, 40]] *= 60
+    matrix = np.concatenate([m.weight.const_value.numpy() for m in members], axis=1)
+
+    def error(divisors: np.ndarray, by_token: bool) -> float:
+        left = rounded_activation(rows / divisors, by_token=by_token)
+        right = rounded_weight(matrix * divisors[:, None], 8)
+        return relative_l2(rows @ matrix, left @ right)
+
+    for by_token in (False, True):
+        seen = Observation(rows.min(0), rows.max(0), rows)
+        found = divisor(seen, members, 8, by_token=by_token)
+        assert found is not None
+        fixed = divisor(replace(seen, rows=None), members, 8, by_token=by_token)
+        assert fixed is not None
+        assert error(found, by_token) <= error(fixed, by_token) * 1.02
+        assert error(found, by_token) < error(np.ones(WIDTH), by_token) / 3
+    even = Observation(-np.ones(WIDTH), np.ones(WIDTH), random.uniform(-1, 1, (200, WIDTH)))
+    assert divisor(even, members, 8, by_token=True) is None
 
 
 def test_ranges_leave_nothing_behind(executor: Executor) -> None:

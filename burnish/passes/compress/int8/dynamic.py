@@ -18,12 +18,23 @@ from burnish.optimizer.analysis.products import (
     is_finite,
     label,
 )
-from burnish.optimizer.contract import LOSSY, Choice, Context, Outcome, Pass, Phase, Refusal
-from burnish.passes.compress.int8 import lookups, smoothing
-from burnish.passes.compress.int8.lookups import PRODUCTS, SMALLEST_TABLE
-from burnish.passes.compress.int8.rewrite import Rewriter, drop_unused
-from burnish.passes.compress.int8.sample import Sample
+from burnish.optimizer.contract import (
+    LOSSY,
+    Choice,
+    Context,
+    Observation,
+    Outcome,
+    Pass,
+    Phase,
+    Refusal,
+)
+from burnish.passes.compress import lookups
+from burnish.passes.compress.int8 import smoothing
+from burnish.passes.compress.int8.rewrite import Rewriter
+from burnish.passes.compress.int8.sample import Sample, is_by_token
 from burnish.passes.compress.int8.smoothing import FloatArray
+from burnish.passes.compress.lookups import PRODUCTS, SMALLEST_TABLE
+from burnish.passes.compress.splice import drop_unused
 
 LARGEST_SAMPLE = 1 << 22
 """Elements of the largest weight that a sample for timing gets; wider ones are cut to it."""
@@ -65,7 +76,8 @@ class DynamicInt8(Pass):
         matrix or holds NaN, or the product is in `keep`: what by itself loses a quarter of its
         norm, or what the whole model's budget cannot afford.
     Numerics:
-        Lossy. Weights: symmetric, 8 bits per output channel (7 where the processor saturates).
+        Lossy. Weights: symmetric, 8 bits per output channel (7 where the processor saturates); with
+        the user's data rounded by error feedback (GPTQ), else to the nearest.
         Activations: uint8, from their own range in each run: asymmetric per tensor; by token
         symmetric, and above the least value where an activation function has one.
     """
@@ -95,11 +107,11 @@ class DynamicInt8(Pass):
             if usable:
                 plan.append((usable, self._choose(usable, context, bits)))
         refusals += _not_taken(model)
-        rewriter = Rewriter(model, bits)
+        rewriter = Rewriter(model, bits, context.memo)
         in_float = {
             item.weight for group, choice in plan if choice.winner == "fp32" for item in group
         }
-        looked_up, others = lookups.rewrite(tables, in_float, rewriter)
+        looked_up, others = lookups.rewrite(tables, in_float, rewriter.lookup)
         refusals += others
         counts = self._rewrite_products(plan, rewriter, model, context, refusals)
         done = looked_up + counts["products alone"] + counts["products merged"]
@@ -119,37 +131,31 @@ class DynamicInt8(Pass):
         refusals: list[Refusal],
     ) -> dict[str, int]:
         """Rewrite the groups that int8 makes faster; how many products, by manner."""
-        counts = {"products alone": 0, "products merged": 0, "by token": 0, "smoothed": 0}
+        kinds = "products alone", "products merged", "by token", "smoothed", "by error feedback"
+        counts = dict.fromkeys(kinds, 0)
         taken = [(members, choice) for members, choice in plan if choice.winner != "fp32"]
         for members, choice in plan:
             if choice.winner == "fp32":
                 reason = _why_in_float(members, choice)
                 refusals += [Refusal(label(member.nodes[0]), reason) for member in members]
-        divisors = self._divisors([members for members, _ in taken], model, context)
-        for (members, choice), divisor in zip(taken, divisors, strict=True):
+        seen = _observed([members for members, _ in taken], model, context)
+        for members, choice in taken:
+            name = members[0].activation.name or ""
+            merged, by_token = choice.winner.endswith("merged"), is_by_token(choice.winner)
+            rows = divisor = None
+            if name in seen:
+                divisor = _divisor(members, seen[name], model, rewriter.bits, by_token=by_token)
+                rows = seen[name].rows
             if divisor is not None:
                 smoothing.divide(members, divisor)
+                rows = None if rows is None else rows / divisor
                 counts["smoothed"] += len(members)
-            merged, by_token = choice.winner.endswith("merged"), "token" in choice.winner
             counts["products merged" if merged else "products alone"] += len(members)
             counts["by token"] += len(members) * by_token
+            counts["by error feedback"] += len(members) * (rows is not None)
             for part in [members] if merged else [[member] for member in members]:
-                rewriter.product(part, divisor, by_token=by_token)
+                rewriter.product(part, divisor, rows, by_token=by_token)
         return counts
-
-    def _divisors(
-        self, groups: list[list[Product]], model: ir.Model, context: Context
-    ) -> list[FloatArray | None]:
-        """For each group what its activation is divided by; None where nothing is known or won."""
-        wanted = [smoothing.smoothable(members, model) for members in groups]
-        names = [m[0].activation.name or "" for m, want in zip(groups, wanted, strict=True) if want]
-        ranges = context.observe(model, names) if context.observe and names else {}
-        return [
-            smoothing.divisor(ranges[members[0].activation.name or ""], members)
-            if want and members[0].activation.name in ranges
-            else None
-            for members, want in zip(groups, wanted, strict=True)
-        ]
 
     def _usable(self, product: Product, refusals: list[Refusal]) -> bool:
         reason = ""
@@ -189,6 +195,27 @@ class DynamicInt8(Pass):
             return Choice(rule, 1.0, measured=False)
         suffix = f"{' by token' if by_token else ''}{' forced' if self.force else ''}"
         return context.choose(f"{sample.key}{suffix}", forms, rule)
+
+
+def _observed(
+    taken: list[list[Product]], model: ir.Model, context: Context
+) -> dict[str, Observation]:
+    """What is known of the groups' activations: on made-up inputs, of those that smoothing asks."""
+    if context.observe is None:
+        return {}
+    real = context.observe.real
+    wanted = [members for members in taken if real or smoothing.smoothable(members, model)]
+    names = [members[0].activation.name or "" for members in wanted]
+    return context.observe(model, names) if names else {}
+
+
+def _divisor(
+    members: list[Product], seen: Observation, model: ir.Model, bits: int, *, by_token: bool
+) -> FloatArray | None:
+    """What the activation is divided by; None where that cannot be, or does not pay."""
+    if not smoothing.smoothable(members, model):
+        return None
+    return smoothing.divisor(seen, members, bits, by_token=by_token)
 
 
 def _not_taken(model: ir.Model) -> list[Refusal]:

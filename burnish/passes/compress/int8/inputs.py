@@ -18,6 +18,7 @@ import onnx_ir as ir
 
 from burnish.optimizer.analysis.activation.bounds import least
 from burnish.optimizer.model import add_initializer
+from burnish.passes.compress.splice import before
 
 TINY = 1e-30
 """Stands for the range of a token of zeros, by which nothing can be divided."""
@@ -44,16 +45,6 @@ class Input:
     by_token: bool = False
     unit: float = 1.0
     offset: float = 0.0
-
-
-def before(
-    anchor: ir.Node, operator: str, inputs: list[ir.Value | None], **attributes: object
-) -> ir.Value:
-    """The output of a new node that stands before the anchor."""
-    node = ir.node(operator, inputs, attributes)  # type: ignore[arg-type]
-    assert isinstance(anchor.graph, ir.Graph)
-    anchor.graph.insert_before(anchor, node)
-    return node.outputs[0]
 
 
 @dataclass

@@ -10,16 +10,20 @@ exactly so.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.products import Product, shape_of
+from burnish.optimizer.contract import Array
 from burnish.optimizer.model import add_initializer
 from burnish.passes.compress.int8 import weights
-from burnish.passes.compress.int8.inputs import Input, Inputs, before
+from burnish.passes.compress.int8.inputs import Input, Inputs
+from burnish.passes.compress.splice import before, replace
 
 
 @dataclass
@@ -29,10 +33,12 @@ class Rewriter:
     Attributes:
         model: changed in place.
         bits: of the products' weights; 8, or 7 (see `weights.operand`).
+        memo: see `contract.Context`.
     """
 
     model: ir.Model
     bits: int = 8
+    memo: dict[Hashable, Any] = field(default_factory=dict)
     _operands: dict[tuple[object, ...], tuple[ir.Value, weights.FloatArray]] = field(
         default_factory=dict
     )
@@ -46,24 +52,25 @@ class Rewriter:
         self,
         members: list[Product],
         factors: npt.NDArray[np.float32] | None = None,
+        rows: Array | None = None,
         *,
         by_token: bool = False,
     ) -> None:
         """Compute one product, or several of the same activation as one, in int8.
 
         The members are in the order of the graph: what replaces them stands before the first.
-        `factors` [k] are those of the weights' rows; see `smoothing`. With `by_token` each token
-        has a range of its own.
+        `factors` [k] and `rows` are those of `weights.operand`. With `by_token` each token has a
+        range of its own.
         """
         anchor = members[0].nodes[0]
         # Read from the node: an earlier rewrite may have replaced the value found with the product.
         activation = anchor.inputs[0]
         assert activation is not None
         given = self._inputs.get(activation, anchor, by_token=by_token)
-        whole = self._chain(anchor, members, given, factors)
+        whole = self._chain(anchor, members, given, self._operand(members, anchor, factors, rows))
         results = [whole] if len(members) == 1 else self._split(anchor, members, whole)
         for member, result in zip(members, results, strict=True):
-            _replace(member.nodes, member.output, result)
+            replace(member.nodes, member.output, result)
 
     def lookup(self, node: ir.Node) -> None:
         """Read the table of a `Gather` from int8 rows."""
@@ -73,16 +80,16 @@ class Rewriter:
         taken = before(node, "Gather", [rows, indices], axis=0)
         factor = before(node, "Gather", [scales, indices], axis=0)
         number = before(node, "Cast", [taken], to=ir.DataType.FLOAT.value)
-        _replace((node,), node.outputs[0], before(node, "Mul", [number, factor]))
+        replace((node,), node.outputs[0], before(node, "Mul", [number, factor]))
 
     def _chain(
         self,
         anchor: ir.Node,
         members: list[Product],
         given: Input,
-        factors: npt.NDArray[np.float32] | None,
+        weight: tuple[ir.Value, weights.FloatArray],
     ) -> ir.Value:
-        operand, scales = self._operand(members, anchor, factors)
+        operand, scales = weight
         key = (operand, given.unit)
         if key not in self._units:
             home, name = members[0].weight.graph, f"{members[0].weight.name}_scales"
@@ -117,6 +124,7 @@ class Rewriter:
         members: list[Product],
         anchor: ir.Node,
         factors: npt.NDArray[np.float32] | None,
+        rows: Array | None,
     ) -> tuple[ir.Value, weights.FloatArray]:
         """The weights [k, n] in int8, and the scale of each column [n]."""
         # By value, not by name: the branches of an If may call different weights alike.
@@ -127,17 +135,34 @@ class Rewriter:
         home = first.graph
         assert isinstance(home, ir.Graph)
         if len(members) == 1 and first in self._tables and members[0].transposed:
-            rows, scales = self._tables[first]
+            table, scales = self._tables[first]
             assert scales.const_value is not None
             # Stored once for the lookup and the product; ONNX Runtime transposes it at load.
-            operand = before(anchor, "Transpose", [rows], perm=(1, 0))
+            operand = before(anchor, "Transpose", [table], perm=(1, 0))
             return operand, scales.const_value.numpy().reshape(-1) * np.float32(members[0].alpha)
         tensors = [(_tensor(member.weight), member.transposed) for member in members]
-        made = weights.operand(tensors, self.bits, factors)
+        made = self._rounded(tensors, factors, rows)
         alphas = np.concatenate([np.full(m.n, m.alpha, np.float32) for m in members])
         value = add_initializer(home, f"{first.name}_int8", made.values)
         self._operands[key] = (value, made.scales * alphas)
         return self._operands[key]
+
+    def _rounded(
+        self,
+        tensors: list[tuple[ir.TensorProtocol, bool]],
+        factors: npt.NDArray[np.float32] | None,
+        rows: Array | None,
+    ) -> weights.Quantized:
+        """What `weights.operand` gives, remembered where it took long."""
+        if rows is None:
+            return weights.operand(tensors, self.bits, factors)
+        spread = None if factors is None else factors.tobytes()
+        key = ("int8", *((id(tensor), turned) for tensor, turned in tensors), self.bits, spread)
+        if key not in self.memo:
+            # The tensors stay alive with what was made of them, so that no other has their ids.
+            self.memo[key] = tensors, weights.operand(tensors, self.bits, factors, rows)
+        made: weights.Quantized = self.memo[key][1]
+        return made
 
     def _table(self, source: ir.Value) -> tuple[ir.Value, ir.Value]:
         if source not in self._tables:
@@ -189,30 +214,3 @@ def _constant(graph: ir.Graph, name: str, array: npt.NDArray[np.generic]) -> ir.
 def _tensor(value: ir.Value) -> ir.TensorProtocol:
     assert value.const_value is not None
     return value.const_value
-
-
-def _replace(nodes: tuple[ir.Node, ...], old: ir.Value, new: ir.Value) -> None:
-    """Let `new` take the name, type and uses of `old`, and drop the nodes that made `old`."""
-    graph = nodes[0].graph
-    assert isinstance(graph, ir.Graph)
-    new.type, new.shape = old.type, old.shape
-    new.doc_string = old.doc_string
-    new.metadata_props.update(old.metadata_props)
-    name = old.name
-    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-    graph.remove(reversed(nodes), safe=True)
-    new.name = name
-
-
-def drop_unused(model: ir.Model) -> None:
-    """Remove the transposes and initializers that only the old products used."""
-    for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
-        used = any(value.uses() or value.is_graph_output() for value in node.outputs)
-        if node.op_type == "Transpose" and not used:
-            assert isinstance(node.graph, ir.Graph)
-            node.graph.remove(node, safe=True)
-    for graph in (model.graph, *model.graph.subgraphs()):
-        kept = {value.name for value in (*graph.inputs, *graph.outputs)}
-        for name, value in list(graph.initializers.items()):
-            if not value.uses() and name not in kept:
-                del graph.initializers[name]

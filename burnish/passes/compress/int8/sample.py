@@ -9,7 +9,13 @@ import onnx
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.products import find_products
-from burnish.passes.compress.int8.rewrite import Rewriter, drop_unused
+from burnish.passes.compress.int8.rewrite import Rewriter
+from burnish.passes.compress.splice import drop_unused
+
+
+def is_by_token(form: str) -> bool:
+    """Whether a form (see `Sample.build`) gives each token a range of its own."""
+    return "token" in form
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Sample:
         if form != "fp32":
             members, _ = find_products(model)
             rewriter = Rewriter(model, self.bits)
-            merged, by_token = form.endswith("merged"), "token" in form
+            merged, by_token = form.endswith("merged"), is_by_token(form)
             for part in [members] if merged else [[member] for member in members]:
                 rewriter.product(part, by_token=by_token)
             drop_unused(model)

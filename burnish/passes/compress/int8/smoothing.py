@@ -4,7 +4,8 @@
 
 A tensor has one range in int8, so that a channel with values of 30 leaves few steps to a hundred
 channels with values of 1; weights have a range per output channel and hardly notice. This is
-SmoothQuant (Xiao et al., 2023, arXiv:2211.10438) with its exponent of a half.
+SmoothQuant (Xiao et al., 2023, arXiv:2211.10438). Its exponent is a half, or with the user's own
+data the one that measures best there, for each activation.
 
 Only outputs of normalizations are treated: which of their channels stand out is a property of the
 model (of its scale and of the residual stream), so that ranges seen on one kind of input hold on
@@ -22,12 +23,20 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.products import Product, shape_of
+from burnish.optimizer.contract import Array, Observation
 from burnish.optimizer.model import add_initializer
+from burnish.passes.compress.int8.rounding import rounded_activation, rounded_weight
 
 FloatArray = npt.NDArray[np.float32]
 
 LEAST_GAIN = 1.3
 """Factor by which the rounding error of the products must fall, as estimated by `divisor`."""
+
+EXPONENTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+"""How much of a channel's range goes into the weights; SmoothQuant's alpha."""
+
+MOST_COLUMNS = 256
+"""Columns of a weight that the error is estimated on."""
 
 LEAST_WIDTH = 2
 """Output channels per input channel from which a division by itself costs next to nothing."""
@@ -84,15 +93,22 @@ def _wide(members: Sequence[Product]) -> bool:
     return sum(member.n for member in members) >= LEAST_WIDTH * members[0].k
 
 
-def divisor(ranges: npt.NDArray[np.generic], members: Sequence[Product]) -> FloatArray | None:
+def divisor(
+    seen: Observation, members: Sequence[Product], bits: int, *, by_token: bool
+) -> FloatArray | None:
     """The divisors [k] of the activation's channels, or None where they gain too little.
 
+    They are `peaks ** exponent / weights ** (1 - exponent)` over the channels. The exponent is a
+    half, or where rows of real activations are known the one of `EXPONENTS` with the least error
+    of the products on them.
+
     Args:
-        ranges: least and largest value of each channel, [2, k].
-        members: products of one activation.
+        seen: what the activation was.
+        members: products of the activation.
+        bits: of the weights.
+        by_token: whether each token has a range of its own.
     """
-    least, largest = np.asarray(ranges, np.float64)
-    peaks = np.maximum(np.abs(least), np.abs(largest))
+    peaks = np.maximum(np.abs(seen.least), np.abs(seen.largest)).astype(np.float64)
     weights = np.zeros(len(peaks))
     for member in members:
         assert member.weight.const_value is not None
@@ -103,11 +119,54 @@ def divisor(ranges: npt.NDArray[np.generic], members: Sequence[Product]) -> Floa
     # A channel without values or weights has no ratio; it is bounded like the rarest of them.
     peaks = np.maximum(peaks, 1e-4 * peaks.max())
     weights = np.maximum(weights, 1e-4 * weights.max())
-    found = np.sqrt(peaks / weights)
-    found /= np.exp(np.log(found).mean())
-    before = np.ptp([*least, *largest, 0.0]) * np.linalg.norm(weights)
-    after = np.ptp([*(least / found), *(largest / found), 0.0]) * np.linalg.norm(weights * found)
+    if seen.rows is not None:
+        return _searched(seen.rows, peaks, weights, members, bits, by_token=by_token)
+    found = _ratios(peaks, weights, 0.5)
+    bounds = np.array([seen.least, seen.largest], np.float64)
+    before = np.ptp([*bounds.flat, 0.0]) * np.linalg.norm(weights)
+    after = np.ptp([*(bounds / found).flat, 0.0]) * np.linalg.norm(weights * found)
     return found.astype(np.float32) if before >= LEAST_GAIN * after else None
+
+
+def _ratios(peaks: Array, weights: Array, exponent: float) -> Array:
+    """The divisors for an exponent, with 1 as their geometric mean."""
+    found = peaks**exponent / weights ** (1.0 - exponent)
+    ratios: Array = found / np.exp(np.log(found).mean())
+    return ratios
+
+
+def _searched(
+    rows: Array,
+    peaks: Array,
+    weights: Array,
+    members: Sequence[Product],
+    bits: int,
+    *,
+    by_token: bool,
+) -> FloatArray | None:
+    """The divisors whose products differ least from the exact ones on the rows."""
+    matrix = np.concatenate([_columns(member) for member in members], axis=1)
+    exact = rows @ matrix
+
+    def error(divisors: Array) -> float:
+        left = rounded_activation(rows / divisors, by_token=by_token)
+        right = rounded_weight(matrix * divisors[:, None], bits)
+        return float(np.linalg.norm(left @ right - exact))
+
+    errors = {exponent: error(_ratios(peaks, weights, exponent)) for exponent in EXPONENTS}
+    best = min(errors, key=lambda exponent: errors[exponent])
+    if error(np.ones(len(peaks))) < LEAST_GAIN * errors[best]:
+        return None
+    return _ratios(peaks, weights, best).astype(np.float32)
+
+
+def _columns(member: Product) -> Array:
+    """Some columns of a product's weight, evenly spread; [k, columns]."""
+    assert member.weight.const_value is not None
+    stored = member.weight.const_value.numpy()
+    matrix = stored.T if member.transposed else stored
+    step = -(-matrix.shape[1] // MOST_COLUMNS)
+    return np.asarray(matrix[:, ::step], np.float64)
 
 
 def divide(members: Sequence[Product], by: FloatArray) -> None:

@@ -10,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from burnish.optimizer.contract import Array
+from burnish.passes.compress.error_feedback import Grid, rounded
+
 FloatArray = npt.NDArray[np.float32]
 
 CHUNK = 1 << 20
@@ -91,7 +94,10 @@ def table(tensor: ir.TensorProtocol, bits: int) -> Quantized:
 
 
 def operand(
-    tensors: list[tuple[ir.TensorProtocol, bool]], bits: int, factors: FloatArray | None = None
+    tensors: list[tuple[ir.TensorProtocol, bool]],
+    bits: int,
+    factors: FloatArray | None = None,
+    rows: Array | None = None,
 ) -> Quantized:
     """The right operand [k, n] of one product, or of several side by side.
 
@@ -99,6 +105,8 @@ def operand(
         tensors: matrices with whether each is stored as [n, k].
         bits: 8, or 7 where the processor adds pairs of products in 16 bits.
         factors: of the rows, [k], where the activation is divided by them.
+        rows: activations [rows, k] (divided by the factors); with them the weights are rounded by
+            error feedback, at once, else to the nearest when they are written.
     """
 
     def matrix(tensor: ir.TensorProtocol, transposed: bool) -> FloatArray:
@@ -122,4 +130,9 @@ def operand(
     first, transposed = tensors[0]
     k = first.shape.numpy()[1 if transposed else 0]
     channels = np.concatenate(scales)
-    return Quantized(lazy((k, len(channels)), compute), channels)
+    if rows is None:
+        return Quantized(lazy((k, len(channels)), compute), channels)
+    top = 2 ** (bits - 1) - 1
+    whole = np.concatenate([matrix(*item).T if item[1] else matrix(*item) for item in tensors], 1)
+    codes = rounded(whole, rows, Grid(channels[None, :], 0, k, -top, top))
+    return Quantized(ir.Tensor(codes.astype(np.int8)), channels)

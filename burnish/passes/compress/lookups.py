@@ -1,14 +1,13 @@
-"""Lookup tables in int8: which `Gather`s read rows that are worth it."""
+"""Lookup tables in few bits: which `Gather`s read rows that are worth it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.products import is_finite, label, shape_of
 from burnish.optimizer.contract import Refusal
-from burnish.passes.compress.int8.rewrite import Rewriter
 
 SMALLEST_TABLE = 16 << 10
 """Elements below which a lookup table stays as it is."""
@@ -96,7 +95,7 @@ def _is_made_of(value: ir.Value, source: ir.Value) -> bool:
 
 
 def rewrite(
-    nodes: list[ir.Node], in_float: Collection[ir.Value], rewriter: Rewriter
+    nodes: list[ir.Node], in_float: Collection[ir.Value], rewrite_one: Callable[[ir.Node], None]
 ) -> tuple[int, list[Refusal]]:
     """Rewrite the lookups but those whose table a product needs in float; how many."""
     done, refusals = 0, []
@@ -105,6 +104,6 @@ def rewrite(
         if node.inputs[0] in in_float:
             refusals.append(Refusal(label(node), "its table is also a product's weight in fp32"))
         else:
-            rewriter.lookup(node)
+            rewrite_one(node)
             done += 1
     return done, refusals

@@ -1,0 +1,225 @@
+"""Matrices in blocks of few bits, as `MatMulNBits` and `GatherBlockQuantized` read them.
+
+A matrix [k, n] is stored by output channel: `codes` [n, blocks, size * bits / 8], `scales`
+[n, blocks], `zeros` [n, bytes]. Codes of less than a byte lie in it lowest bits first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from burnish.optimizer.contract import Array
+from burnish.passes.compress.error_feedback import Grid
+
+ELEMENTS = 1 << 22
+"""Elements of a matrix that are worked on at a time."""
+
+SHRINKS = np.linspace(1.0, 0.6, 9)
+"""Parts of a block's range that are tried: what is cut off may cost less than wider steps."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How weights are stored.
+
+    Attributes:
+        bits: 4 or 8.
+        size: weights of a block, a power of two from 16 on.
+        symmetric: whether zero is in the middle of the codes, and not stored.
+        search: whether a block's range is searched for, not that of its weights.
+    """
+
+    bits: int = 4
+    size: int = 32
+    symmetric: bool = False
+    search: bool = True
+
+    @property
+    def top(self) -> int:
+        """The largest code."""
+        return int(2**self.bits - 1)
+
+    @property
+    def middle(self) -> int:
+        """The code of zero where it is not stored."""
+        return int(2 ** (self.bits - 1))
+
+    def blocks(self, k: int) -> int:
+        """Blocks of a column; the last may be filled up."""
+        return -(-k // self.size)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A constant matrix [k, n], read by columns.
+
+    Attributes:
+        tensor: [k, n], or [n, k] where `transposed`.
+        factors: of the rows [k]; None for 1.
+    """
+
+    tensor: ir.TensorProtocol
+    transposed: bool
+    factors: Array | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """`(k, n)`."""
+        first, second = (int(size) for size in self.tensor.shape.numpy())
+        return (second, first) if self.transposed else (first, second)
+
+    def parts(self) -> Iterator[tuple[slice, Array]]:
+        """Some columns after the other, [k, some], float32."""
+        k, n = self.shape
+        step = max(1, ELEMENTS // max(k, 1))
+        stored = self.tensor.numpy()
+        for start in range(0, n, step):
+            part = slice(start, min(start + step, n))
+            columns = stored[part].T if self.transposed else stored[:, part]
+            columns = np.asarray(columns, np.float32)
+            yield part, columns if self.factors is None else columns * self.factors[:, None]
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A matrix in blocks.
+
+    Attributes:
+        codes, scales: see the module.
+        zeros: likewise; None where the layout is symmetric.
+    """
+
+    codes: ir.TensorProtocol
+    scales: Array
+    zeros: Array | None
+
+
+def grid_of(columns: Array, layout: Layout) -> Grid:
+    """The ranges of the blocks of [k, n]."""
+    blocks = _in_blocks(columns, layout)
+    if not layout.search:
+        return _grid(blocks, layout, 1.0)
+    best = _grid(blocks, layout, 1.0)
+    least = _loss(blocks, best)
+    for shrink in SHRINKS[1:]:
+        other = _grid(blocks, layout, float(shrink))
+        loss = _loss(blocks, other)
+        better = loss < least
+        least = np.where(better, loss, least)
+        scales = np.where(better, other.scales, best.scales)
+        zeros = best.zeros
+        if not (isinstance(best.zeros, int) or isinstance(other.zeros, int)):
+            zeros = np.where(better, other.zeros, best.zeros)
+        best = Grid(scales, zeros, layout.size, 0, layout.top)
+    return best
+
+
+def nearest(columns: Array, grid: Grid) -> Array:
+    """The codes [k, n] nearest to the weights, uint8."""
+    scales, zeros = _by_row(grid, len(columns))
+    codes = np.rint(columns / scales)
+    codes += zeros
+    return np.clip(codes, grid.low, grid.high, out=codes).astype(np.uint8)
+
+
+def quantize(
+    matrix: Matrix, layout: Layout, round_: Callable[[Array, Grid], Array] | None = None
+) -> Quantized:
+    """A matrix in blocks.
+
+    Args:
+        matrix: read twice, a part at a time: for the ranges now, for the codes when they are
+            written.
+        layout: how it is stored.
+        round_: gives the codes [k, n] of some columns; they are then computed now, and kept.
+    """
+    k, n = matrix.shape
+    count = layout.blocks(k)
+    scales = np.empty((n, count), np.float32)
+    zeros = None if layout.symmetric else np.empty((n, count), np.uint8)
+    for part, columns in matrix.parts():
+        grid = grid_of(columns, layout)
+        scales[part] = grid.scales.T
+        if zeros is not None and not isinstance(grid.zeros, int):
+            zeros[part] = grid.zeros.T
+
+    def compute() -> ir.TensorProtocol:
+        packed = np.empty((n, count, layout.size * layout.bits // 8), np.uint8)
+        for part, columns in matrix.parts():
+            offsets = layout.middle if zeros is None else zeros[part].T.astype(np.float32)
+            grid = Grid(scales[part].T, offsets, layout.size, 0, layout.top)
+            packed[part] = _packed((round_ or nearest)(columns, grid), grid, layout)
+        return ir.Tensor(packed)
+
+    shape = ir.Shape((n, count, layout.size * layout.bits // 8))
+    codes: ir.TensorProtocol = ir.LazyTensor(
+        compute, dtype=ir.DataType.UINT8, shape=shape, cache=False
+    )
+    if round_ is not None:
+        codes = compute()
+    return Quantized(codes, scales, None if zeros is None else _bytes(zeros, layout.bits))
+
+
+def _in_blocks(columns: Array, layout: Layout) -> Array:
+    """[k, n] as [blocks, size, n]; what fills up the last block repeats the last row."""
+    k, n = columns.shape
+    missing = layout.blocks(k) * layout.size - k
+    filled = np.concatenate([columns, np.repeat(columns[-1:], missing, 0)]) if missing else columns
+    return filled.reshape(-1, layout.size, n)
+
+
+def _grid(blocks: Array, layout: Layout, shrink: float) -> Grid:
+    """The ranges of blocks [blocks, size, n], or parts of them."""
+    low, high = blocks.min(axis=1) * shrink, blocks.max(axis=1) * shrink
+    zeros: Array | int = layout.middle
+    if layout.symmetric:
+        # The side that reaches further gets the code that only one side has.
+        scales = np.where(high > -low, high, low) / -layout.middle
+    else:
+        low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
+        scales = (high - low) / layout.top
+    scales = np.where(np.abs(scales) > np.finfo(np.float32).tiny, scales, 1.0).astype(np.float32)
+    if not layout.symmetric:
+        zeros = np.clip(np.rint(-low / scales), 0, layout.top).astype(np.float32)
+    return Grid(scales, zeros, layout.size, 0, layout.top)
+
+
+def _loss(blocks: Array, grid: Grid) -> Array:
+    """The squared error of each block, [blocks, n]."""
+    scales = grid.scales[:, None, :]
+    zeros = grid.zeros if isinstance(grid.zeros, int) else grid.zeros[:, None, :]
+    codes = np.clip(np.rint(blocks / scales) + zeros, grid.low, grid.high)
+    return np.asarray((((codes - zeros) * scales - blocks) ** 2).sum(axis=1))
+
+
+def _by_row(grid: Grid, k: int) -> tuple[Array, Array | int]:
+    """Scales and zeros for each row [k, n]."""
+    scales = np.repeat(grid.scales, grid.size, axis=0)[:k]
+    if isinstance(grid.zeros, int):
+        return scales, grid.zeros
+    return scales, np.repeat(grid.zeros, grid.size, axis=0)[:k]
+
+
+def _packed(codes: Array, grid: Grid, layout: Layout) -> Array:
+    """Codes [k, n] as they are stored, [n, blocks, bytes]; what fills up stands for zero."""
+    k, n = codes.shape
+    count = layout.blocks(k)
+    zeros = grid.zeros if isinstance(grid.zeros, int) else grid.zeros[-1]
+    filled = np.empty((count * layout.size, n), np.uint8)
+    filled[:k] = codes
+    filled[k:] = np.asarray(zeros, np.uint8)
+    return _bytes(filled.T.reshape(n, count, layout.size), layout.bits)
+
+
+def _bytes(codes: Array, bits: int) -> Array:
+    """Codes packed along the last axis, which is filled up with zeros to whole bytes."""
+    if bits == 8:
+        return np.ascontiguousarray(codes, np.uint8)
+    if codes.shape[-1] % 2:
+        codes = np.concatenate([codes, np.zeros_like(codes[..., :1])], axis=-1)
+    low, high = codes[..., 0::2], codes[..., 1::2]
+    return np.ascontiguousarray(low | (high << 4), np.uint8)

@@ -1,0 +1,151 @@
+"""Products and lookups on weights in blocks, in ONNX Runtime's own operators."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from burnish.optimizer.analysis.products import Product, shape_of
+from burnish.optimizer.contract import Array
+from burnish.optimizer.forms import FUSED
+from burnish.optimizer.model import add_initializer
+from burnish.passes.compress.blockwise.blocks import Layout, Matrix, Quantized, quantize
+from burnish.passes.compress.error_feedback import Grid, rounded
+from burnish.passes.compress.splice import before, replace
+
+ROUND_INPUTS = 4
+"""`accuracy_level` with which activations are rounded to int8 inside of the kernel."""
+
+
+@dataclass
+class Rewriter:
+    """Rewrites places of one model; a weight that several share is stored once.
+
+    Attributes:
+        model: changed in place.
+        layout: of the weights.
+        memo: see `contract.Context`.
+        fed_back: products whose weight was rounded by error feedback.
+    """
+
+    model: ir.Model
+    layout: Layout
+    memo: dict[Hashable, Any]
+    fed_back: int = 0
+
+    def __post_init__(self) -> None:
+        self._stored: dict[tuple[ir.Value, bool], tuple[ir.Value, ...]] = {}
+        self._tables: dict[ir.Value, tuple[ir.Value, ...]] = {}
+        self.model.graph.opset_imports.setdefault(FUSED, 1)
+
+    def lookup(self, node: ir.Node) -> None:
+        """Read the table of a `Gather` from blocks."""
+        source, indices = node.inputs
+        assert source is not None
+        if (source, True) in self._stored:
+            # The product needs its blocks apart, and a constant; ONNX Runtime reshapes at load.
+            codes, *others = self._stored[source, True]
+            codes = self._reshaped(node, codes, np.array([shape_of(source)[0], -1]))
+        else:
+            codes, *others = self._table(source)
+        result = before(
+            node,
+            "GatherBlockQuantized",
+            [codes, indices, *others],
+            FUSED,
+            bits=self.layout.bits,
+            block_size=self.layout.size,
+            gather_axis=0,
+            quantize_axis=1,
+        )
+        replace((node,), node.outputs[0], result)
+
+    def product(self, member: Product, rows: Array | None) -> None:
+        """Multiply with a weight in blocks; `rows` are some of the activation's, [rows, k]."""
+        anchor = member.nodes[0]
+        weight = self._weight(member.weight, transposed=member.transposed, rows=rows)
+        result = before(
+            anchor,
+            "MatMulNBits",
+            [anchor.inputs[0], *weight],
+            FUSED,
+            K=member.k,
+            N=member.n,
+            bits=self.layout.bits,
+            block_size=self.layout.size,
+            accuracy_level=ROUND_INPUTS,
+        )
+        if member.alpha != 1.0:
+            result = before(anchor, "Mul", [result, self._number(member, member.alpha)])
+        if member.bias is not None and member.beta != 0.0:
+            bias: ir.Value = member.bias
+            if member.beta != 1.0:
+                bias = before(anchor, "Mul", [bias, self._number(member, member.beta)])
+            result = before(anchor, "Add", [result, bias])
+        replace(member.nodes, member.output, result)
+
+    def _weight(
+        self, source: ir.Value, *, transposed: bool, rows: Array | None
+    ) -> tuple[ir.Value, ...]:
+        """Codes, scales and zeros of a weight."""
+        key = (source, transposed)
+        if key not in self._stored:
+            made = self._quantized(source, transposed, rows)
+            self._stored[key] = self._add(source, made, made.codes)
+        return self._stored[key]
+
+    def _table(self, source: ir.Value) -> tuple[ir.Value, ...]:
+        """Codes [rows, bytes], scales and zeros of a table."""
+        if source not in self._tables:
+            made = self._quantized(source, transposed=True, rows=None)
+            flat = (shape_of(source)[0], -1)
+            width = int(np.prod(made.codes.shape.numpy()[1:]))
+            codes = ir.LazyTensor(
+                lambda: ir.Tensor(made.codes.numpy().reshape(flat)),
+                dtype=ir.DataType.UINT8,
+                shape=ir.Shape((flat[0], width)),
+                cache=False,
+            )
+            self._tables[source] = self._add(source, made, codes)
+        return self._tables[source]
+
+    def _add(
+        self, source: ir.Value, made: Quantized, codes: ir.TensorProtocol
+    ) -> tuple[ir.Value, ...]:
+        home, name = source.graph, source.name
+        assert isinstance(home, ir.Graph)
+        parts = {"blocks": codes, "scales": ir.Tensor(made.scales)}
+        if made.zeros is not None:
+            parts["zeros"] = ir.Tensor(made.zeros)
+        return tuple(add_initializer(home, f"{name}_{key}", part) for key, part in parts.items())
+
+    def _quantized(self, source: ir.Value, transposed: bool, rows: Array | None) -> Quantized:
+        assert source.const_value is not None
+        matrix = Matrix(source.const_value, transposed)
+        if rows is None:
+            return quantize(matrix, self.layout)
+        self.fed_back += 1
+        key = ("blocks", id(source.const_value), transposed, self.layout)
+        if key not in self.memo:
+
+            def round_(columns: Array, grid: Grid) -> Array:
+                return rounded(columns, rows, grid).astype(np.uint8)
+
+            # The tensor stays alive with what was made of it, so that no other has its id.
+            self.memo[key] = source.const_value, quantize(matrix, self.layout, round_)
+        made: Quantized = self.memo[key][1]
+        return made
+
+    def _reshaped(self, anchor: ir.Node, value: ir.Value, sizes: Array) -> ir.Value:
+        shape = add_initializer(self.model.graph, "rows_of_blocks", ir.Tensor(sizes))
+        return before(anchor, "Reshape", [value, shape])
+
+    def _number(self, member: Product, number: float) -> ir.Value:
+        home = member.weight.graph
+        assert isinstance(home, ir.Graph)
+        name = f"{member.weight.name}_factor"
+        return add_initializer(home, name, ir.tensor(np.float32(number)))

@@ -1,0 +1,167 @@
+"""Weights of products and lookup tables in 4 or 8 bits, in blocks."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from burnish.optimizer.analysis.products import (
+    Product,
+    find_products,
+    groups,
+    is_finite,
+    label,
+    shape_of,
+)
+from burnish.optimizer.contract import (
+    LOSSY,
+    Array,
+    Choice,
+    Context,
+    Observation,
+    Outcome,
+    Pass,
+    Phase,
+    Refusal,
+)
+from burnish.passes.compress import lookups
+from burnish.passes.compress.blockwise.blocks import Layout
+from burnish.passes.compress.blockwise.rewrite import Rewriter
+from burnish.passes.compress.blockwise.sample import Sample
+from burnish.passes.compress.splice import drop_unused
+
+NOTHING_FOUND = "it has no product with a constant weight and no lookup table"
+
+LARGEST_SAMPLE = 1 << 24
+"""Elements of the largest weight that a sample for timing gets; wider ones are cut to it."""
+
+LARGEST_WORK = 1 << 31
+"""Multiplications of a sample; longer activations are cut to it, as rows cost alike."""
+
+
+@dataclass(frozen=True)
+class WeightOnly(Pass):
+    """Products with constant weights, and lookup tables, with weights of few bits.
+
+    Before:
+        `y = MatMul(x, w) + b`; `Gather(t, i)`.
+    After:
+        ONNX Runtime's `MatMulNBits(x, codes, scales, zeros)` and the bias;
+        `GatherBlockQuantized(codes, i, scales, zeros)`. A table that is also a product's weight
+        is stored once.
+    Refuses when:
+        The product is slower so (measured; not with `force`), the weight is not a float32 matrix,
+        has columns shorter than a block, or holds NaN, or the product is in `keep`.
+    Numerics:
+        Lossy. A scale, and unless `symmetric` a zero, for each `block` of a column; with the user's
+        data rounded by error feedback (GPTQ), else to the nearest. Activations stay in float; the
+        kernel rounds them to int8, each block by itself (`accuracy_level` 4).
+    """
+
+    bits: int = 4
+    block: int = 32
+    symmetric: bool = False
+    search: bool = True
+    embeddings: bool = True
+    force: bool = False
+    keep: tuple[str, ...] = ()
+
+    name = "weight-only"
+    phase = Phase.COMPRESS
+    promise = LOSSY
+    asked = True
+
+    def apply(self, model: ir.Model, context: Context) -> Outcome:
+        """Rewrite in place, by the choices of `context.choose`."""
+        layout = Layout(self.bits, self.block, self.symmetric, self.search)
+        products, refusals = find_products(model)
+        tables, others = lookups.find(model, self.keep)
+        refusals += others
+        for node in list(tables):
+            reason = self._why_no_table(node)
+            if reason:
+                refusals.append(Refusal(label(node), reason))
+                tables.remove(node)
+        taken = []
+        for group in groups(products):
+            for member in group:
+                reason = self._why_not(member) or _why_slower(self._choose(member, context), member)
+                if reason:
+                    refusals.append(Refusal(label(member.nodes[0]), reason))
+                else:
+                    taken.append(member)
+        rewriter = Rewriter(model, layout, context.memo)
+        seen = _observed(taken, model, context)
+        for member in taken:
+            rewriter.product(member, _rows(seen, member))
+        served = {member.weight for member in taken}
+        in_float = {member.weight for member in products if member.weight not in served}
+        looked_up, others = lookups.rewrite(tables, in_float, rewriter.lookup)
+        refusals += others
+        drop_unused(model)
+        said = [f"{looked_up} lookup{'s' * (looked_up > 1)}"] if looked_up else []
+        said += [f"{len(taken)} products"] if taken else []
+        said += [f"{rewriter.fed_back} by error feedback"] if rewriter.fed_back else []
+        done = looked_up + len(taken)
+        return Outcome(done, tuple(refusals), None, ", ".join(said) if done else NOTHING_FOUND)
+
+    def _why_not(self, product: Product) -> str:
+        if product.output.name in self.keep:
+            return "kept in fp32 to stay within the budget"
+        if product.k < self.block:
+            return f"too small for blocks of {self.block} ({product.k} x {product.n})"
+        if product.activation.dtype not in (None, ir.DataType.FLOAT):
+            return "its input is not float32"
+        return "" if is_finite(product.weight) else "its weight holds NaN or infinity"
+
+    def _why_no_table(self, node: ir.Node) -> str:
+        if not self.embeddings:
+            return "embeddings are kept as asked"
+        assert node.inputs[0] is not None
+        width = shape_of(node.inputs[0])[1]
+        return f"its rows of {width} are no blocks of {self.block}" if width % self.block else ""
+
+    def _choose(self, product: Product, context: Context) -> Choice:
+        """Whether the product is no slower so; those of the same sizes share one measurement."""
+        tokens = context.sizes.get("batch", 8) * context.sizes.get("sequence", 128)
+        shape = context.shapes.get(product.activation.name or "")
+        rows = math.prod(shape[:-1]) if shape else tokens
+        columns = max(1, min(product.n, LARGEST_SAMPLE // product.k))
+        rows = max(1, min(rows, LARGEST_WORK // (product.k * columns)))
+        layout = Layout(self.bits, self.block, self.symmetric, search=False)
+        sample = Sample(rows, product.k, columns, layout)
+        form = f"int{self.bits} in blocks"
+        if self.force:
+            return Choice(form, 1.0, measured=False)
+        forms: dict[str, Callable[[], onnx.ModelProto]] = {
+            name: functools.partial(sample.build, quantized=name == form) for name in ("fp32", form)
+        }
+        return context.choose(sample.key, forms, form)
+
+
+def _why_slower(choice: Choice, product: Product) -> str:
+    if choice.winner != "fp32":
+        return ""
+    return (
+        f"weights in blocks are not measurably faster ({product.k} x {product.n}, "
+        f"{choice.speedup:.2f} times); --force takes them for their size"
+    )
+
+
+def _observed(taken: list[Product], model: ir.Model, context: Context) -> dict[str, Observation]:
+    """What the activations of products are; nothing where the feeds are made up."""
+    if context.observe is None or not context.observe.real:
+        return {}
+    names = dict.fromkeys(member.activation.name or "" for member in taken)
+    return context.observe(model, [*names])
+
+
+def _rows(seen: dict[str, Observation], member: Product) -> Array | None:
+    found = seen.get(member.activation.name or "")
+    return None if found is None or found.rows is None else np.asarray(found.rows)

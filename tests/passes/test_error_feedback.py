@@ -1,0 +1,71 @@
+"""Rounding by error feedback: better products than rounding to the nearest, on the same grid."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from burnish.passes.compress import error_feedback
+from burnish.passes.compress.error_feedback import Grid, rounded
+
+
+def correlated(rows: int, k: int, seed: int) -> np.ndarray:
+    """Activations whose channels go together, and a few of which are large."""
+    random = np.random.default_rng(seed)
+    mixing = np.random.default_rng(7).standard_normal((k // 4, k))
+    x = random.standard_normal((rows, k // 4)) @ mixing + 0.3 * random.standard_normal((rows, k))
+    x[:, ::16] *= 6
+    return x.astype(np.float32)
+
+
+def grid_of(matrix: np.ndarray, bits: int, size: int) -> Grid:
+    top = 2 ** (bits - 1) - 1
+    blocks = matrix.reshape(-1, size, matrix.shape[1])
+    return Grid(np.abs(blocks).max(axis=1) / top, 0, size, -top, top)
+
+
+def to_nearest(matrix: np.ndarray, grid: Grid) -> np.ndarray:
+    return np.stack([grid.codes(row, matrix[row]) for row in range(len(matrix))])
+
+
+def decoded(codes: np.ndarray, grid: Grid) -> np.ndarray:
+    return np.stack([grid.values(row, codes[row]) for row in range(len(codes))])
+
+
+@pytest.mark.parametrize(("bits", "size"), [(8, 192), (4, 192), (4, 32)])
+@pytest.mark.parametrize("rows", [96, 1000], ids=["fewer rows than channels", "more"])
+def test_products_on_other_rows_are_closer(bits: int, size: int, rows: int) -> None:
+    matrix = np.random.default_rng(0).standard_normal((192, 40)).astype(np.float32)
+    grid = grid_of(matrix, bits, size)
+    codes = rounded(matrix, correlated(rows, 192, 1), grid)
+    assert codes.min() >= grid.low
+    assert codes.max() <= grid.high
+    others = correlated(500, 192, 2)
+    exact = others @ matrix
+    feedback = np.linalg.norm(others @ decoded(codes, grid) - exact)
+    nearest = np.linalg.norm(others @ decoded(to_nearest(matrix, grid), grid) - exact)
+    assert feedback < 0.7 * nearest
+
+
+def test_without_correlations_it_is_the_nearest() -> None:
+    matrix = np.random.default_rng(0).standard_normal((32, 8)).astype(np.float32)
+    grid = grid_of(matrix, 8, 32)
+    codes = rounded(matrix, np.eye(32, dtype=np.float32), grid)
+    np.testing.assert_array_equal(codes, to_nearest(matrix, grid))
+
+
+def test_channels_that_are_never_used_are_no_trouble() -> None:
+    matrix = np.random.default_rng(0).standard_normal((32, 8)).astype(np.float32)
+    x = correlated(100, 32, 0)
+    x[:, 5] = 0
+    grid = grid_of(matrix, 4, 32)
+    assert np.isfinite(decoded(rounded(matrix, x, grid), grid)).all()
+    assert np.isfinite(decoded(rounded(matrix, np.zeros_like(x), grid), grid)).all()
+
+
+def test_columns_do_not_depend_on_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = np.random.default_rng(0).standard_normal((64, 50)).astype(np.float32)
+    x, grid = correlated(200, 64, 0), grid_of(matrix, 4, 16)
+    whole = rounded(matrix, x, grid)
+    monkeypatch.setattr(error_feedback, "COLUMNS", 7)
+    np.testing.assert_array_equal(rounded(matrix, x, grid), whole)
