@@ -551,43 +551,109 @@ def test_int8_without_effect_says_why(tmp_path: Path) -> None:
     assert "too small to gain" in warning
 
 
-def test_a_place_that_int8_breaks_stays_in_float(tmp_path: Path) -> None:
-    """One channel is so large that 8 bits of a shared scale leave nothing of the others."""
+def two_products(path: Path, factor: np.ndarray) -> Path:
+    """A product that int8 keeps, and one of an activation that is multiplied by the factor."""
     random = np.random.default_rng(0)
-    spike = np.ones(64, np.float32)
-    spike[0] = 1e4
     quiet = random.standard_normal((64, 512)).astype(np.float32)
     quiet[0] = 0
     weights = {
-        "spike": spike,
+        "factor": factor.astype(np.float32),
         "w": random.standard_normal((64, 512)).astype(np.float32),
         "quiet": quiet,
     }
     graph = helper.make_graph(
         [
             helper.make_node("MatMul", ["x", "w"], ["sound"]),
-            helper.make_node("Mul", ["x", "spike"], ["spiked"]),
+            helper.make_node("Mul", ["x", "factor"], ["spiked"]),
             helper.make_node("Abs", ["spiked"], ["bent"]),  # nothing that smoothing looks at
             helper.make_node("MatMul", ["bent", "quiet"], ["broken"]),
         ],
         "spiked",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 64])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 8, 64])],
         [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 512])
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 8, 512])
             for name in ("sound", "broken")
         ],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
-    path = tmp_path / "model.onnx"
     message = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(message, path)
-    report = report_of(path, "--int8", "--no-measure")
+    return path
+
+
+def test_a_place_that_int8_breaks_stays_in_float(tmp_path: Path) -> None:
+    """One channel is so large that 8 bits of a shared scale leave nothing of the others."""
+    spike = np.ones(64)
+    spike[0] = 1e4
+    report = report_of(two_products(tmp_path / "model.onnx", spike), "--int8", "--no-measure")
     assert (step(report, "int8")["status"], step(report, "int8")["rewrites"]) == ("kept", 1)
     (warning,) = report["warnings"]
-    assert "1 place stays in float32" in warning
+    assert warning.startswith("float32 in 1 place, since int8 loses more than")
     assert "broken" in warning
     assert report["fidelity"]["outputs"]["broken"]["rel_l2"] < 1e-5
     assert 1e-4 < report["fidelity"]["outputs"]["sound"]["rel_l2"] < 0.05
+
+
+def test_tokens_of_very_different_sizes_get_ranges_of_their_own(tmp_path: Path) -> None:
+    sizes = np.geomspace(1, 1e6, 8)[:, None]
+    report = report_of(two_products(tmp_path / "model.onnx", sizes), "--int8", "--no-measure")
+    assert (step(report, "int8")["status"], step(report, "int8")["rewrites"]) == ("kept", 2)
+    assert step(report, "int8")["options"]["finer"] == ["broken"]
+    (warning,) = report["warnings"]
+    assert warning.startswith("a range for each token in 1 place, since int8 loses more than")
+    # Small elements of large tokens are compared by themselves, too.
+    assert 1e-4 < report["fidelity"]["outputs"]["broken"]["rel_l2"] < 0.25
+
+
+def test_a_budget_between_a_range_for_all_and_one_for_each_token(tmp_path: Path) -> None:
+    """Ranges for each token are tried before any place stays in float."""
+    path = two_products(tmp_path / "model.onnx", np.geomspace(1, 30, 8)[:, None])
+    loose = report_of(path, "--int8", "--no-measure")
+    assert step(loose, "int8")["options"]["finer"] == []
+    budget = loose["fidelity"]["drop"] / 3
+    tight = report_of(path, "--int8", "--no-measure", "--max-drop", str(budget))
+    assert step(tight, "int8")["rewrites"] == 2
+    # Both are products of 64 x 512: places of one kind.
+    assert step(tight, "int8")["options"]["finer"] == ["broken", "sound"]
+    assert step(tight, "int8")["options"]["keep"] == []
+    assert tight["fidelity"]["drop"] <= budget
+    assert any("a range for each token in 2 places" in item for item in tight["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "suffix", "share"),
+    [
+        (("--int4",), "int4", 0.18),
+        (("--precision", "int4"), "int4", 0.18),
+        (("--precision", "int8-weights"), "int8-weights", 0.30),
+    ],
+)
+def test_weights_in_blocks(
+    tmp_path: Path, flags: tuple[str, ...], suffix: str, share: float
+) -> None:
+    path = small(tmp_path / "model.onnx", 17, 512)
+    report = report_of(path, *flags, "--no-measure", "--max-drop", "0.1")
+    assert report["output"]["path"].endswith(f"model.{suffix}.onnx")
+    assert step(report, "weight-only")["status"] == "kept"
+    assert report["output"]["bytes"] < share * report["input"]["bytes"] + 2000
+    session = onnxruntime.InferenceSession(report["output"]["path"])
+    assert session.run(None, {"x": np.ones((3, 64), np.float32)})[0].shape == (3, 512)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--int8", "--int4"), "int8 and int4 exclude each other"),
+        (("--int8", "--precision", "int8-weights"), "int8 and int8-weights exclude each other"),
+        (("--precision", "int3"), "--precision int3 is not known; try int8, int4, int8-weights"),
+        (("--precision", "int8_weights"), "--precision int8_weights is not known"),
+    ],
+)
+def test_precisions_that_do_not_go(
+    model: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], said: str
+) -> None:
+    assert command(model, "--quiet", *flags) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_a_budget_that_int8_cannot_meet(model: Path) -> None:

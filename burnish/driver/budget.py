@@ -1,7 +1,8 @@
-"""Which places int8 is gentler to where it loses too much everywhere.
+"""Which places a compression is gentler to where it loses too much everywhere.
 
-It is gentler in two steps: an activation gets a range for each token instead of one for the whole
-tensor, which costs little time; then the place stays in float. A place that by itself loses more
+It is gentler in two steps. The first is finer, and costs little: in int8 an activation gets a range
+for each token instead of one for the whole tensor, weights in blocks get 8 bits instead of 4. The
+second leaves the place in float. A place that by itself loses more
 than the promise of a lossy pass is spared first; then the whole model's loss is held to the user's
 budget.
 
@@ -23,12 +24,17 @@ from burnish.driver.plan import Spared, passes_for
 from burnish.driver.workbench import Workbench
 from burnish.optimizer import pipeline
 from burnish.optimizer.analysis.products import find_products
+from burnish.optimizer.contract import LOSSY, Pass
 from burnish.optimizer.pipeline import Compiled
 from burnish.optimizer.regions import inner_nodes
+from burnish.passes.compress.blockwise.weight_only import WeightOnly
 from burnish.passes.compress.int8.dynamic import DynamicInt8
 
 MOST_ALONE = 8
 """Places that are tried one by one."""
+
+SPARING = (DynamicInt8, WeightOnly)
+"""Compressions that can be gentler to single places."""
 
 LOOKUPS = "lookups"
 """The kind of what is read from tables."""
@@ -133,7 +139,7 @@ def ladder(
 
 
 class Search:
-    """Finds the mildest retreat from int8 that loses no more than it may.
+    """Finds the mildest retreat from a compression that loses no more than it may.
 
     Args:
         bench: the model, and the request with its budget.
@@ -166,13 +172,15 @@ class Search:
         index = pipeline.first_lossy(compiled)
         if index is None:
             return candidate
-        in_int8 = isinstance(compiled.steps[index].transform, DynamicInt8)
-        for spared in self._gentler(compiled, index, spent) if in_int8 else ():
+        transform = compiled.steps[index].transform
+        sparing = isinstance(transform, SPARING)
+        for spared in self._gentler(compiled, index, spent) if sparing else ():
             candidate = self._judge(self._again(compiled, index, spared))
             assert candidate.fidelity is not None
             if candidate.fidelity.drop <= budget:
                 self._bench.warnings.append(
-                    f"int8 everywhere loses {spent:.3g} where the budget is {budget:g}: {spared}"
+                    f"{transform.name} everywhere loses {spent:.3g} where the budget is "
+                    f"{budget:g}: {spared.described(_finer(transform))}"
                 )
                 return candidate
         reason = f"it loses {spent:.3g} where the budget is {budget:g}"
@@ -180,55 +188,58 @@ class Search:
         return self.within_budget(self._without(compiled, index, reason))
 
     def _without_broken(self, compiled: Compiled) -> Compiled:
-        """The compilation with those places spared that broke the promise of int8."""
+        """The compilation with those places spared that broke the promise of a compression."""
+        first, transform = "", None
         while broken := _broken(compiled):
-            index, found, bound = broken
+            index, found = broken
+            transform = compiled.steps[index].transform
             finer = [
                 item.name
                 for item in found
-                if item.kind != LOOKUPS and item.name not in self._broken.by_token
+                if _has_finer(transform, item) and item.name not in self._broken.finer
             ]
-            spared = Spared(tuple(finer), tuple({item.name for item in found} - {*finer}))
-            if self._broken + spared == self._broken:
-                return compiled
-            self._broken += spared
-            self._bench.warnings.append(
-                f"{spared}, since int8 loses more than {bound:g} of the norm there "
-                f"({found[0].name} the first)"
-            )
+            others = {item.name for item in found} - {*finer}
+            spared = self._broken + Spared(tuple(finer), tuple(others))
+            if spared == self._broken:
+                break
+            self._broken, first = spared, first or found[0].name
             compiled = self._again(compiled, index, Spared())
+        if transform is not None and first:
+            self._bench.warnings.append(
+                f"{self._broken.described(_finer(transform))}, since {transform.name} loses more "
+                f"than {LOSSY.rel_l2:g} of the norm there ({first} the first)"
+            )
         return compiled
 
     def _gentler(self, compiled: Compiled, index: int, spent: float) -> Iterator[Spared]:
-        """Ever more places to spare: a range for each token by kinds, then float beside it."""
+        """Ever more places to spare: finer by kinds, then in float beside it."""
+        transform = compiled.steps[index].transform
         found = places(compiled.snapshots[index], compiled.steps[index].errors)
         names = kinds(found)
 
-        def loss(label: str, spared: Spared) -> float:
+        def gain(label: str, spared: Spared) -> float:
             self._bench.emit({"stage": f"what {label} costs"})
             judged = self._judge(self._again(compiled, index, spared, trusted=True)).fidelity
-            return judged.drop if judged else spent
+            return spent - judged.drop if judged else 0.0
 
-        finer = {
-            kind: spent - loss(f"{kind} by tensor", Spared(by_token=names[kind]))
-            for kind in names
-            if kind != LOOKUPS
-        }
-        by_token: tuple[str, ...] = ()
-        for kind in rank(found, finer):
-            by_token = (*by_token, *names[kind])
-            yield Spared() + Spared(by_token=by_token)
-        if by_token:
-            spent = loss("int8 by token", Spared(by_token=by_token))
-        gains = {kind: spent - loss(kind, Spared(by_token, keep)) for kind, keep in names.items()}
+        coarse = dict.fromkeys(item.kind for item in found if _has_finer(transform, item))
+        gains = {kind: gain(f"{kind} as they are", Spared(names[kind])) for kind in coarse}
+        finer: tuple[str, ...] = ()
+        for kind in rank(found, gains):
+            finer = (*finer, *names[kind])
+            yield Spared() + Spared(finer)
+        if finer:
+            spent -= gain(f"{transform.name} at its finest", Spared(finer))
+        base = Spared(finer)
+        gains = {kind: gain(kind, base + Spared((), keep)) for kind, keep in names.items()}
         order = rank(found, gains)
         first = [place for place in found if order and place.kind == order[0]]
         alone = {
-            place.name: spent - loss(place.name, Spared(by_token, (place.name,)))
+            place.name: gain(place.name, base + Spared((), (place.name,)))
             for place in first[:MOST_ALONE]
         }
         for keep in ladder(found, order, alone):
-            yield Spared() + Spared(by_token, keep)
+            yield base + Spared((), keep)
 
     def _again(
         self, compiled: Compiled, index: int, spared: Spared, *, trusted: bool = False
@@ -243,12 +254,23 @@ class Search:
         )
 
 
-def _broken(compiled: Compiled) -> tuple[int, list[Place], float] | None:
-    """The step of int8 that was rejected, the places that broke its promise, and its bound."""
+def _finer(transform: Pass) -> str:
+    """What a compression gives to the places that it is gentler to, in words."""
+    return transform.finer_is if isinstance(transform, SPARING) else ""
+
+
+def _has_finer(transform: Pass, place: Place) -> bool:
+    """Whether there is a gentler form of a compression for the place."""
+    if not isinstance(transform, SPARING) or not transform.finer_is:
+        return False
+    return place.kind != LOOKUPS or transform.finer_lookups
+
+
+def _broken(compiled: Compiled) -> tuple[int, list[Place]] | None:
+    """The step of a compression that was rejected, and the places that broke its promise."""
     for index, step in enumerate(compiled.steps):
-        if isinstance(step.transform, DynamicInt8) and step.status == "rejected":
-            bound = step.transform.promise.rel_l2
+        if isinstance(step.transform, SPARING) and step.status == "rejected":
             found = places(compiled.snapshots[index], step.errors)
-            broken = [item for item in found if item.error > bound]
-            return (index, broken, bound) if broken else None
+            broken = [item for item in found if item.error > LOSSY.rel_l2]
+            return (index, broken) if broken else None
     return None

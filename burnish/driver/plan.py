@@ -18,26 +18,29 @@ from burnish.passes.restructure.pack import Pack
 
 @dataclass(frozen=True)
 class Spared:
-    """Places that int8 is gentler to than to others, by the names of what they give.
+    """Places that compression is gentler to than to others, by the names of what they give.
 
     Attributes:
-        by_token: products whose activation has a range for each token.
-        keep: products and lookups that stay in float32.
+        finer: products and lookups that are compressed less; see the passes.
+        keep: those that stay in float32.
     """
 
-    by_token: tuple[str, ...] = ()
+    finer: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
 
     def __add__(self, other: Spared) -> Spared:
-        by_token = {*self.by_token, *other.by_token}
-        return Spared(tuple(sorted(by_token)), tuple(sorted({*self.keep, *other.keep})))
+        keep = {*self.keep, *other.keep}
+        finer = {*self.finer, *other.finer} - keep
+        return Spared(tuple(sorted(finer)), tuple(sorted(keep)))
 
-    def __str__(self) -> str:
-        finer, kept = (
-            f"{len(names)} place{'s' * (len(names) > 1)}" for names in (self.by_token, self.keep)
+    def described(self, finer: str) -> str:
+        """In words; `finer` says what that is."""
+        parts = ((finer, self.finer), ("float32", self.keep))
+        return " and ".join(
+            f"{what} in {len(names)} place{'s' * (len(names) > 1)}"
+            for what, names in parts
+            if names
         )
-        parts = [f"a range for each token in {finer}"] if self.by_token else []
-        return " and ".join([*parts, f"float32 in {kept}"] if self.keep else parts)
 
 
 def passes_for(request: Request, spared: Spared | None = None) -> list[Pass]:
@@ -61,13 +64,20 @@ def passes_for(request: Request, spared: Spared | None = None) -> list[Pass]:
                         embeddings=not request.keep_embeddings,
                         force=request.force,
                         keep=spared.keep,
-                        by_token=spared.by_token,
+                        finer=spared.finer,
                     )
                 )
         elif kind is WeightOnly:
             if bits := request.weight_bits:
-                embeddings = not request.keep_embeddings
-                chosen.append(WeightOnly(bits, embeddings=embeddings, force=request.force))
+                chosen.append(
+                    WeightOnly(
+                        bits,
+                        embeddings=not request.keep_embeddings,
+                        force=request.force,
+                        keep=spared.keep,
+                        finer=spared.finer,
+                    )
+                )
         elif kind is Pack:
             if request.pack:
                 chosen.append(Pack())

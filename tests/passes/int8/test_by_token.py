@@ -37,7 +37,7 @@ def uneven(seed: int = 0) -> np.ndarray:
 
 def quantized(model: ir.Model, *places: str) -> ir.Model:
     after = model.clone()
-    DynamicInt8(by_token=places).apply(after, make_context(last_form))
+    DynamicInt8(finer=places).apply(after, make_context(last_form))
     return after
 
 
@@ -84,7 +84,7 @@ def test_products_of_one_activation_share_its_ranges() -> None:
     model = b.model()
     apart, merged = model.clone(), model.clone()
     # One of them is enough: the activation is quantized once.
-    pass_ = DynamicInt8(by_token=("k",))
+    pass_ = DynamicInt8(finer=("k",))
     alone = make_context(lambda key, forms, rule: Choice("int8-token", 1.0, False))
     outcomes = [pass_.apply(apart, alone), pass_.apply(merged, make_context(last_form))]
     assert [item.detail for item in outcomes] == [

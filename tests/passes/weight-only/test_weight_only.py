@@ -158,6 +158,25 @@ def test_a_table(bits: int, bound: float, head: bool) -> None:
     assert 0 < error(model, after) < bound
 
 
+@pytest.mark.parametrize("finer", ["y", "rows"])
+def test_finer_places_get_eight_bits(finer: str) -> None:
+    """A table that is also a product's weight is stored once, as the product needs it."""
+    model = _tied()
+    after, outcome = apply(model, finer=(finer,))
+    assert outcome.rewrites == 2
+    bits = {
+        node.op_type: node.attributes.get_int("bits")
+        for node in after.graph
+        if node.domain == "com.microsoft"
+    }
+    wanted = 8 if finer == "y" else 4
+    assert bits == {"GatherBlockQuantized": wanted, "MatMulNBits": wanted}
+    assert ("1 with 8 bits" in outcome.detail) == (finer == "y")
+    lone = _tied(head=False)
+    fine, coarse = apply(lone, finer=("rows",))[0], apply(lone)[0]
+    assert error(lone, fine) < 0.1 * error(lone, coarse)
+
+
 def test_layers_that_share_a_weight_store_it_once() -> None:
     b = Builder()
     b.input("x", TensorProto.FLOAT, ["batch", 64])
@@ -197,7 +216,7 @@ def test_the_users_data_lowers_the_error(executor: Executor) -> None:
     ("options", "model", "reason"),
     [
         ({"keep": ("y",)}, linear(), "kept in fp32 to stay within the budget"),
-        ({}, linear(48, 48), "too small for blocks of 32 (48 x 48)"),
+        ({}, linear(24, 48), "too small for blocks of 32 (24 x 48)"),
         ({"block": 256}, linear(128, 64), "too small for blocks of 256 (128 x 64)"),
         ({"embeddings": False}, _tied(head=False), "embeddings are kept as asked"),
         ({"block": 128}, _tied(head=False), "its rows of 64 are no blocks of 128"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,38 +27,41 @@ class Rewriter:
 
     Attributes:
         model: changed in place.
-        layout: of the weights.
+        layout_of: how the weight of the place that gives a value is stored.
         memo: see `contract.Context`.
         fed_back: products whose weight was rounded by error feedback.
     """
 
     model: ir.Model
-    layout: Layout
+    layout_of: Callable[[ir.Value], Layout]
     memo: dict[Hashable, Any]
     fed_back: int = 0
 
     def __post_init__(self) -> None:
-        self._stored: dict[tuple[ir.Value, bool], tuple[ir.Value, ...]] = {}
-        self._tables: dict[ir.Value, tuple[ir.Value, ...]] = {}
+        self._stored: dict[tuple[ir.Value, bool, Layout], tuple[ir.Value, ...]] = {}
+        self._tables: dict[tuple[ir.Value, Layout], tuple[ir.Value, ...]] = {}
         self.model.graph.opset_imports.setdefault(FUSED, 1)
 
     def lookup(self, node: ir.Node) -> None:
         """Read the table of a `Gather` from blocks."""
         source, indices = node.inputs
         assert source is not None
-        if (source, True) in self._stored:
+        layout = self.layout_of(node.outputs[0])
+        shared = [key for key in self._stored if key[:2] == (source, True)]
+        if shared:
             # The product needs its blocks apart, and a constant; ONNX Runtime reshapes at load.
-            codes, *others = self._stored[source, True]
+            layout = shared[0][2]
+            codes, *others = self._stored[shared[0]]
             codes = self._reshaped(node, codes, np.array([shape_of(source)[0], -1]))
         else:
-            codes, *others = self._table(source)
+            codes, *others = self._table(source, layout)
         result = before(
             node,
             "GatherBlockQuantized",
             [codes, indices, *others],
             FUSED,
-            bits=self.layout.bits,
-            block_size=self.layout.size,
+            bits=layout.bits,
+            block_size=layout.size,
             gather_axis=0,
             quantize_axis=1,
         )
@@ -66,8 +69,8 @@ class Rewriter:
 
     def product(self, member: Product, rows: Array | None) -> None:
         """Multiply with a weight in blocks; `rows` are some of the activation's, [rows, k]."""
-        anchor = member.nodes[0]
-        weight = self._weight(member.weight, transposed=member.transposed, rows=rows)
+        anchor, layout = member.nodes[0], self.layout_of(member.output)
+        weight = self._weight(member.weight, member.transposed, layout, rows)
         result = before(
             anchor,
             "MatMulNBits",
@@ -75,8 +78,8 @@ class Rewriter:
             FUSED,
             K=member.k,
             N=member.n,
-            bits=self.layout.bits,
-            block_size=self.layout.size,
+            bits=layout.bits,
+            block_size=layout.size,
             accuracy_level=ROUND_INPUTS,
         )
         if member.alpha != 1.0:
@@ -89,19 +92,20 @@ class Rewriter:
         replace(member.nodes, member.output, result)
 
     def _weight(
-        self, source: ir.Value, *, transposed: bool, rows: Array | None
+        self, source: ir.Value, transposed: bool, layout: Layout, rows: Array | None
     ) -> tuple[ir.Value, ...]:
         """Codes, scales and zeros of a weight."""
-        key = (source, transposed)
+        key = (source, transposed, layout)
         if key not in self._stored:
-            made = self._quantized(source, transposed, rows)
+            made = self._quantized(source, transposed, layout, rows)
             self._stored[key] = self._add(source, made, made.codes)
         return self._stored[key]
 
-    def _table(self, source: ir.Value) -> tuple[ir.Value, ...]:
+    def _table(self, source: ir.Value, layout: Layout) -> tuple[ir.Value, ...]:
         """Codes [rows, bytes], scales and zeros of a table."""
-        if source not in self._tables:
-            made = self._quantized(source, transposed=True, rows=None)
+        key = (source, layout)
+        if key not in self._tables:
+            made = self._quantized(source, True, layout, None)
             flat = (shape_of(source)[0], -1)
             width = int(np.prod(made.codes.shape.numpy()[1:]))
             codes = ir.LazyTensor(
@@ -110,8 +114,8 @@ class Rewriter:
                 shape=ir.Shape((flat[0], width)),
                 cache=False,
             )
-            self._tables[source] = self._add(source, made, codes)
-        return self._tables[source]
+            self._tables[key] = self._add(source, made, codes)
+        return self._tables[key]
 
     def _add(
         self, source: ir.Value, made: Quantized, codes: ir.TensorProtocol
@@ -123,20 +127,22 @@ class Rewriter:
             parts["zeros"] = ir.Tensor(made.zeros)
         return tuple(add_initializer(home, f"{name}_{key}", part) for key, part in parts.items())
 
-    def _quantized(self, source: ir.Value, transposed: bool, rows: Array | None) -> Quantized:
+    def _quantized(
+        self, source: ir.Value, transposed: bool, layout: Layout, rows: Array | None
+    ) -> Quantized:
         assert source.const_value is not None
         matrix = Matrix(source.const_value, transposed)
         if rows is None:
-            return quantize(matrix, self.layout)
+            return quantize(matrix, layout)
         self.fed_back += 1
-        key = ("blocks", id(source.const_value), transposed, self.layout)
+        key = ("blocks", id(source.const_value), transposed, layout)
         if key not in self.memo:
 
             def round_(columns: Array, grid: Grid) -> Array:
                 return rounded(columns, rows, grid).astype(np.uint8)
 
             # The tensor stays alive with what was made of it, so that no other has its id.
-            self.memo[key] = source.const_value, quantize(matrix, self.layout, round_)
+            self.memo[key] = source.const_value, quantize(matrix, layout, round_)
         made: Quantized = self.memo[key][1]
         return made
 

@@ -43,7 +43,7 @@ class Sample:
         product.shape = ir.Shape([self.rows, self.n])
         model = sample.model(product)
         if quantized:
-            rewriter = Rewriter(model, self.layout, {})
+            rewriter = Rewriter(model, lambda place: self.layout, {})
             rewriter.product(find_products(model)[0][0], None)
             drop_unused(model)
         return ir.to_proto(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -38,6 +38,9 @@ from burnish.passes.compress.splice import drop_unused
 
 NOTHING_FOUND = "it has no product with a constant weight and no lookup table"
 
+FINER_BITS = 8
+"""Bits of the weights of places that 4 bits are too few for."""
+
 LARGEST_SAMPLE = 1 << 24
 """Elements of the largest weight that a sample for timing gets; wider ones are cut to it."""
 
@@ -54,7 +57,7 @@ class WeightOnly(Pass):
     After:
         ONNX Runtime's `MatMulNBits(x, codes, scales, zeros)` and the bias;
         `GatherBlockQuantized(codes, i, scales, zeros)`. A table that is also a product's weight
-        is stored once.
+        is stored once. The weights of the places in `finer` get 8 bits.
     Refuses when:
         The product is slower so (measured; not with `force`), the weight is not a float32 matrix,
         has columns shorter than a block, or holds NaN, or the product is in `keep`.
@@ -71,15 +74,21 @@ class WeightOnly(Pass):
     embeddings: bool = True
     force: bool = False
     keep: tuple[str, ...] = ()
+    finer: tuple[str, ...] = ()
 
     name = "weight-only"
     phase = Phase.COMPRESS
     promise = LOSSY
     asked = True
+    finer_lookups = True
+
+    @property
+    def finer_is(self) -> str:
+        """What the places in `finer` get, in words; nothing where all have it."""
+        return f"{FINER_BITS} bits" if self.bits < FINER_BITS else ""
 
     def apply(self, model: ir.Model, context: Context) -> Outcome:
         """Rewrite in place, by the choices of `context.choose`."""
-        layout = Layout(self.bits, self.block, self.symmetric, self.search)
         products, refusals = find_products(model)
         tables, others = lookups.find(model, self.keep)
         refusals += others
@@ -96,7 +105,7 @@ class WeightOnly(Pass):
                     refusals.append(Refusal(label(member.nodes[0]), reason))
                 else:
                     taken.append(member)
-        rewriter = Rewriter(model, layout, context.memo)
+        rewriter = Rewriter(model, self._layout, context.memo)
         seen = _observed(taken, model, context)
         for member in taken:
             rewriter.product(member, _rows(seen, member))
@@ -105,11 +114,18 @@ class WeightOnly(Pass):
         looked_up, others = lookups.rewrite(tables, in_float, rewriter.lookup)
         refusals += others
         drop_unused(model)
+        finer = sum(member.output.name in self.finer for member in taken)
         said = [f"{looked_up} lookup{'s' * (looked_up > 1)}"] if looked_up else []
         said += [f"{len(taken)} products"] if taken else []
+        said += [f"{finer} with {FINER_BITS} bits"] if finer else []
         said += [f"{rewriter.fed_back} by error feedback"] if rewriter.fed_back else []
         done = looked_up + len(taken)
         return Outcome(done, tuple(refusals), None, ", ".join(said) if done else NOTHING_FOUND)
+
+    def _layout(self, place: ir.Value) -> Layout:
+        """How the weight of the place that gives a value is stored."""
+        bits = FINER_BITS if place.name in self.finer else self.bits
+        return Layout(bits, self.block, self.symmetric, self.search)
 
     def _why_not(self, product: Product) -> str:
         if product.output.name in self.keep:
@@ -134,9 +150,9 @@ class WeightOnly(Pass):
         rows = math.prod(shape[:-1]) if shape else tokens
         columns = max(1, min(product.n, LARGEST_SAMPLE // product.k))
         rows = max(1, min(rows, LARGEST_WORK // (product.k * columns)))
-        layout = Layout(self.bits, self.block, self.symmetric, search=False)
+        layout = replace(self._layout(product.output), search=False)
         sample = Sample(rows, product.k, columns, layout)
-        form = f"int{self.bits} in blocks"
+        form = f"int{layout.bits} in blocks"
         if self.force:
             return Choice(form, 1.0, measured=False)
         forms: dict[str, Callable[[], onnx.ModelProto]] = {

@@ -69,7 +69,7 @@ class DynamicInt8(Pass):
         `Split` for Q, K and V where that is measured faster; int8 rows and a scale each for `t`.
         Where single channels of a normalized `x` stand out, they are divided by a factor that goes
         into the rows of `w` (SmoothQuant): in the scale of the normalization, else by a `Mul`.
-        For the products in `by_token`, `QuantizeLinear(x * (127 / m), 1, 128)` with `m` the largest
+        For the products in `finer`, `QuantizeLinear(x * (127 / m), 1, 128)` with `m` the largest
         magnitude of each token, and the product times `m`.
     Refuses when:
         The product is slower in int8 (measured; not with `force`), the weight is not a float32
@@ -85,12 +85,14 @@ class DynamicInt8(Pass):
     embeddings: bool = True
     force: bool = False
     keep: tuple[str, ...] = ()
-    by_token: tuple[str, ...] = ()
+    finer: tuple[str, ...] = ()
 
     name = "int8"
     phase = Phase.COMPRESS
     promise = LOSSY
     asked = True
+    finer_is = "a range for each token"
+    finer_lookups = False
 
     def apply(self, model: ir.Model, context: Context) -> Outcome:
         """Rewrite in place, by the choices of `context.choose`."""
@@ -180,7 +182,7 @@ class DynamicInt8(Pass):
         cut = max(1, min(sum(widths), LARGEST_SAMPLE // max(k, 1)))
         rows = max(1, min(rows, LARGEST_WORK // (k * cut)))
         sample = Sample(rows, k, tuple(widths), tuple(biased), cut / sum(widths), bits)
-        by_token = any(member.output.name in self.by_token for member in members)
+        by_token = any(member.output.name in self.finer for member in members)
         alone = "int8-token" if by_token else "int8"
         names = [*([] if self.force else ["fp32"]), alone]
         apart = {id(member.weight) for member in members}
