@@ -148,6 +148,9 @@ def _fidelity(console: Console, fidelity: dict[str, Any] | None) -> None:
         f"[bold]fidelity {safe(fidelity['feeds'])}[/bold] ({fidelity['count']} feeds): "
         f"{fidelity['metric']} {fidelity['drop']:.4g}",
     )
+    if groups := fidelity.get("groups"):
+        parts = (f"{safe(name) or 'no group'} {drop:.4g}" for name, drop in groups.items())
+        _line(console, f"by group: {', '.join(parts)}")
     table = _table(
         ("output", "left"), ("rel. L2", "right"), ("cosine", "right"), ("max abs", "right"),
         ("top-1", "right"),

@@ -19,6 +19,7 @@ class Reference:
         folders: the feeds, stored.
         outputs: by feed.
         description: "on made-up inputs", or the data's name.
+        groups: of each feed; "" where there are none.
         probes: further feeds, some of which the model may not accept; see `verify.Checker`.
     """
 
@@ -26,6 +27,7 @@ class Reference:
     outputs: list[dict[str, Array]]
     description: str
     probes: list[Path]
+    groups: list[str]
 
 
 @dataclass

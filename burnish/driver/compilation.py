@@ -15,6 +15,7 @@ from burnish.driver import budget, padding, recovery
 from burnish.driver.candidate import Candidate, Reference
 from burnish.driver.foreign import held, is_foreign
 from burnish.driver.net import Net
+from burnish.driver.original import run_original
 from burnish.driver.plan import only_raised, passes_for
 from burnish.driver.request import Request, request_from
 from burnish.driver.workbench import Emit, Workbench, open_model
@@ -69,7 +70,7 @@ class Compilation:
                 raise UsageError(f"the output would overwrite {file}", hint="another -o")
         bench.accept()
         if request.check and bench.fits():
-            self.reference = bench.run_original()
+            self.reference = run_original(bench)
             self.observe = self._calibration(self.reference)
         elif request.check:
             bench.warnings.append(
@@ -175,6 +176,7 @@ class Compilation:
             self._on_tokens(candidate.compiled, outputs),
             self.bench.distributions(),
             made_up=self.request.data is None,
+            groups=self.reference.groups,
         )
         if is_foreign(provider):
             candidate.fidelity = held(candidate.fidelity, candidate.compiled)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from burnish.driver import recovery
+from burnish.driver.original import run_original
 from burnish.driver.plan import passes_for
 from burnish.driver.request import request_from
 from burnish.driver.workbench import Emit, open_model
@@ -94,7 +95,7 @@ def compare_models(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         mine, theirs = Signature.of(bench.loaded.model), Signature.of(other.model)
         difference = replace(mine, metadata=()).difference(replace(theirs, metadata=()))
         bench.accept()
-        reference = bench.run_original()
+        reference = run_original(bench)
         results = bench.executor.folder()
         feeds = [[folder] for folder in reference.folders]
         provider = request.provider
@@ -113,6 +114,7 @@ def compare_models(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
             outputs,
             bench.distributions(),
             made_up=request.data is None,
+            groups=reference.groups,
         )
         return {
             "schema": report.SCHEMA,
@@ -165,7 +167,8 @@ def run_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Run a model on the user's data, or on one made-up feed; facts about each output."""
     request = request_from(argument)
     with open_model(request, emit) as bench:
-        feeds, description = bench.candidates()
+        data, description = bench.candidates()
+        feeds = data.feeds
         if not request.data:
             bench.settle()
             feeds = [bench.timing_feed()]

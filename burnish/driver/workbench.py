@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
-from burnish.driver.candidate import Reference
 from burnish.driver.caveats import caveats
 from burnish.driver.request import Request
 from burnish.optimizer import feeds, roles, sandbox, tuner, user_data
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.costs.products import matrix_flops
-from burnish.optimizer.contract import Array, Chooser, Context, Feeds, Observer
+from burnish.optimizer.contract import Chooser, Context, Feeds, Observer
 from burnish.optimizer.errors import UnsupportedModel, UsageError
 from burnish.optimizer.executor import Executor, Job
 from burnish.optimizer.fidelity import is_distribution
@@ -102,65 +101,19 @@ class Workbench:
         """Whether running the whole model stays within the memory limit."""
         return weight_bytes(self.loaded.model) * WHOLE_MODEL_FACTOR < self.limits.memory
 
-    def candidates(self) -> tuple[list[Feeds], str]:
+    def candidates(self) -> tuple[user_data.Data, str]:
         """Feeds to try, and what the report calls them."""
         if self.request.data:
             tokenizer = Path(self.request.tokenizer or self.loaded.path.parent)
             data = Path(self.request.data)
             given = user_data.read(data, self.slots, tokenizer)
-            self.padding = feeds.padding(given, self.slots)
+            self.padding = feeds.padding(given.feeds, self.slots)
             return given, f"on {data.name}"
-        return self.made_up(), "on made-up inputs"
+        return user_data.Data.alike(self.made_up()), "on made-up inputs"
 
     def made_up(self) -> list[Feeds]:
         """Feeds that find faults, of several sizes, but for those that `_find_sizes` fixed."""
         return [feed for _, feed in feeds.trials(self.slots, self.request.seed, self.found)]
-
-    def _find_sizes(self) -> bool:
-        """Look for a size that the model takes: some are fixed by weights, and said nowhere."""
-        folder = self.executor.folder()
-        for found in filter(None, (dict(self.request.shape), *feeds.ladder(self.slots))):
-            self.found = found
-            feed = self.executor.store(self.made_up()[:1])[0]
-            outcome = self.executor.run([Job(self.loaded.path, [[feed]], folder)])[0]
-            if not outcome["failed"]:
-                used = ", ".join(f"{name} {size}" for name, size in found.items())
-                self.warnings.append(f"it takes none of the usual sizes: {used} is used")
-                return True
-        self.found = {}
-        return False
-
-    def run_original(self) -> Reference:
-        """Run the input model, ONNX Runtime's optimizations off, on feeds that it accepts.
-
-        Raises:
-            UnsupportedModel: where it accepts none of them.
-        """
-        tried, description = self.candidates()
-        folders = self.executor.store(tried)
-        first, again = self.executor.folder(), self.executor.folder()
-        jobs = [
-            Job(self.loaded.path, [[folder] for folder in folders], first),
-            Job(self.loaded.path, [[folder] for folder in folders], again),
-        ]
-        reports = self.executor.run(jobs)
-        if reports[0]["error"]:
-            raise UnsupportedModel(reports[0]["error"])
-        failed = {int(index): reason for index, reason in reports[0]["failed"].items()}
-        if len(failed) == len(folders):
-            if not (self.request.data or self.found) and self._find_sizes():
-                return self.run_original()
-            hint = "--shape NAME=SIZE, --data FILE, or --no-check --no-measure"
-            raise UnsupportedModel(f"it runs on no input that was tried: {failed[0]}", hint=hint)
-        if self.request.data and failed:
-            index = min(failed)
-            raise UsageError(f"the model does not run on feed {index} of the data: {failed[index]}")
-        usable = [index for index in range(len(folders)) if index not in failed]
-        outputs = [self.executor.read(first / str(index)) for index in usable]
-        twice = [self.executor.read(again / str(index)) for index in usable]
-        if not _same(outputs, twice):
-            self.warnings.append("the input model gives different outputs for the same input")
-        return Reference([folders[index] for index in usable], outputs, description, self.probes())
 
     def probes(self) -> list[Path]:
         """Made-up feeds for what the user's data may not show; much padding where it is packed."""
@@ -263,14 +216,6 @@ class Workbench:
         """Names of outputs whose last axis holds scores of classes."""
         graph = self.loaded.model.graph
         return {value.name or "" for value in graph.outputs if is_distribution(value)}
-
-
-def _same(first: Sequence[Mapping[str, Array]], second: Sequence[Mapping[str, Array]]) -> bool:
-    return all(
-        array.tobytes() == other[name].tobytes()
-        for one, other in zip(first, second, strict=True)
-        for name, array in one.items()
-    )
 
 
 @contextlib.contextmanager

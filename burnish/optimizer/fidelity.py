@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -44,11 +44,13 @@ class Fidelity:
     Attributes:
         drop: absolute loss, 0 to 1, of the worst output.
         metric: what `drop` measures, in words.
+        groups: the loss of each group of the data, where it has any; `drop` is that of the worst.
     """
 
     outputs: dict[str, OutputFidelity] = field(default_factory=dict)
     drop: float = 0.0
     metric: str = "1 - mean cosine"
+    groups: dict[str, float] = field(default_factory=dict)
 
 
 def is_distribution(value: ir.Value) -> bool:
@@ -71,14 +73,43 @@ def fidelity(
     distributions: set[str],
     *,
     made_up: bool,
+    groups: Sequence[str] = (),
 ) -> Fidelity:
-    """Compare outputs of the same feeds.
+    """Compare outputs of the same feeds; where those are of several groups, the worst one counts.
 
     The loss of a distribution is the share of positions whose first choice changed. On made-up
     inputs it is the regret instead: the original is then often undecided between near ties, and a
     changed choice between ties costs nothing. Neither do, on such inputs, changed integers (the
     index of the best class) beside the floats that they are made from.
+
+    Args:
+        reference: the original's outputs for each feed.
+        candidate: likewise of the other one.
+        distributions: names of outputs that hold scores of classes.
+        made_up: whether the feeds are not the user's.
+        groups: of each feed, where the feeds have any.
     """
+    whole = _together(reference, candidate, distributions, made_up=made_up)
+    drops = {}
+    for name in dict.fromkeys(groups):
+        chosen = [index for index, group in enumerate(groups) if group == name]
+        first, second = ([side[index] for index in chosen] for side in (reference, candidate))
+        drops[name] = _together(first, second, distributions, made_up=made_up).drop
+    if len(drops) < 2:
+        return whole
+    worst = max(drops, key=lambda name: drops[name])
+    metric = f"{whole.metric} in the worst group, {worst or 'that without a name'},"
+    return replace(whole, drop=drops[worst], metric=metric, groups=drops)
+
+
+def _together(
+    reference: Sequence[Feeds],
+    candidate: Sequence[Feeds],
+    distributions: set[str],
+    *,
+    made_up: bool,
+) -> Fidelity:
+    """Compare outputs of feeds of one kind."""
     outputs: dict[str, OutputFidelity] = {}
     worst, metric, judged = 0.0, "1 - mean cosine", False
     floats = any(array.dtype.kind == "f" for array in (reference[0].values() if reference else ()))

@@ -77,7 +77,7 @@ def fidelity_facts(fidelity: Fidelity, feeds: str, count: int) -> dict[str, Any]
             name: {key: value for key, value in asdict(item).items() if value is not None}
             for name, item in fidelity.outputs.items()
         },
-        "groups": {},
+        "groups": fidelity.groups,
         "feeds": feeds,
         "count": count,
     }

@@ -1,9 +1,14 @@
-"""The user's own data as feeds: .npz, a folder of .npz, or .jsonl and .txt with a tokenizer."""
+"""The user's own data as feeds: .npz, a folder of .npz, or .jsonl and .txt with a tokenizer.
+
+Lines of .jsonl may name a group (a language, a domain) beside what they hold; each group then has
+its share of the feeds, and a feed is of one group.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -27,13 +32,29 @@ LONGEST = 512
 
 TOKENIZER = "tokenizer.json"
 
+GROUP = "group"
+"""Key of a line that names its group."""
 
-def read(path: Path, slots: Sequence[Slot], beside: Path) -> list[Feeds]:
-    """The feeds in `path`; at most `MOST_FEEDS`.
+
+@dataclass(frozen=True)
+class Data:
+    """Feeds, and the group of each ("" where there are none)."""
+
+    feeds: list[Feeds]
+    groups: list[str]
+
+    @classmethod
+    def alike(cls, feeds: Sequence[Feeds], group: str = "") -> Data:
+        """Feeds of one group."""
+        return cls(list(feeds), [group] * len(feeds))
+
+
+def read(path: Path, slots: Sequence[Slot], beside: Path) -> Data:
+    """The feeds in `path`; at most `MOST_FEEDS`, or one for each group.
 
     Args:
         path: `.npz` (one array per input), a folder of those, `.txt` (a text a line), or
-            `.jsonl` (a line holds input arrays by name, or `{"text": ...}`).
+            `.jsonl` (a line holds input arrays by name, or `{"text": ...}`, and maybe `"group"`).
         slots: the model's inputs.
         beside: folder with the model's `tokenizer.json`, for texts.
 
@@ -46,9 +67,9 @@ def read(path: Path, slots: Sequence[Slot], beside: Path) -> list[Feeds]:
         files = sorted(path.glob("*.npz"))[:MOST_FEEDS]
         if not files:
             raise UsageError(f"data {path} is a folder without .npz files")
-        return [_npz(file, slots) for file in files]
+        return Data.alike([_npz(file, slots) for file in files])
     if path.suffix == ".npz":
-        return [_npz(path, slots)]
+        return Data.alike([_npz(path, slots)])
     if path.suffix in (".txt", ".jsonl"):
         return _lines(path, slots, beside)
     raise UsageError(f"data {path} is none of .npz, a folder of .npz, .jsonl, .txt")
@@ -90,25 +111,42 @@ def _fit(arrays: Mapping[str, Any], slots: Sequence[Slot], path: Path) -> dict[s
     return feed
 
 
-def _lines(path: Path, slots: Sequence[Slot], beside: Path) -> list[Feeds]:
+def _lines(path: Path, slots: Sequence[Slot], beside: Path) -> Data:
     try:
         lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError):
         raise StorageError(f"data {path} is not readable text") from None
     if not lines:
         raise UsageError(f"data {path} is empty")
-    lines = lines[: BATCH * MOST_FEEDS]
     if path.suffix == ".txt":
-        return tokenize(lines, slots, beside)
+        return Data.alike(tokenize(lines[: BATCH * MOST_FEEDS], slots, beside))
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in _rows(lines, path):
+        groups.setdefault(str(row.get(GROUP, "")), []).append(row)
+    share = max(1, MOST_FEEDS // len(groups))
+    found = [_group(rows, share, slots, beside, path) for rows in groups.values()]
+    named = [Data.alike(feeds, name) for name, feeds in zip(groups, found, strict=True)]
+    return Data([x for item in named for x in item.feeds], [x for i in named for x in i.groups])
+
+
+def _rows(lines: Sequence[str], path: Path) -> list[dict[str, Any]]:
+    """The objects of a .jsonl file."""
     try:
-        rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        rows = [json.loads(line) for line in lines]
     except (ValueError, RecursionError):
         raise UsageError(f"data {path} holds a line that is not JSON") from None
-    if all(isinstance(row, dict) and isinstance(row.get("text"), str) for row in rows):
-        return tokenize([row["text"] for row in rows], slots, beside)
     if not all(isinstance(row, dict) for row in rows):
         raise UsageError(f"data {path} holds a line that is not an object")
-    return [_fit(row, slots, path) for row in rows[:MOST_FEEDS]]
+    return rows
+
+
+def _group(
+    rows: list[dict[str, Any]], share: int, slots: Sequence[Slot], beside: Path, path: Path
+) -> list[Feeds]:
+    """At most `share` feeds of the rows of one group."""
+    if all(isinstance(row.get("text"), str) for row in rows):
+        return tokenize([row["text"] for row in rows[: BATCH * share]], slots, beside)
+    return [_fit(row, slots, path) for row in rows[:share]]
 
 
 def tokenize(texts: Sequence[str], slots: Sequence[Slot], beside: Path) -> list[Feeds]:

@@ -136,3 +136,22 @@ def test_is_distribution(name: str, node: str, expected: bool) -> None:
         g (float[2, 2] x) => (float[2, 2] {name}) {{ {node} }}
     """)
     assert is_distribution(model.graph.outputs[0]) is expected
+
+
+def test_the_worst_group_counts() -> None:
+    random = np.random.default_rng(0)
+    reference = [{"y": random.standard_normal((4, 8))} for _ in range(4)]
+    noise = (0.0, 0.3, 0.0, 0.3)
+    candidate = [
+        {"y": feed["y"] + scale * random.standard_normal((4, 8))}
+        for feed, scale in zip(reference, noise, strict=True)
+    ]
+    groups = ["en", "de", "en", "de"]
+    found = fidelity(reference, candidate, set(), made_up=False, groups=groups)
+    alone = fidelity(reference[1::2], candidate[1::2], set(), made_up=False)
+    assert found.groups == {"en": 0.0, "de": alone.drop}
+    assert found.drop == alone.drop
+    assert found.metric == "1 - mean cosine in the worst group, de,"
+    together = fidelity(reference, candidate, set(), made_up=False, groups=["en"] * 4)
+    assert together.groups == {}
+    assert 0 < together.drop < found.drop

@@ -12,11 +12,20 @@ import onnx_ir as ir
 import pytest
 from samples import parse
 
+from burnish.optimizer.contract import Feeds
 from burnish.optimizer.errors import StorageError, UsageError
 from burnish.optimizer.roles import Slot, slots
-from burnish.optimizer.user_data import BATCH, MOST_FEEDS, read
+from burnish.optimizer.user_data import BATCH, MOST_FEEDS, Data
+from burnish.optimizer.user_data import read as read_data
 
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def read(path: Path, inputs: list[Slot], beside: Path) -> list[Feeds]:
+    """The feeds, of data without groups."""
+    data = read_data(path, inputs, beside)
+    assert data == Data.alike(data.feeds)
+    return data.feeds
 
 
 @pytest.fixture
@@ -229,3 +238,29 @@ def test_absent_data_and_empty_folders(inputs: list[Slot], tmp_path: Path) -> No
         read(tmp_path / "none.npz", inputs, tmp_path)
     with pytest.raises(UsageError, match=r"a folder without \.npz files"):
         read(tmp_path, inputs, tmp_path)
+
+
+def test_each_group_has_its_share(inputs: list[Slot], tmp_path: Path) -> None:
+    """However the file is ordered, and however much there is of each."""
+    tokenizer(tmp_path)
+    lines = [{"text": "one two", "group": "en"}] * 900
+    lines += [{"text": "eins zwei", "group": "de"}] * 40 + [{"text": "un", "group": "fr"}] * 3
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    data = read_data(tmp_path / "a.jsonl", inputs, tmp_path)
+    share = MOST_FEEDS // 3
+    assert data.groups == ["en"] * share + ["de"] * 3 + ["fr"]
+    assert [len(feed["input_ids"]) for feed in data.feeds[share:]] == [16, 16, 8, 3]
+
+
+def test_more_groups_than_feeds(inputs: list[Slot], tmp_path: Path) -> None:
+    tokenizer(tmp_path)
+    lines = [{"text": "one", "group": f"g{index}"} for index in range(MOST_FEEDS + 4)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert len(read_data(tmp_path / "a.jsonl", inputs, tmp_path).feeds) == MOST_FEEDS + 4
+
+
+def test_arrays_may_have_groups(inputs: list[Slot], tmp_path: Path) -> None:
+    row = {slot.port.name: [[1, 1]] for slot in inputs}
+    lines = [row | {"group": name} for name in "abab"]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert read_data(tmp_path / "a.jsonl", inputs, tmp_path).groups == ["a", "a", "b", "b"]
