@@ -19,14 +19,19 @@ from burnish.options import (
     Data,
     Debug,
     FastGelu,
+    Force,
+    Fp16,
     Int4,
     Int8,
     Json,
     Memory,
     Model,
+    Opset,
+    Pack,
     Precision,
     Provider,
     Quiet,
+    Release,
     Seconds,
     Seed,
     Shape,
@@ -90,6 +95,7 @@ def main_job(
     ] = None,
     int8: Int8 = False,
     int4: Int4 = False,
+    fp16: Fp16 = False,
     precision: Precision = None,
     keep_embeddings: Annotated[
         bool, typer.Option("--keep-embeddings", help="Leave lookup tables in float32.")
@@ -109,19 +115,10 @@ def main_job(
     ] = None,
     shape: Shape = None,
     threads: Threads = 0,
-    opset: Annotated[
-        int | None, typer.Option(metavar="N", help="Raise the operator set to N.")
-    ] = None,
-    min_ort: Annotated[
-        str | None,
-        typer.Option(metavar="1.N", help="Exit with 1 where it needs a later ONNX Runtime."),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Int8 also where it is slower, for its size.")
-    ] = False,
-    pack: Annotated[
-        bool, typer.Option("--pack", help="Leave padding out; its rows of outputs become zero.")
-    ] = False,
+    opset: Opset = None,
+    min_ort: Release = None,
+    force: Force = False,
+    pack: Pack = False,
     fast_gelu: FastGelu = False,
     seed: Seed = 0,
     memory_limit: Memory = None,
@@ -144,7 +141,7 @@ def main_job(
     """Optimize a model (the main job; its name may be left out)."""
     with errors_as_lines(model, debug):
         request = Request(
-            model=model, output=output, **precision_of(precision, int8=int8, int4=int4),
+            model=model, output=output, **precision_of(precision, int8=int8, int4=int4, fp16=fp16),
             keep_embeddings=keep_embeddings, level=level, provider=provider, data=data,
             tokenizer=tokenizer, max_drop=max_drop, speedup=speedup, json=json_file,
             shape=shape_of(shape), threads=threads, opset=opset, min_ort=release_of(min_ort),

@@ -20,8 +20,22 @@ Tokenizer = Annotated[
 ]
 Int8 = Annotated[bool, typer.Option("--int8", help="8-bit products and embeddings.")]
 Int4 = Annotated[bool, typer.Option("--int4", help="Weights and embeddings in 4 bits, in blocks.")]
+Fp16 = Annotated[
+    bool, typer.Option("--fp16", help="float16 where it holds the values; on CPUs for storage.")
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Few bits also where they are slower, for their size.")
+]
+Pack = Annotated[
+    bool, typer.Option("--pack", help="Leave padding out; its rows of outputs become zero.")
+]
+Opset = Annotated[int | None, typer.Option(metavar="N", help="Raise the operator set to N.")]
+Release = Annotated[
+    str | None, typer.Option(metavar="1.N", help="Exit with 1 where it needs a later ONNX Runtime.")
+]
 Precision = Annotated[
-    str | None, typer.Option(metavar="P", help="int8, int4, or int8-weights: 8 bits, in blocks.")
+    str | None,
+    typer.Option(metavar="P", help="int8, int4, fp16, or int8-weights: 8 bits, in blocks."),
 ]
 FastGelu = Annotated[
     bool, typer.Option("--fast-gelu", help="GELU by the tanh formula: another function.")

@@ -29,11 +29,12 @@ from burnish.optimizer.pipeline import Compiled
 from burnish.optimizer.regions import inner_nodes
 from burnish.passes.compress.blockwise.weight_only import WeightOnly
 from burnish.passes.compress.int8.dynamic import DynamicInt8
+from burnish.passes.lower.half.half_precision import HalfPrecision
 
 MOST_ALONE = 8
 """Places that are tried one by one."""
 
-SPARING = (DynamicInt8, WeightOnly)
+SPARING = (DynamicInt8, WeightOnly, HalfPrecision)
 """Compressions that can be gentler to single places."""
 
 LOOKUPS = "lookups"

@@ -12,6 +12,7 @@ from burnish.passes import registry
 from burnish.passes.compress.blockwise.weight_only import WeightOnly
 from burnish.passes.compress.fast_gelu import FastGelu
 from burnish.passes.compress.int8.dynamic import DynamicInt8
+from burnish.passes.lower.half.half_precision import HalfPrecision
 from burnish.passes.recover.raise_opset import LADDER, RaiseOpset
 from burnish.passes.restructure.pack import Pack
 
@@ -78,6 +79,9 @@ def passes_for(request: Request, spared: Spared | None = None) -> list[Pass]:
                         finer=spared.finer,
                     )
                 )
+        elif kind is HalfPrecision:
+            if request.fp16:
+                chosen.append(HalfPrecision(keep=spared.keep))
         elif kind is Pack:
             if request.pack:
                 chosen.append(Pack())

@@ -22,7 +22,7 @@ from burnish.runtimes.providers import AUTO, PROVIDERS
 LEVELS = {Kind.EXACT: 1, Kind.ROUNDING: 2, Kind.LOSSY: 2}
 """Least -O level by the kind of promise."""
 
-PRECISIONS = ("int8", "int4", "int8_weights")
+PRECISIONS = ("int8", "int4", "int8_weights", "fp16")
 """Options that ask for a smaller function."""
 
 WALL_SECONDS = 4 * 3600.0
@@ -40,8 +40,8 @@ class Request:
         shape: sizes of symbolic dimensions for tuning and timing.
         opset: the artifact's operator set is raised to this.
         min_ort: release of ONNX Runtime that the artifact must run on ("1.17").
-        int8, int4, int8_weights: the precision, at most one of them: products in int8; weights in
-            4 or in 8 bits, in blocks.
+        int8, int4, int8_weights, fp16: the precision, at most one of them: products in int8;
+            weights in 4 or in 8 bits, in blocks; float16 where it holds the values.
         force: few bits also where they are slower, for their size.
         provider: a row of `runtimes.providers`, or "auto" for the fastest of those that start.
         pack: run token-wise layers on real tokens only; padded rows of outputs become zero.
@@ -55,6 +55,7 @@ class Request:
     int8: bool = False
     int4: bool = False
     int8_weights: bool = False
+    fp16: bool = False
     keep_embeddings: bool = False
     level: int = 2
     provider: str = "cpu"

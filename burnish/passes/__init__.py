@@ -11,6 +11,7 @@ from burnish.passes.compress.fast_gelu import FastGelu
 from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.lower.activation.activation import LowerActivation
 from burnish.passes.lower.attention.attention import LowerAttention
+from burnish.passes.lower.half.half_precision import HalfPrecision
 from burnish.passes.lower.norm_form import LowerNorm
 from burnish.passes.lower.product_form import LowerProduct
 from burnish.passes.recover.attention.attention import RecoverAttention
@@ -64,6 +65,7 @@ REGISTRY: tuple[type[Pass], ...] = (
     LowerProduct,
     LowerActivation,
     LowerNorm,
+    HalfPrecision,
 )
 
 ENTRY_POINTS = "burnish.passes"

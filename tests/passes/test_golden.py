@@ -1,6 +1,7 @@
 """Before and after each pass, as ONNX text: `pytest --update-golden` writes the after files anew.
 
-A case is a pair of files in the folder of the pass: CASE.before.onnxtxt, CASE.after.onnxtxt.
+A case is a pair of files in the folder of the pass: CASE.before.onnxtxt, CASE.after.onnxtxt. One
+whose name ends in -cuda is rewritten for that provider.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def _text(model: ir.Model) -> str:
 def test_golden(before: Path, update_golden: bool) -> None:
     model = _load(before)
     original = model.clone()
-    outcome = PASSES[before.parent.name]().apply(model, make_context(last_form))
+    provider = "cuda" if before.name.endswith("-cuda.before.onnxtxt") else "cpu"
+    context = make_context(last_form, provider=provider)
+    outcome = PASSES[before.parent.name]().apply(model, context)
 
     assert outcome.rewrites > 0
     onnx.checker.check_model(ir.to_proto(model), full_check=True)

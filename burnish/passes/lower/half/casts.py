@@ -1,0 +1,134 @@
+"""Casts between float32 and float16, each value once in either direction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from burnish.optimizer.contract import Observation
+from burnish.optimizer.model import add_initializer, initializers
+from burnish.optimizer.pruning import prune
+from burnish.passes.lower.half.ranges import RULED_OUT, does_not_fit, rules_out
+
+SMALLEST_WEIGHT = 1 << 10
+"""Elements of a weight from which storing it in half the bytes is worth a cast."""
+
+
+class Casts:
+    """Changes the types of values of one model.
+
+    Args:
+        model: changed in place; its values say their types.
+        seen: what values were on the feeds.
+    """
+
+    def __init__(self, model: ir.Model, seen: Mapping[str, Observation]) -> None:
+        self._model = model
+        self._seen = seen
+        self._halves: dict[tuple[ir.Value, bool], ir.Value] = {}
+
+    def store(self) -> int:
+        """Store float32 weights in float16, with a cast before they are used; how many."""
+        count = 0
+        for value in list(initializers(self._model)):
+            tensor, home = value.const_value, value.graph
+            if tensor is None or tensor.dtype is not ir.DataType.FLOAT or not value.uses():
+                continue
+            if tensor.size < SMALLEST_WEIGHT or does_not_fit(tensor) or value.is_graph_output():
+                continue
+            assert isinstance(home, ir.Graph)
+            half = add_initializer(home, f"{value.name}_half", _halved(tensor))
+            node = ir.node("Cast", [half], {"to": ir.DataType.FLOAT.value})
+            whole = node.outputs[0]
+            whole.type, whole.shape = value.type, value.shape
+            ir.convenience.replace_all_uses_with(value, whole)
+            home.insert_before(home[0], node)
+            del home.initializers[value.name or ""]
+            count += 1
+        return count
+
+    def compute(self, nodes: Sequence[ir.Node], masks: Mapping[str, Sequence[int]]) -> None:
+        """Let nodes of the main graph compute in float16.
+
+        Args:
+            nodes: in order.
+            masks: indices of inputs that are masks, by operator.
+        """
+        chosen, read = set(nodes), []
+        for node in nodes:
+            for index, value in enumerate(node.inputs):
+                if value is None or value.dtype is not ir.DataType.FLOAT:
+                    continue
+                mask = index in masks.get(node.op_type, ())
+                node.replace_input_with(index, self._half(value, node, mask=mask))
+                read.append(value)
+            for value in node.outputs:
+                if value.dtype is ir.DataType.FLOAT:
+                    self._restore(value, chosen)
+        prune(read)
+
+    def _half(self, value: ir.Value, anchor: ir.Node, *, mask: bool) -> ir.Value:
+        """The value in float16, for the anchor and those after it."""
+        key = (value, mask and rules_out(value, self._seen))
+        if key not in self._halves:
+            self._halves[key] = self._made(value, anchor, clipped=key[1])
+        return self._halves[key]
+
+    def _made(self, value: ir.Value, anchor: ir.Node, *, clipped: bool) -> ir.Value:
+        graph = self._model.graph
+        if value.const_value is not None and value.producer() is None:
+            tensor = value.const_value
+            return add_initializer(graph, f"{value.name}_half", _halved(tensor, clipped=clipped))
+        source = value
+        nodes = []
+        if clipped:
+            least = add_initializer(graph, "ruled_out", ir.tensor(np.float32(RULED_OUT)))
+            nodes.append(ir.node("Max", [value, least]))
+            source = nodes[-1].outputs[0]
+            source.type, source.shape = value.type, value.shape
+        nodes.append(ir.node("Cast", [source], {"to": ir.DataType.FLOAT16.value}))
+        maker = value.producer()
+        if maker is not None and maker.graph is graph:
+            graph.insert_after(maker, nodes)
+        else:
+            graph.insert_before(anchor if anchor.graph is graph else graph[0], nodes)
+        result = nodes[-1].outputs[0]
+        result.type, result.shape = ir.TensorType(ir.DataType.FLOAT16), value.shape
+        return result
+
+    def _restore(self, value: ir.Value, chosen: Iterable[ir.Node]) -> None:
+        """Make an output float16, and cast it back for those that are not among the chosen."""
+        kind, name, shape = value.type, value.name, value.shape
+        others = [use for use in value.uses() if use.node not in chosen]
+        value.type = ir.TensorType(ir.DataType.FLOAT16)
+        if not others and not value.is_graph_output():
+            return
+        maker = value.producer()
+        assert maker is not None and isinstance(maker.graph, ir.Graph)
+        node = ir.node("Cast", [value], {"to": ir.DataType.FLOAT.value})
+        whole = node.outputs[0]
+        whole.type, whole.shape = kind, shape
+        maker.graph.insert_after(maker, node)
+        for use in others:
+            use.node.replace_input_with(use.idx, whole)
+        outputs = maker.graph.outputs
+        for index, output in enumerate(outputs):
+            if output is value:
+                outputs[index] = whole
+        # What is read in float32 is called as before.
+        value.name = f"{name}_half"
+        whole.name = name
+
+
+def _halved(tensor: ir.TensorProtocol, *, clipped: bool = False) -> ir.LazyTensor:
+    """A constant in float16, computed each time its bytes are asked for."""
+
+    def compute() -> ir.TensorProtocol:
+        array = tensor.numpy()
+        least = np.maximum(array, np.float32(RULED_OUT)) if clipped else array
+        return ir.Tensor(least.astype(np.float16))
+
+    shape = ir.Shape(tensor.shape.numpy())
+    return ir.LazyTensor(compute, dtype=ir.DataType.FLOAT16, shape=shape, cache=False)
