@@ -55,39 +55,11 @@ def passes_for(request: Request, spared: Spared | None = None) -> list[Pass]:
         request: what the user asks for.
         spared: places that int8 is gentler to.
     """
-    spared = spared or Spared()
+    asked = _asked_for(request, spared or Spared())
     chosen: list[Pass] = []
     for kind in registry():
-        if kind is DynamicInt8:
-            if request.int8:
-                chosen.append(
-                    DynamicInt8(
-                        embeddings=not request.keep_embeddings,
-                        force=request.force,
-                        keep=spared.keep,
-                        finer=spared.finer,
-                    )
-                )
-        elif kind is WeightOnly:
-            if bits := request.weight_bits:
-                chosen.append(
-                    WeightOnly(
-                        bits,
-                        embeddings=not request.keep_embeddings,
-                        force=request.force,
-                        keep=spared.keep,
-                        finer=spared.finer,
-                    )
-                )
-        elif kind is HalfPrecision:
-            if request.fp16:
-                chosen.append(HalfPrecision(keep=spared.keep))
-        elif kind is Pack:
-            if request.pack:
-                chosen.append(Pack())
-        elif kind is FastGelu:
-            if request.fast_gelu:
-                chosen.append(FastGelu())
+        if kind.asked:
+            chosen += [item for item in asked if isinstance(item, kind)]
         elif kind is RaiseOpset and (target := _newest_operator_set(request)) is not None:
             chosen.append(RaiseOpset(target))
         elif request.level >= LEVELS[kind.promise.kind] or (
@@ -95,6 +67,24 @@ def passes_for(request: Request, spared: Spared | None = None) -> list[Pass]:
         ):
             chosen.append(kind())
     return chosen
+
+
+def _asked_for(request: Request, spared: Spared) -> list[Pass]:
+    """The passes that run only where the user asks for them, as far as that is so."""
+    asked: list[Pass] = []
+    tables, force = not request.keep_embeddings, request.force
+    keep, finer = spared.keep, spared.finer
+    if request.pack:
+        asked.append(Pack())
+    if request.int8:
+        asked.append(DynamicInt8(tables, force, keep, finer))
+    if bits := request.weight_bits:
+        asked.append(WeightOnly(bits, embeddings=tables, force=force, keep=keep, finer=finer))
+    if request.fast_gelu:
+        asked.append(FastGelu())
+    if request.fp16:
+        asked.append(HalfPrecision(keep=spared.keep))
+    return asked
 
 
 def only_raised(compiled: Compiled, request: Request) -> bool:
