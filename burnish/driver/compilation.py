@@ -22,6 +22,7 @@ from burnish.driver.workbench import Emit, Workbench, open_model
 from burnish.optimizer import artifact, feeds, pipeline, report, tuner
 from burnish.optimizer.calibration import Calibration
 from burnish.optimizer.contract import Array, Chooser, Pass, cleared
+from burnish.optimizer.doubts import doubts
 from burnish.optimizer.errors import BurnishError, UsageError
 from burnish.optimizer.executor import Job
 from burnish.optimizer.fidelity import Fidelity, fidelity
@@ -72,6 +73,7 @@ class Compilation:
         if request.check and bench.fits():
             self.reference = run_original(bench)
             self.observe = self._calibration(self.reference)
+            bench.warnings += self._doubts(self.reference)
         elif request.check:
             bench.warnings.append(
                 "the model is too large for the memory limit to be run: passes are checked for "
@@ -96,6 +98,13 @@ class Compilation:
         masks = [slot.port.name for slot in self.bench.slots if feeds.is_padding_mask(slot)]
         real = self.request.data is not None
         return Calibration(self.bench.executor, reference.folders, masks, real=real)
+
+    def _doubts(self, reference: Reference) -> list[str]:
+        """What is doubtful about the user's data, where something is calibrated on it."""
+        if self.request.data is None or not self.request.precision:
+            return []
+        read = [self.bench.executor.read(folder) for folder in reference.folders]
+        return doubts(read, self.bench.slots, self.bench.tokenizer)
 
     def _tuner(self, contest: Contest) -> tuner.Tuner:
         request = self.request

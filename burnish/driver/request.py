@@ -85,11 +85,14 @@ class Request:
         if self.output:
             return Path(self.output)
         source = Path(self.model)
-        kind = "opt"
-        for name in PRECISIONS:
-            if getattr(self, name):
-                kind = name.replace("_", "-")
+        kind = self.precision or "opt"
         return source.with_name(f"{source.name.removesuffix('.onnx')}.{kind}.onnx")
+
+    @property
+    def precision(self) -> str:
+        """The precision that is asked for, as the command line calls it; empty for none."""
+        asked = [name.replace("_", "-") for name in PRECISIONS if getattr(self, name)]
+        return " and ".join(asked)
 
     @property
     def weight_bits(self) -> int:
@@ -146,9 +149,8 @@ def request_from(argument: Mapping[str, Any]) -> Request:
 def validate(request: Request) -> None:
     """Raise where options contradict each other, before any work is done."""
     validate_provider(request)
-    asked = [name.replace("_", "-") for name in PRECISIONS if getattr(request, name)]
-    if len(asked) > 1:
-        raise UsageError(f"{' and '.join(asked)} exclude each other")
+    if " and " in request.precision:
+        raise UsageError(f"{request.precision} exclude each other")
     if request.int8 and request.provider != AUTO and not PROVIDERS[request.provider].int8:
         raise UsageError(
             f"int8 for {request.provider} is refused: its kernels run integer products slower "

@@ -82,6 +82,11 @@ class Workbench:
         """Limits for children of this process."""
         return self.request.limits
 
+    @property
+    def tokenizer(self) -> Path:
+        """The user's `tokenizer.json`, or the folder where one may be: the model's."""
+        return Path(self.request.tokenizer or self.loaded.path.parent)
+
     def accept(self) -> None:
         """Raise UnsupportedModel where ONNX Runtime does not accept the graph, or the provider."""
         light = without_weights(self.loaded.model, above=STRUCTURE_ABOVE)
@@ -104,9 +109,8 @@ class Workbench:
     def candidates(self) -> tuple[user_data.Data, str]:
         """Feeds to try, and what the report calls them."""
         if self.request.data:
-            tokenizer = Path(self.request.tokenizer or self.loaded.path.parent)
             data = Path(self.request.data)
-            given = user_data.read(data, self.slots, tokenizer)
+            given = user_data.read(data, self.slots, self.tokenizer)
             self.padding = feeds.padding(given.feeds, self.slots)
             return given, f"on {data.name}"
         return user_data.Data.alike(self.made_up()), "on made-up inputs"

@@ -164,7 +164,9 @@ def tokenize(texts: Sequence[str], slots: Sequence[Slot], beside: Path) -> list[
         raise UsageError(
             f"texts need a tokenizer, and {file} is none", hint="--tokenizer FILE"
         ) from None
-    ids = _main_ids(slots)
+    ids = main_ids(slots)
+    if ids is None:
+        raise UsageError("the model takes no token ids, so texts are no data for it")
     rows, length = (size if isinstance(size, int) else None for size in ids.port.shape or ())
     limit = min((slot.bound for slot in slots if slot.role is Role.POSITIONS), default=LONGEST)
     tokenizer.enable_truncation(length or min(limit, LONGEST))
@@ -190,9 +192,7 @@ def tokenize(texts: Sequence[str], slots: Sequence[Slot], beside: Path) -> list[
     return feeds[:MOST_FEEDS]
 
 
-def _main_ids(slots: Sequence[Slot]) -> Slot:
+def main_ids(slots: Sequence[Slot]) -> Slot | None:
     """The input that takes token ids: of those that index a table, the one with the largest."""
     found = [slot for slot in slots if slot.role is Role.IDS and len(slot.port.shape or ()) == 2]
-    if not found:
-        raise UsageError("the model takes no token ids, so texts are no data for it")
-    return max(found, key=lambda slot: slot.bound)
+    return max(found, key=lambda slot: slot.bound, default=None)
