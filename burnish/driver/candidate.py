@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from burnish.optimizer.contract import Array
@@ -28,6 +28,29 @@ class Reference:
     description: str
     probes: list[Path]
     groups: list[str]
+
+    def split(self) -> tuple[Reference, Reference]:
+        """The feeds for calibration, and those held out; each group's are shared out in turn.
+
+        A group of a single feed has it in both, since nothing else would be known of it.
+        """
+        used, held = [], []
+        for name in dict.fromkeys(self.groups):
+            members = [index for index, group in enumerate(self.groups) if group == name]
+            used += members[::2]
+            held += members[1::2] or members
+        held_out = self._of(held)
+        if not {*used} & {*held}:
+            held_out = replace(held_out, description=f"{self.description}, held out of calibration")
+        return self._of(used), held_out
+
+    def _of(self, chosen: list[int]) -> Reference:
+        return replace(
+            self,
+            folders=[self.folders[index] for index in chosen],
+            outputs=[self.outputs[index] for index in chosen],
+            groups=[self.groups[index] for index in chosen],
+        )
 
 
 @dataclass

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from burnish import __version__
 from burnish.driver import budget, padding, recovery
 from burnish.driver.candidate import Candidate, Reference
-from burnish.driver.foreign import held, is_foreign
+from burnish.driver.judge import Judge
 from burnish.driver.net import Net
 from burnish.driver.original import run_original
 from burnish.driver.plan import only_raised, passes_for
@@ -21,11 +21,9 @@ from burnish.driver.request import Request, request_from
 from burnish.driver.workbench import Emit, Workbench, open_model
 from burnish.optimizer import artifact, feeds, pipeline, report, tuner
 from burnish.optimizer.calibration import Calibration
-from burnish.optimizer.contract import Array, Chooser, Pass, cleared
+from burnish.optimizer.contract import Chooser, Pass
 from burnish.optimizer.doubts import doubts
 from burnish.optimizer.errors import BurnishError, UsageError
-from burnish.optimizer.executor import Job
-from burnish.optimizer.fidelity import Fidelity, fidelity
 from burnish.optimizer.measure import Contest, Entrant, Timing
 from burnish.optimizer.model import digest_file, weight_bytes
 from burnish.optimizer.pipeline import Compiled
@@ -59,6 +57,7 @@ class Compilation:
         self.original = bench.loaded.model
         self.reference: Reference | None = None
         self.observe: Calibration | None = None
+        self.judge = Judge(bench, None)
         self.chooser: Chooser
         self._staged = 0
 
@@ -72,8 +71,7 @@ class Compilation:
         bench.accept()
         if request.check and bench.fits():
             self.reference = run_original(bench)
-            self.observe = self._calibration(self.reference)
-            bench.warnings += self._doubts(self.reference)
+            self._calibrate(self.reference)
         elif request.check:
             bench.warnings.append(
                 "the model is too large for the memory limit to be run: passes are checked for "
@@ -94,17 +92,17 @@ class Compilation:
             candidate = net.sound(search.within_budget(compiled), request.max_drop)
             return self._not_slower(candidate)
 
-    def _calibration(self, reference: Reference) -> Calibration:
-        masks = [slot.port.name for slot in self.bench.slots if feeds.is_padding_mask(slot)]
-        real = self.request.data is not None
-        return Calibration(self.bench.executor, reference.folders, masks, real=real)
-
-    def _doubts(self, reference: Reference) -> list[str]:
-        """What is doubtful about the user's data, where something is calibrated on it."""
-        if self.request.data is None or not self.request.precision:
-            return []
-        read = [self.bench.executor.read(folder) for folder in reference.folders]
-        return doubts(read, self.bench.slots, self.bench.tokenizer)
+    def _calibrate(self, reference: Reference) -> None:
+        """Decide what is calibrated on which feeds, and which the result is judged on."""
+        bench, real = self.bench, self.request.data is not None
+        used = judged = reference
+        if real and self.request.precision:
+            used, judged = reference.split()
+            read = [bench.executor.read(folder) for folder in used.folders]
+            bench.warnings += doubts(read, bench.slots, bench.tokenizer)
+        self.judge = Judge(bench, judged)
+        masks = [slot.port.name for slot in bench.slots if feeds.is_padding_mask(slot)]
+        self.observe = Calibration(bench.executor, used.folders, masks, real=real)
 
     def _tuner(self, contest: Contest) -> tuner.Tuner:
         request = self.request
@@ -148,7 +146,7 @@ class Compilation:
         )
 
     def _judged(self, compiled: Compiled) -> Candidate:
-        return self._judge(self._stage(compiled))
+        return self.judge(self._stage(compiled))
 
     def _stage(self, compiled: Compiled) -> Candidate:
         """Write the model as it would be; what was staged before is gone."""
@@ -163,43 +161,6 @@ class Compilation:
         return Candidate(
             compiled, artifact.stage(compiled.model, folder, target, external=external)
         )
-
-    def _judge(self, candidate: Candidate) -> Candidate:
-        """Run the staged model as the user will, and compare with the original."""
-        if self.reference is None:
-            return candidate
-        self.bench.emit({"stage": "comparing with the input"})
-        results = self.bench.executor.folder()
-        feeds = [[folder] for folder in self.reference.folders]
-        provider = self.request.provider
-        job = Job(candidate.files[0], feeds, results, optimize=True, provider=provider)
-        outcome = self.bench.executor.run([job])[0]
-        if outcome["error"] or outcome["failed"]:
-            reason = outcome["error"] or next(iter(outcome["failed"].values()))
-            candidate.fidelity = Fidelity({}, 1.0, reason)
-            return candidate
-        outputs = [self.bench.executor.read(results / str(i)) for i in range(len(feeds))]
-        shutil.rmtree(results)
-        candidate.fidelity = fidelity(
-            self._on_tokens(candidate.compiled, self.reference.outputs),
-            self._on_tokens(candidate.compiled, outputs),
-            self.bench.distributions(),
-            made_up=self.request.data is None,
-            groups=self.reference.groups,
-        )
-        if is_foreign(provider):
-            candidate.fidelity = held(candidate.fidelity, candidate.compiled)
-        return candidate
-
-    def _on_tokens(
-        self, compiled: Compiled, outputs: list[dict[str, Array]]
-    ) -> list[dict[str, Array]]:
-        """The outputs without what stands in rows that a pass sets to zero by definition."""
-        rows = compiled.padding
-        if not rows or self.reference is None:
-            return outputs
-        feeds = [self.bench.executor.read(folder) for folder in self.reference.folders]
-        return [cleared(item, feed, rows) for item, feed in zip(outputs, feeds, strict=True)]
 
     def _not_slower(self, candidate: Candidate) -> Candidate:
         """Time the artifact in stock sessions; where it loses, go back to what does not."""
@@ -257,7 +218,7 @@ class Compilation:
             "signature": Signature.of(self.original).as_json(),
             "passes": [step.as_json() for step in candidate.compiled.steps],
             "recovered": recovery.facts(candidate.compiled),
-            "fidelity": self._fidelity_facts(candidate),
+            "fidelity": self.judge.facts(candidate),
             "latency": self._latency_facts(candidate),
             "padding": padding.facts(self.bench, candidate.compiled),
             "memory": {"weights_bytes": weight_bytes(model)},
@@ -281,12 +242,6 @@ class Compilation:
                 external=self.bench.loaded.external,
             )
         return artifact.publish(candidate.files, self.request.target, digest)
-
-    def _fidelity_facts(self, candidate: Candidate) -> dict[str, Any] | None:
-        if candidate.fidelity is None or self.reference is None:
-            return None
-        feeds = self.reference.description
-        return report.fidelity_facts(candidate.fidelity, feeds, len(self.reference.folders))
 
     def _latency_facts(self, candidate: Candidate) -> dict[str, Any] | None:
         if candidate.timing is None:
