@@ -35,7 +35,7 @@ Release = Annotated[
 ]
 Precision = Annotated[
     str | None,
-    typer.Option(metavar="P", help="int8, int4, fp16, or int8-weights: 8 bits, in blocks."),
+    typer.Option(metavar="P", help="int8, int4, int8-weights (8 bits, in blocks), fp16, or auto."),
 ]
 FastGelu = Annotated[
     bool, typer.Option("--fast-gelu", help="GELU by the tanh formula: another function.")
@@ -78,11 +78,11 @@ def shape_of(text: str | None) -> dict[str, int]:
 
 def precision_of(name: str | None, **flags: bool) -> dict[str, bool]:
     """The value of `--precision` beside those of `--int8` and so on, as fields of the request."""
-    chosen = dict.fromkeys(PRECISIONS, False) | flags
-    if name is not None:
+    chosen = dict.fromkeys(PRECISIONS, False) | flags | {"auto_precision": name == "auto"}
+    if name is not None and name != "auto":
         field = name.replace("-", "_")
         if field not in chosen or "_" in name:
-            known = ", ".join(item.replace("_", "-") for item in PRECISIONS)
+            known = ", ".join([*(item.replace("_", "-") for item in PRECISIONS), "or auto"])
             raise UsageError(f"--precision {name} is not known", hint=known)
         chosen[field] = True
     return chosen

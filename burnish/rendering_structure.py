@@ -65,6 +65,18 @@ def provider_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"provider {row['name']} {row['version']}{chosen}: {facts}"
 
 
+def precision_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """What `--precision auto` chose from, a line for each; the fastest within the budget."""
+    for row in rows:
+        facts = [f"loss {row['drop']:.3g}"] if row["drop"] is not None else []
+        facts += [f"{row['bytes'] / 1e6:.1f} MB"] if row["bytes"] is not None else []
+        if row["ms"] is not None:
+            low, high = row["ci95"] or (row["ratio"], row["ratio"])
+            facts.append(f"{row['ms']:.2f} ms, {row['ratio']:.2f} times ({low:.2f} to {high:.2f})")
+        chosen = " (chosen)" if row["chosen"] else ""
+        yield f"precision {row['name']}{chosen}: {', '.join(filter(None, [*facts, row['reason']]))}"
+
+
 def recovered_lines(recovered: dict[str, Any]) -> Iterator[str]:
     """The account in one line, and a line for each reason why something was missed."""
     present = {kind: facts for kind, facts in recovered.items() if facts["expected"]}

@@ -60,15 +60,15 @@ def command(*arguments: object) -> int:
     return int(stop.value.code or 0)
 
 
-def report_of(model: Path, *options: object) -> dict:
+def report_of(model: Path, *options: object, code: int = 0) -> dict:
     """The report of the main job, which is done in this process."""
     with unsupervised():
-        return supervised_report_of(model, *options)
+        return supervised_report_of(model, *options, code=code)
 
 
-def supervised_report_of(model: Path, *options: object) -> dict:
+def supervised_report_of(model: Path, *options: object, code: int = 0) -> dict:
     report = model.with_name("report.json")
-    assert command(model, "--quiet", "--json", report, *options) == 0
+    assert command(model, "--quiet", "--json", report, *options) == code
     return json.loads(report.read_text())
 
 
@@ -127,8 +127,8 @@ def test_schema_1(model: Path) -> None:
     report = supervised_report_of(model, "--int8", *TIMED)
     assert report["schema"] == 1
     assert set(report) == {
-        "schema", "input", "target", "providers", "signature", "passes", "recovered", "fidelity",
-        "latency", "padding", "memory", "warnings", "output",
+        "schema", "input", "target", "providers", "precisions", "signature", "passes", "recovered",
+        "fidelity", "over_budget", "latency", "padding", "memory", "warnings", "output",
     }  # fmt: skip
     kept = [item["name"] for item in report["passes"] if item["status"] == "kept"]
     # On a busy machine so small a model may time as slower, and is then left as it was.
@@ -421,7 +421,7 @@ def test_the_tanh_formula_spends_the_budget(model: Path) -> None:
     assert step(report, "fast-gelu")["status"] == "kept"
     assert step(report, "fast-gelu")["promise"] == "lossy"
     assert 1e-5 < report["fidelity"]["outputs"]["last_hidden_state"]["rel_l2"] < 1e-2
-    report = report_of(model, "--no-measure", "--fast-gelu", "--int8", "--max-drop", "0")
+    report = report_of(model, "--no-measure", "--fast-gelu", "--int8", "--max-drop", "0", code=1)
     for name in ("int8", "fast-gelu"):
         assert step(report, name)["status"] == "rejected"
         assert "where the budget is 0" in step(report, name)["reason"]
@@ -656,9 +656,15 @@ def test_precisions_that_do_not_go(
     assert said in capsys.readouterr().err
 
 
-def test_a_budget_that_int8_cannot_meet(model: Path) -> None:
-    report = report_of(model, "--int8", "--no-measure", "--max-drop", "1e-12")
+def test_a_budget_that_int8_cannot_meet(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The exit code is 1, the nearest is said, and what keeps to the budget is written."""
+    report = report_of(model, "--int8", "--no-measure", "--max-drop", "1e-12", code=1)
     assert step(report, "int8")["status"] in ("rejected", "unchanged")
     assert "budget" in step(report, "int8")["reason"]
     assert any(warning.startswith("int8 has no effect") for warning in report["warnings"])
     assert all(facts["rel_l2"] < 1e-5 for facts in report["fidelity"]["outputs"].values())
+    (over,) = report["over_budget"]
+    assert over["name"] == "int8"
+    assert "at the least that was tried" in over["reason"]
+    assert "--max-drop is not met by int8: it loses" in capsys.readouterr().err
+    assert model.with_name("model.int8.onnx").exists()

@@ -48,8 +48,9 @@ def optimize(request: Request, progress: Progress | None = None) -> Result:
     # A compilation that is killed cannot tidy up: its staging folder is ours.
     with artifact.staging(beside) as folder:
         argument = asdict(request) | {"staging": str(folder)}
-        auto = request.provider == AUTO
-        job = "election:compile_fastest" if auto else "compilation:compile_model"
+        job = "compilation:compile_model"
+        if request.provider == AUTO or request.auto_precision:
+            job = f"{'precisions' if request.auto_precision else 'election'}:compile_fastest"
         report = _supervised(f"burnish.driver.{job}", argument, request, progress)
     return Result(report, None if request.dry_run else Path(report["output"]["path"]))
 
@@ -57,6 +58,9 @@ def optimize(request: Request, progress: Progress | None = None) -> Result:
 def missed(request: Request, report: dict[str, Any]) -> str:
     """The first of the request's conditions that the result does not meet; empty where none."""
     latency, needed = report["latency"], report["target"]["least_onnxruntime"]
+    if report["over_budget"]:
+        first = report["over_budget"][0]
+        return f"--max-drop is not met by {first['name']}: {first['reason']}"
     if wrong := _wrong(request, report):
         return wrong
     if request.speedup is not None:

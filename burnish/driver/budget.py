@@ -147,6 +147,9 @@ class Search:
         compile_: runs passes on a model, checked unless `trusted`.
         judge: stages what was compiled and compares it with the original.
         without: does a compilation again without one of its steps, for a reason.
+
+    Attributes:
+        over_budget: `name` and `reason` of the compressions that no retreat made cheap enough.
     """
 
     def __init__(
@@ -161,6 +164,7 @@ class Search:
         self._judge = judge
         self._without = without
         self._broken = Spared()
+        self.over_budget: list[dict[str, str]] = []
 
     def within_budget(self, compiled: Compiled) -> Candidate:
         """The first of ever gentler compilations whose loss stays within the budget."""
@@ -173,10 +177,13 @@ class Search:
         index = pipeline.first_lossy(compiled)
         if index is None:
             return candidate
-        transform = compiled.steps[index].transform
+        transform, least = compiled.steps[index].transform, spent
         sparing = isinstance(transform, SPARING)
         for spared in self._gentler(compiled, index, spent) if sparing else ():
-            candidate = self._judge(self._again(compiled, index, spared))
+            attempt = self._again(compiled, index, spared)
+            if attempt.steps[index].status != "kept":  # nothing of it is left
+                continue
+            candidate = self._judge(attempt)
             assert candidate.fidelity is not None
             if candidate.fidelity.drop <= budget:
                 self._bench.warnings.append(
@@ -184,7 +191,11 @@ class Search:
                     f"{budget:g}: {spared.described(_finer(transform))}"
                 )
                 return candidate
+            least = min(least, candidate.fidelity.drop)
         reason = f"it loses {spent:.3g} where the budget is {budget:g}"
+        if least < spent:
+            reason += f", and {least:.3g} at the least that was tried"
+        self.over_budget.append({"name": transform.name, "reason": reason})
         # Once more, since another pass that spends may be left.
         return self.within_budget(self._without(compiled, index, reason))
 

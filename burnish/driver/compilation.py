@@ -59,6 +59,7 @@ class Compilation:
         self.observe: Calibration | None = None
         self.judge = Judge(bench, None)
         self.chooser: Chooser
+        self.over_budget: list[dict[str, str]] = []
         self._staged = 0
 
     def prepare(self) -> Candidate:
@@ -90,6 +91,7 @@ class Compilation:
             runtime = PROVIDERS[request.provider].runtime
             net = Net(self.original, self._judged, self._without, runtime, bench.warnings)
             candidate = net.sound(search.within_budget(compiled), request.max_drop)
+            self.over_budget = search.over_budget
             return self._not_slower(candidate)
 
     def _calibrate(self, reference: Reference) -> None:
@@ -197,9 +199,12 @@ class Compilation:
             return contest.compare(entrants, TIMING_SECONDS)["artifact"]
 
     def finish(
-        self, candidate: Candidate, providers: Sequence[dict[str, Any]] = ()
+        self,
+        candidate: Candidate,
+        providers: Sequence[dict[str, Any]] = (),
+        precisions: Sequence[dict[str, Any]] = (),
     ) -> dict[str, Any]:
-        """Publish; the report, with the providers that it was chosen from."""
+        """Publish; the report, with the providers or precisions that it was chosen from."""
         request, loaded = self.request, self.bench.loaded
         model = candidate.compiled.model
         if Signature.of(self.original).difference(Signature.of(model)):
@@ -215,10 +220,12 @@ class Compilation:
                 request.provider, name, request.threads_used, versions(request.provider), model
             ),
             "providers": list(providers),
+            "precisions": list(precisions),
             "signature": Signature.of(self.original).as_json(),
             "passes": [step.as_json() for step in candidate.compiled.steps],
             "recovered": recovery.facts(candidate.compiled),
             "fidelity": self.judge.facts(candidate),
+            "over_budget": self.over_budget,
             "latency": self._latency_facts(candidate),
             "padding": padding.facts(self.bench, candidate.compiled),
             "memory": {"weights_bytes": weight_bytes(model)},

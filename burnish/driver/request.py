@@ -42,6 +42,7 @@ class Request:
         min_ort: release of ONNX Runtime that the artifact must run on ("1.17").
         int8, int4, int8_weights, fp16: the precision, at most one of them: products in int8;
             weights in 4 or in 8 bits, in blocks; float16 where it holds the values.
+        auto_precision: the fastest of these, and of float32, within the budget.
         force: few bits also where they are slower, for their size.
         provider: a row of `runtimes.providers`, or "auto" for the fastest of those that start.
         pack: run token-wise layers on real tokens only; padded rows of outputs become zero.
@@ -56,6 +57,7 @@ class Request:
     int4: bool = False
     int8_weights: bool = False
     fp16: bool = False
+    auto_precision: bool = False
     keep_embeddings: bool = False
     level: int = 2
     provider: str = "cpu"
@@ -85,7 +87,7 @@ class Request:
         if self.output:
             return Path(self.output)
         source = Path(self.model)
-        kind = self.precision or "opt"
+        kind = self.precision or ("auto" if self.auto_precision else "opt")
         return source.with_name(f"{source.name.removesuffix('.onnx')}.{kind}.onnx")
 
     @property
@@ -149,8 +151,13 @@ def request_from(argument: Mapping[str, Any]) -> Request:
 def validate(request: Request) -> None:
     """Raise where options contradict each other, before any work is done."""
     validate_provider(request)
-    if " and " in request.precision:
-        raise UsageError(f"{request.precision} exclude each other")
+    if " and " in request.precision or (request.precision and request.auto_precision):
+        also = " and --precision auto" * request.auto_precision
+        raise UsageError(f"{request.precision}{also} exclude each other")
+    if request.auto_precision and request.provider == AUTO:
+        raise UsageError("--precision auto needs one provider", hint="--provider cpu")
+    if request.auto_precision and not request.check:
+        raise UsageError("--precision auto needs the comparisons that --no-check skips")
     if request.int8 and request.provider != AUTO and not PROVIDERS[request.provider].int8:
         raise UsageError(
             f"int8 for {request.provider} is refused: its kernels run integer products slower "
