@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -62,8 +62,9 @@ class WeightOnly(Pass):
         The product is slower so (measured; not with `force`), the weight is not a float32 matrix,
         has columns shorter than a block, or holds NaN, or the product is in `keep`.
     Numerics:
-        Lossy. A scale, and unless `symmetric` a zero, for each `block` of a column; with the user's
-        data rounded by error feedback (GPTQ), else to the nearest. Activations stay in float; the
+        Lossy. A scale, and unless `symmetric` a zero, for each `block` of a column, from its range
+        or, with `search` and where the model is run, from the part of it that loses least. With the
+        user's data weights are rounded by error feedback (GPTQ), else to the nearest. Activations stay in float; the
         kernel rounds them to int8, each block by itself (`accuracy_level` 4).
     """
 
@@ -105,7 +106,9 @@ class WeightOnly(Pass):
                     refusals.append(Refusal(label(member.nodes[0]), reason))
                 else:
                     taken.append(member)
-        rewriter = Rewriter(model, self._layout, context.memo)
+        # Where the model is not run, time and memory are scarce.
+        search = self.search and context.observe is not None
+        rewriter = Rewriter(model, functools.partial(self._layout, search=search), context.memo)
         seen = _observed(taken, model, context)
         for member in taken:
             rewriter.product(member, _rows(seen, member))
@@ -122,10 +125,10 @@ class WeightOnly(Pass):
         done = looked_up + len(taken)
         return Outcome(done, tuple(refusals), None, ", ".join(said) if done else NOTHING_FOUND)
 
-    def _layout(self, place: ir.Value) -> Layout:
+    def _layout(self, place: ir.Value, *, search: bool = False) -> Layout:
         """How the weight of the place that gives a value is stored."""
         bits = FINER_BITS if place.name in self.finer else self.bits
-        return Layout(bits, self.block, self.symmetric, self.search)
+        return Layout(bits, self.block, self.symmetric, search)
 
     def _why_not(self, product: Product) -> str:
         if product.output.name in self.keep:
@@ -150,7 +153,7 @@ class WeightOnly(Pass):
         rows = math.prod(shape[:-1]) if shape else tokens
         columns = max(1, min(product.n, LARGEST_SAMPLE // product.k))
         rows = max(1, min(rows, LARGEST_WORK // (product.k * columns)))
-        layout = replace(self._layout(product.output), search=False)
+        layout = self._layout(product.output)
         sample = Sample(rows, product.k, columns, layout)
         form = f"int{layout.bits} in blocks"
         if self.force:
