@@ -1,4 +1,4 @@
-"""Int8 on a Llama-shaped decoder of 1.1 billion parameters: memory, time, and inspection.
+"""Few bits for a Llama-shaped decoder of 1.1 billion parameters: memory, time, and inspection.
 
     python benchmarks/decoder.py FOLDER
 
@@ -7,7 +7,9 @@ builds `FOLDER/big.onnx` from a Transformers configuration with random weights w
 
     optimize inspect big.onnx
     optimize big.onnx --int8 --no-check
+    optimize big.onnx --int4 --no-check --no-measure --memory-limit 1.5GB
     onnxruntime.quantization.quantize_dynamic (per channel)
+    onnxruntime.quantization.matmul_nbits_quantizer (4 bits, blocks of 32)
 
 and prints wall time and peak memory: RssAnon + RssShmem summed over the tree of processes,
 sampled every 50 ms.
@@ -32,6 +34,19 @@ quantize_dynamic(
     sys.argv[1], sys.argv[2], per_channel=True, weight_type=QuantType.QInt8,
     use_external_data_format=True,
 )
+"""
+
+QUANTIZE_BLOCKS = """
+import sys
+import onnx
+from onnxruntime.quantization import matmul_nbits_quantizer as quantizer
+config = quantizer.DefaultWeightOnlyQuantConfig(
+    block_size=32, is_symmetric=False, accuracy_level=4, bits=4,
+    op_types_to_quantize=("MatMul", "Gather"),
+)
+made = quantizer.MatMulNBitsQuantizer(onnx.load(sys.argv[1]), algo_config=config)
+made.process()
+made.model.save_model_to_file(sys.argv[2], use_external_data_format=True)
 """
 
 
@@ -104,24 +119,26 @@ def main() -> None:
             check=True,
         )
     optimize = str(Path(sys.executable).with_name("optimize"))
-    peer = folder / "peer.onnx"
+    peers = [folder / "peer.onnx", folder / "blocks.onnx"]
+    few = ["--no-check", "--memory-limit", "1.5GB"]
     rows = {
-        "optimize inspect": [optimize, "inspect", str(big)],
-        "optimize --int8 --no-check": [optimize, str(big), "--int8", "--no-check"],
-        "quantize_dynamic": [sys.executable, "-c", QUANTIZE_DYNAMIC, str(big), str(peer)],
-    }
+        "optimize inspect": ([optimize, "inspect", str(big)], ""),
+        "optimize --int8": ([optimize, str(big), "--int8", *few], "big.int8*"),
+        "optimize --int4": ([optimize, str(big), "--int4", "--no-measure", *few], "big.int4*"),
+        "quantize_dynamic": (
+            [sys.executable, "-c", QUANTIZE_DYNAMIC, str(big), str(peers[0])], "peer.onnx*"
+        ),
+        "matmul_nbits_quantizer": (
+            [sys.executable, "-c", QUANTIZE_BLOCKS, str(big), str(peers[1])], "blocks.onnx*"
+        ),
+    }  # fmt: skip
     print("| command | seconds | peak GB | exit code | size of the result, GB |")
     print("|---|---|---|---|---|")
-    results = {
-        "optimize --int8 --no-check": "big.int8*",
-        "quantize_dynamic": "peer.onnx*",
-    }
-    for name, command in rows.items():
-        for old in folder.glob(results.get(name, "no result")):
+    for name, (command, result) in rows.items():
+        for old in folder.glob(result or "no result"):
             old.unlink()
         seconds, peak, code = watched(command)
-        files = folder.glob(results.get(name, "no result"))
-        size = sum(file.stat().st_size for file in files) / 1e9
+        size = sum(file.stat().st_size for file in folder.glob(result or "no result")) / 1e9
         print(f"| {name} | {seconds:.1f} | {peak:.2f} | {code} | {size:.2f} |", flush=True)
 
 

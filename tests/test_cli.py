@@ -495,8 +495,8 @@ def test_a_tuning_record_is_replayed(model: Path, hasty: None) -> None:
     assert rewrites["fp32"] == 1 < rewrites["int8"]
 
 
-def test_int8_on_cuda_is_refused(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(model, "--int8", "--provider", "cuda") == 2
+def test_int8_on_tensorrt_is_refused(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(model, "--int8", "--provider", "tensorrt") == 2
     assert "int8" in capsys.readouterr().err
     assert not model.with_name("model.int8.onnx").exists()
 

@@ -248,7 +248,7 @@ def test_auto_takes_what_is_surely_fastest_and_replays_it(
     assert (row(report, "cpu")["ms"], row(report, "cpu")["ratio"]) == (6.0, 1.0)
     assert row(report, "openvino")["ratio"] == gain
     assert row(report, "openvino")["ms"] == round(6.0 / gain, 3)
-    assert ("int8 is refused there" if int8 else "did not start") in row(report, "cuda")["reason"]
+    assert "did not start" in row(report, "cuda")["reason"]
     assert ["cpu", "openvino"] in race.races
 
     again = Race(openvino=1 / gain)

@@ -76,7 +76,7 @@ def _asked_for(request: Request, spared: Spared) -> list[Pass]:
     keep, finer = spared.keep, spared.finer
     if request.pack:
         asked.append(Pack())
-    if request.int8:
+    if request.int8 and request.int8_kind == "products":
         asked.append(DynamicInt8(tables, force, keep, finer))
     if bits := request.weight_bits:
         asked.append(WeightOnly(bits, embeddings=tables, force=force, keep=keep, finer=finer))

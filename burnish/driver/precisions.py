@@ -67,7 +67,8 @@ class _Auction:
     def _may_stand(self, name: str) -> bool:
         """Whether a precision may gain on the provider at all."""
         provider = self.request.provider
-        if provider in REFUSED.get(name, ()) or (name == "int8" and not PROVIDERS[provider].int8):
+        lacking = name == "int8" and PROVIDERS[provider].int8 != "products"
+        if lacking or provider in REFUSED.get(name, ()):
             self.reasons[name] = f"{provider} has no faster kernels for it"
             return False
         return True

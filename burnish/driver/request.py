@@ -99,7 +99,13 @@ class Request:
     @property
     def weight_bits(self) -> int:
         """Bits of weights in blocks; 0 where there are none."""
-        return 4 if self.int4 else 8 if self.int8_weights else 0
+        by_provider = self.int8 and self.int8_kind == "weights"
+        return 4 if self.int4 else 8 if self.int8_weights or by_provider else 0
+
+    @property
+    def int8_kind(self) -> str:
+        """What int8 means for the provider; see `runtimes.providers`."""
+        return PROVIDERS[self.provider].int8 if self.provider in PROVIDERS else ""
 
     @property
     def limits(self) -> Limits:
@@ -158,11 +164,10 @@ def validate(request: Request) -> None:
         raise UsageError("--precision auto needs one provider", hint="--provider cpu")
     if request.auto_precision and not request.check:
         raise UsageError("--precision auto needs the comparisons that --no-check skips")
-    if request.int8 and request.provider != AUTO and not PROVIDERS[request.provider].int8:
+    if request.int8 and request.provider != AUTO and not request.int8_kind:
         raise UsageError(
-            f"int8 for {request.provider} is refused: its kernels run integer products slower "
-            "than float16, or on the CPU",
-            hint=f"--provider {request.provider} without --int8",
+            f"int8 for {request.provider} is refused: it would run integer products on the CPU",
+            hint=f"--provider {request.provider} without --int8, or --provider cuda",
         )
     newest = onnx.defs.onnx_opset_version()
     if request.opset is not None and not LEAST <= request.opset <= newest:

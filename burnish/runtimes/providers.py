@@ -46,7 +46,8 @@ class Provider:
         name: the value of `--provider`.
         runtime: what its runtime is called.
         distributions: the runtime may come in any of these; times depend on its version.
-        int8: whether its kernels run integer products faster than float ones.
+        int8: what int8 means there: `products` of integers, `weights` in 8 bits with activations
+            in float, or nothing where kernels are lacking.
         note: what users of an artifact should know; empty where there is nothing.
     """
 
@@ -55,11 +56,11 @@ class Provider:
     open: Open
     explain: Explain
     distributions: tuple[str, ...]
-    int8: bool
+    int8: str
     note: str = ""
 
 
-def _of_onnxruntime(name: str, *, int8: bool) -> Provider:
+def _of_onnxruntime(name: str, *, int8: str) -> Provider:
     wheels = ("onnxruntime-gpu", "onnxruntime")
     return Provider(
         name, "ONNX Runtime", onnxruntime.Session, onnxruntime.explain, wheels, int8=int8
@@ -69,16 +70,16 @@ def _of_onnxruntime(name: str, *, int8: bool) -> Provider:
 PROVIDERS: dict[str, Provider] = {
     row.name: row
     for row in (
-        _of_onnxruntime("cpu", int8=True),
-        _of_onnxruntime("cuda", int8=False),
-        _of_onnxruntime("tensorrt", int8=False),
+        _of_onnxruntime("cpu", int8="products"),
+        _of_onnxruntime("cuda", int8="weights"),
+        _of_onnxruntime("tensorrt", int8=""),
         Provider(
             "openvino",
             "OpenVINO",
             openvino.Session,
             openvino.explain,
             ("openvino",),
-            int8=True,
+            int8="products",
             note=openvino.NOTE,
         ),
     )

@@ -36,3 +36,14 @@ def test_rules(provider: str, executor: Executor) -> None:
     feeds = made_up(model)
     for mine, theirs in zip(run_model(model, feeds), run_model(lowered, feeds), strict=True):
         assert all(relative_l2(mine[name], theirs[name]) < 1e-5 for name in mine)
+
+
+@pytest.mark.parametrize(
+    ("provider", "passes"),
+    [("cpu", {"int8"}), ("openvino", {"int8"}), ("cuda", {"weight-only"}), ("tensorrt", set())],
+)
+def test_what_int8_means_for_a_provider(provider: str, passes: set[str]) -> None:
+    """Where float16 outruns integer products, weights alone are in 8 bits."""
+    chosen = passes_for(Request("model.onnx", provider=provider, int8=True))
+    assert {item.name for item in chosen} & {"int8", "weight-only"} == passes
+    assert all(item.options().get("bits", 8) == 8 for item in chosen)

@@ -64,8 +64,8 @@ class WeightOnly(Pass):
     Numerics:
         Lossy. A scale, and unless `symmetric` a zero, for each `block` of a column, from its range
         or, with `search` and where the model is run, from the part of it that loses least. With the
-        user's data weights are rounded by error feedback (GPTQ), else to the nearest. Activations stay in float; the
-        kernel rounds them to int8, each block by itself (`accuracy_level` 4).
+        user's data weights are rounded by error feedback (GPTQ), else to the nearest. Activations
+        stay in float; the kernel rounds them to int8, each block by itself (`accuracy_level` 4).
     """
 
     bits: int = 4
