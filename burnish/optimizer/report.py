@@ -27,11 +27,22 @@ BY_IR = {9: (1, 15), 10: (1, 18), 11: (1, 21), 12: (1, 23), 13: (1, 24)}
 """First ONNX Runtime release per version of the file format, likewise."""
 
 
+BY_BITS = {
+    ("MatMulNBits", 4): (1, 17), ("MatMulNBits", 8): (1, 22), ("GatherBlockQuantized", 4): (1, 23),
+    ("GatherBlockQuantized", 8): (1, 23),
+}  # fmt: skip
+"""First release with operators of its own on weights in so many bits, with zeros of their own: pull
+requests 24384 and 25214 of ONNX Runtime, and the release of `MatMulNBits`."""
+
+
 def least_runtime(model: ir.Model) -> str:
     """The oldest ONNX Runtime that loads the model."""
     opset = min(model.opset_imports.get("", 0), max(BY_OPSET))
     version = min(model.ir_version, max(BY_IR))
     least = max(BY_OPSET.get(opset, (1, 0)), BY_IR.get(version, (1, 0)))
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        bits = (node.op_type, node.attributes.get_int("bits", 0))
+        least = max(least, BY_BITS.get(bits, least))
     return f"{least[0]}.{least[1]}"
 
 

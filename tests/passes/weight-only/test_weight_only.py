@@ -14,6 +14,7 @@ from samples import Builder
 from burnish.optimizer.calibration import Calibration
 from burnish.optimizer.contract import Choice, Outcome, relative_l2
 from burnish.optimizer.executor import Executor
+from burnish.optimizer.report import least_runtime
 from burnish.passes.compress.blockwise import blocks
 from burnish.passes.compress.blockwise.blocks import Layout, Matrix, quantize
 from burnish.passes.compress.blockwise.weight_only import WeightOnly
@@ -175,6 +176,15 @@ def test_finer_places_get_eight_bits(finer: str) -> None:
     lone = _tied(head=False)
     fine, coarse = apply(lone, finer=("rows",))[0], apply(lone)[0]
     assert error(lone, fine) < 0.1 * error(lone, coarse)
+
+
+@pytest.mark.parametrize(
+    ("model", "bits", "least"),
+    [(linear(), 4, "1.17"), (linear(), 8, "1.22"), (_tied(head=False), 4, "1.23")],
+)
+def test_the_least_runtime_is_that_of_the_kernels(model: ir.Model, bits: int, least: str) -> None:
+    assert least_runtime(model) == "1.12"
+    assert least_runtime(apply(model, bits=bits)[0]) == least
 
 
 def test_layers_that_share_a_weight_store_it_once() -> None:
