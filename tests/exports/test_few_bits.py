@@ -1,0 +1,54 @@
+"""Weights in blocks and float16 on real exports: they are taken, and give numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from architectures import CASES, Case
+from harness import made_up, make_checker, make_context, run_model
+from test_exports import optimize, ports
+
+from burnish.driver.plan import passes_for
+from burnish.driver.request import Request
+from burnish.optimizer import pipeline
+from burnish.optimizer.calibration import Calibration
+from burnish.optimizer.executor import Executor
+from burnish.optimizer.model import load
+
+
+@pytest.fixture(params=CASES, ids=str)
+def path(request: pytest.FixtureRequest, exports: Callable[[Case], Path]) -> Path:
+    return exports(request.param)
+
+
+def test_weights_in_blocks(path: Path) -> None:
+    report = optimize(path, "--int4", "--max-drop", "0.5")
+    output = path.with_name("model.int4.onnx")
+    assert ports(path) == ports(output)
+    step = next(item for item in report["passes"] if item["name"] == "weight-only")
+    assert step["status"] == "kept", step["reason"]
+    operators = {node.op_type for node in load(output).model.graph}
+    assert "MatMulNBits" in operators
+
+
+def test_float16(path: Path, executor: Executor) -> None:
+    """As it is written for a GPU; the processor vouches for the numbers."""
+    model = load(path).model
+    feeds = made_up(model)
+    observe = Calibration(executor, executor.store(feeds))
+    context = make_context(provider="cuda", observe=observe)
+    passes = passes_for(Request(str(path), provider="cuda", fp16=True))
+    compiled = pipeline.run(model, passes, context, make_checker(executor, model).check)
+    step = compiled.steps[-1]
+    assert (step.transform.name, step.status) == ("half-precision", "kept"), step.reason
+    half = [node for node in compiled.model.graph if node.outputs[0].dtype is ir.DataType.FLOAT16]
+    products = [node for node in half if node.op_type in ("MatMul", "Gemm", "FusedMatMul")]
+    assert products
+    for mine, theirs in zip(run_model(model, feeds), run_model(compiled.model, feeds), strict=True):
+        for name, array in mine.items():
+            if array.dtype.kind == "f":
+                assert np.isfinite(theirs[name][np.isfinite(array)]).all()
