@@ -20,14 +20,14 @@ import onnx_ir as ir
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
-from harness import made_up, make_checker, make_context, make_executor, run_model  # noqa: E402
+from harness import made_up, make_checker, make_context, make_executor, run_model
 
-from burnish.driver.plan import passes_for  # noqa: E402
-from burnish.driver.request import Request  # noqa: E402
-from burnish.optimizer import pipeline  # noqa: E402
-from burnish.optimizer.calibration import Calibration  # noqa: E402
-from burnish.optimizer.contract import Feeds, relative_l2  # noqa: E402
-from burnish.optimizer.model import load  # noqa: E402
+from burnish.driver.plan import passes_for
+from burnish.driver.request import Request
+from burnish.optimizer import pipeline
+from burnish.optimizer.calibration import Calibration
+from burnish.optimizer.contract import Feeds, relative_l2
+from burnish.optimizer.model import load
 
 LARGER = 1000.0
 
