@@ -54,7 +54,7 @@ class Calibration:
 
         A value keeps its range in every later form of the model: passes rename what they change.
         """
-        unknown = [name for name in names if name not in self._known]
+        unknown = [name for name in names if name not in self._known] if self._feeds else []
         inputs = {value.name for value in model.graph.inputs}
         made = {value.name for node in model.graph for value in node.outputs}
         if given := [name for name in unknown if name in inputs]:
@@ -105,8 +105,12 @@ class Calibration:
 
 
 def _joined(runs: Sequence[dict[str, Array]], parts: Sequence[str]) -> Observation:
-    """The observations of single feeds as one."""
+    """The observations of single feeds as one; of one channel where their number varies."""
     least, largest, *rows = parts
+    if len({run[least].shape for run in runs}) > 1:
+        low = min(float(run[least].min(initial=np.inf)) for run in runs)
+        high = max(float(run[largest].max(initial=-np.inf)) for run in runs)
+        return Observation(np.array([low]), np.array([high]))
     return Observation(
         np.min([run[least] for run in runs], axis=0),
         np.max([run[largest] for run in runs], axis=0),

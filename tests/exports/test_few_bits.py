@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from architectures import CASES, Case
@@ -37,8 +38,9 @@ def test_weights_in_blocks(path: Path) -> None:
 
 def test_float16(path: Path, executor: Executor) -> None:
     """As it is written for a GPU; the processor vouches for the numbers."""
-    model = load(path).model
+    model = ir.from_proto(onnx.load(path))
     feeds = made_up(model)
+    assert feeds
     observe = Calibration(executor, executor.store(feeds))
     context = make_context(provider="cuda", observe=observe)
     passes = passes_for(Request(str(path), provider="cuda", fp16=True))

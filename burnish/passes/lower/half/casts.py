@@ -103,6 +103,8 @@ class Casts:
         kind, name, shape = value.type, value.name, value.shape
         others = [use for use in value.uses() if use.node not in chosen]
         value.type = ir.TensorType(ir.DataType.FLOAT16)
+        # What is read in float32 is called as before; this is another value.
+        value.name = f"{name}_half"
         if not others and not value.is_graph_output():
             return
         maker = value.producer()
@@ -117,8 +119,6 @@ class Casts:
         for index, output in enumerate(outputs):
             if output is value:
                 outputs[index] = whole
-        # What is read in float32 is called as before.
-        value.name = f"{name}_half"
         whole.name = name
 
 
