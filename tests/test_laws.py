@@ -26,6 +26,9 @@ from burnish.passes.recover.raise_opset import RaiseOpset
 
 CONTEXT = make_context(last_form)
 
+CONTEXTS = {"half-precision": make_context(last_form, provider="cuda")}
+"""Of passes that find nothing to do for a processor here, by their names."""
+
 WHOLE = {Kind.EXACT: 0.0, Kind.ROUNDING: 2e-4, Kind.LOSSY: 0.25}
 """Bounds on a whole graph's outputs, through which a region's error may grow."""
 
@@ -59,7 +62,8 @@ def hold(kind: type[Pass], message: onnx.ModelProto) -> int:
     known = sample(message.SerializeToString(deterministic=True), tuple(earlier))
     before = known.model.clone()
     after = known.model.clone()
-    outcome = kind().apply(after, CONTEXT)
+    context = CONTEXTS.get(kind.name, CONTEXT)
+    outcome = kind().apply(after, context)
     assert not Signature.of(before).difference(Signature.of(after))
     if outcome.rewrites == 0:
         assert identical(before, after)
@@ -71,7 +75,7 @@ def hold(kind: type[Pass], message: onnx.ModelProto) -> int:
         for name, array in cleared(mine, feed, outcome.padding).items():
             assert relative_l2(array, theirs[name]) <= WHOLE[kind.promise.kind], name
     once = after.clone()
-    again = kind().apply(after, CONTEXT)
+    again = kind().apply(after, context)
     assert again.rewrites == 0, again.detail
     assert identical(once, after)
     return outcome.rewrites
@@ -115,6 +119,7 @@ def test_laws_hold_on_a_graph_of_everything(kind: type[Pass], opset: int) -> Non
         "flat-transpose": True,  # shapes of inner values are not written here
         "hoist-constants": True,  # nothing is expanded here
         "rotary": True,  # there are none
+        "weight-only": True,  # columns are shorter than a block
         "onnxsim": opset >= 23,  # it makes more nodes here than it removes
     }
     assert (rewrites == 0) == inapplicable.get(kind.name, False)

@@ -14,6 +14,7 @@ from samples import Builder
 from burnish.optimizer.calibration import Calibration
 from burnish.optimizer.contract import Choice, Outcome, relative_l2
 from burnish.optimizer.executor import Executor
+from burnish.optimizer.regions import identical
 from burnish.optimizer.report import least_runtime
 from burnish.passes.compress.blockwise import blocks
 from burnish.passes.compress.blockwise.blocks import Layout, Matrix, quantize
@@ -220,6 +221,13 @@ def test_the_users_data_lowers_the_error(executor: Executor) -> None:
 
 
 # Left alone
+
+
+def test_a_second_run_finds_nothing() -> None:
+    once, _ = apply(_tied())
+    twice, outcome = apply(once)
+    assert outcome.rewrites == 0
+    assert identical(once, twice)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,6 @@ class Rewriter:
     def __post_init__(self) -> None:
         self._stored: dict[tuple[ir.Value, bool, Layout], tuple[ir.Value, ...]] = {}
         self._tables: dict[tuple[ir.Value, Layout], tuple[ir.Value, ...]] = {}
-        self.model.graph.opset_imports.setdefault(FUSED, 1)
 
     def lookup(self, node: ir.Node) -> None:
         """Read the table of a `Gather` from blocks."""
@@ -120,6 +119,7 @@ class Rewriter:
     def _add(
         self, source: ir.Value, made: Quantized, codes: ir.TensorProtocol
     ) -> tuple[ir.Value, ...]:
+        self.model.graph.opset_imports.setdefault(FUSED, 1)
         home, name = source.graph, source.name
         assert isinstance(home, ir.Graph)
         parts = {"blocks": codes, "scales": ir.Tensor(made.scales)}

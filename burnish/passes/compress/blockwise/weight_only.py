@@ -116,7 +116,8 @@ class WeightOnly(Pass):
         in_float = {member.weight for member in products if member.weight not in served}
         looked_up, others = lookups.rewrite(tables, in_float, rewriter.lookup)
         refusals += others
-        drop_unused(model)
+        if taken or looked_up:
+            drop_unused(model)
         finer = sum(member.output.name in self.finer for member in taken)
         said = [f"{looked_up} lookup{'s' * (looked_up > 1)}"] if looked_up else []
         said += [f"{len(taken)} products"] if taken else []
