@@ -4,7 +4,7 @@
 
 `DATA` holds `train.*.gz` and `val.*.gz`, a sentence a line (Multi30k). Where `FOLDER` lacks it, a
 Llama-shaped model of 5 million parameters with tied embeddings is trained for so long, and exported
-from TorchScript. Then `optimize --int4` runs on it with and without data, and ONNX Runtime's
+by dynamo. Then `optimize --int4` runs on it with and without data, and ONNX Runtime's
 `matmul_nbits_quantizer` (round to nearest, and HQQ), all with blocks of 32. Perplexity and the mean
 divergence of the next token's distribution from that of float32 are those of sentences held out of
 training; the calibration is of training sentences.
@@ -109,9 +109,13 @@ def prepared(folder: Path, data: Path, minutes: float) -> tuple[Path, Tokenizer]
     tokenizer = tokenizer_of(folder / "tokenizer.json", texts)
     path = folder / "causal.onnx"
     if not path.exists():
-        model = train(texts, tokenizer, minutes)
+        weights = folder / "causal.pt"
+        if not weights.exists():
+            torch.save(train(texts, tokenizer, minutes).state_dict(), weights)
+        model = LlamaForCausalLM(LlamaConfig(**CONFIG)).eval()
+        model.load_state_dict(torch.load(weights))
         ids = torch.randint(3, VOCABULARY, (2, 12))
-        exporting.export(model, {"input_ids": (ids, exporting.ROWS)}, path, "torchscript", 17)
+        exporting.export(model, {"input_ids": (ids, exporting.ROWS)}, path, "dynamo", 20)
     rows = rows_of(texts[:: len(texts) // CALIBRATION], tokenizer)
     feeds = [json.dumps({"input_ids": part.tolist()}) for part in np.array_split(rows, FEEDS)]
     (folder / "calibration.jsonl").write_text("\n".join(feeds))
