@@ -2,9 +2,8 @@
 
 It is gentler in two steps. The first is finer, and costs little: in int8 an activation gets a range
 for each token instead of one for the whole tensor, weights in blocks get 8 bits instead of 4. The
-second leaves the place in float. A place that by itself loses more
-than the promise of a lossy pass is spared first; then the whole model's loss is held to the user's
-budget.
+second leaves the place in float. A place that by itself loses more than the promise of a lossy pass
+is spared first; then the whole model's loss is held to the user's budget.
 
 Places are of a kind where they have the same sizes. What a kind costs is measured by sparing it,
 and so is each place of the kind that costs most. This is a coarse search: it takes two runs per
@@ -24,18 +23,12 @@ from burnish.driver.plan import Spared, passes_for
 from burnish.driver.workbench import Workbench
 from burnish.optimizer import pipeline
 from burnish.optimizer.analysis.products import find_products
-from burnish.optimizer.contract import LOSSY, Pass
+from burnish.optimizer.contract import LOSSY, Pass, Sparing
 from burnish.optimizer.pipeline import Compiled
 from burnish.optimizer.regions import inner_nodes
-from burnish.passes.compress.blockwise.weight_only import WeightOnly
-from burnish.passes.compress.int8.dynamic import DynamicInt8
-from burnish.passes.lower.half.half_precision import HalfPrecision
 
 MOST_ALONE = 8
 """Places that are tried one by one."""
-
-SPARING = (DynamicInt8, WeightOnly, HalfPrecision)
-"""Compressions that can be gentler to single places."""
 
 LOOKUPS = "lookups"
 """The kind of what is read from tables."""
@@ -178,7 +171,7 @@ class Search:
         if index is None:
             return candidate
         transform, least = compiled.steps[index].transform, spent
-        sparing = isinstance(transform, SPARING)
+        sparing = isinstance(transform, Sparing)
         for spared in self._gentler(compiled, index, spent) if sparing else ():
             attempt = self._again(compiled, index, spared)
             if attempt.steps[index].status != "kept":  # nothing of it is left
@@ -268,12 +261,12 @@ class Search:
 
 def _finer(transform: Pass) -> str:
     """What a compression gives to the places that it is gentler to, in words."""
-    return transform.finer_is if isinstance(transform, SPARING) else ""
+    return transform.finer_is if isinstance(transform, Sparing) else ""
 
 
 def _has_finer(transform: Pass, place: Place) -> bool:
     """Whether there is a gentler form of a compression for the place."""
-    if not isinstance(transform, SPARING) or not transform.finer_is:
+    if not isinstance(transform, Sparing) or not transform.finer_is:
         return False
     return place.kind != LOOKUPS or transform.finer_lookups
 
@@ -281,7 +274,7 @@ def _has_finer(transform: Pass, place: Place) -> bool:
 def _broken(compiled: Compiled) -> tuple[int, list[Place]] | None:
     """The step of a compression that was rejected, and the places that broke its promise."""
     for index, step in enumerate(compiled.steps):
-        if isinstance(step.transform, SPARING) and step.status == "rejected":
+        if isinstance(step.transform, Sparing) and step.status == "rejected":
             found = places(compiled.snapshots[index], step.errors)
             broken = [item for item in found if item.error > LOSSY.rel_l2]
             return (index, broken) if broken else None

@@ -235,6 +235,18 @@ class Pass(abc.ABC):
         return {option.name: getattr(self, option.name) for option in fields(self)}  # type: ignore[arg-type]
 
 
+class Sparing(Pass):
+    """A compression whose options `keep` and `finer` name places that it is gentler to."""
+
+    finer_lookups: ClassVar[bool] = False
+    """Whether there is a finer form of what is read from tables."""
+
+    @property
+    def finer_is(self) -> str:
+        """What the places in `finer` get, in words; empty where there is no such form."""
+        return ""
+
+
 UNBOUNDED = 1e30
 """Magnitude from which a number stands for infinity, as in additive masks."""
 

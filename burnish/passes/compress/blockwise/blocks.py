@@ -101,9 +101,9 @@ class Quantized:
 def grid_of(columns: Array, layout: Layout) -> Grid:
     """The ranges of the blocks of [k, n]."""
     blocks = _in_blocks(columns, layout)
-    if not layout.search:
-        return _grid(blocks, layout, 1.0)
     best = _grid(blocks, layout, 1.0)
+    if not layout.search:
+        return best
     least = _loss(blocks, best)
     for shrink in SHRINKS[1:]:
         other = _grid(blocks, layout, float(shrink))

@@ -14,7 +14,6 @@ import onnx_ir as ir
 from burnish.optimizer.analysis.products import (
     Product,
     find_products,
-    groups,
     is_finite,
     label,
     shape_of,
@@ -26,9 +25,9 @@ from burnish.optimizer.contract import (
     Context,
     Observation,
     Outcome,
-    Pass,
     Phase,
     Refusal,
+    Sparing,
 )
 from burnish.passes.compress import lookups
 from burnish.passes.compress.blockwise.blocks import Layout
@@ -49,7 +48,7 @@ LARGEST_WORK = 1 << 31
 
 
 @dataclass(frozen=True)
-class WeightOnly(Pass):
+class WeightOnly(Sparing):
     """Products with constant weights, and lookup tables, with weights of few bits.
 
     Before:
@@ -85,7 +84,6 @@ class WeightOnly(Pass):
 
     @property
     def finer_is(self) -> str:
-        """What the places in `finer` get, in words; nothing where all have it."""
         return f"{FINER_BITS} bits" if self.bits < FINER_BITS else ""
 
     def apply(self, model: ir.Model, context: Context) -> Outcome:
@@ -99,13 +97,12 @@ class WeightOnly(Pass):
                 refusals.append(Refusal(label(node), reason))
                 tables.remove(node)
         taken = []
-        for group in groups(products):
-            for member in group:
-                reason = self._why_not(member) or _why_slower(self._choose(member, context), member)
-                if reason:
-                    refusals.append(Refusal(label(member.nodes[0]), reason))
-                else:
-                    taken.append(member)
+        for member in products:
+            reason = self._why_not(member) or _why_slower(self._choose(member, context), member)
+            if reason:
+                refusals.append(Refusal(label(member.nodes[0]), reason))
+            else:
+                taken.append(member)
         # Where the model is not run, time and memory are scarce.
         search = self.search and context.observe is not None
         rewriter = Rewriter(model, functools.partial(self._layout, search=search), context.memo)

@@ -24,9 +24,9 @@ from burnish.optimizer.contract import (
     Context,
     Observation,
     Outcome,
-    Pass,
     Phase,
     Refusal,
+    Sparing,
 )
 from burnish.passes.compress import lookups
 from burnish.passes.compress.int8 import smoothing
@@ -59,7 +59,7 @@ Plan = list[tuple[list[Product], Choice]]
 
 
 @dataclass(frozen=True)
-class DynamicInt8(Pass):
+class DynamicInt8(Sparing):
     """Products with constant weights, and lookup tables, in int8.
 
     Before:
@@ -91,8 +91,10 @@ class DynamicInt8(Pass):
     phase = Phase.COMPRESS
     promise = LOSSY
     asked = True
-    finer_is = "a range for each token"
-    finer_lookups = False
+
+    @property
+    def finer_is(self) -> str:
+        return "a range for each token"
 
     def apply(self, model: ir.Model, context: Context) -> Outcome:
         """Rewrite in place, by the choices of `context.choose`."""

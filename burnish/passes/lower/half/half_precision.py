@@ -14,9 +14,9 @@ from burnish.optimizer.contract import (
     Context,
     Observation,
     Outcome,
-    Pass,
     Phase,
     Refusal,
+    Sparing,
 )
 from burnish.optimizer.forms import FUSED
 from burnish.passes.lower.half.casts import Casts
@@ -43,7 +43,7 @@ MASKS = {"Attention": (3,), "MultiHeadAttention": (4, 5), "GroupQueryAttention":
 
 
 @dataclass(frozen=True)
-class HalfPrecision(Pass):
+class HalfPrecision(Sparing):
     """Compute in float16 where it holds the values; on processors store weights in it.
 
     Before:
@@ -66,8 +66,6 @@ class HalfPrecision(Pass):
     phase = Phase.LOWER
     promise = LOSSY
     asked = True
-    finer_is = ""
-    finer_lookups = False
 
     def apply(self, model: ir.Model, context: Context) -> Outcome:
         """Rewrite in place."""
