@@ -99,8 +99,9 @@ class Workbench:
             same = PROVIDERS[provider].runtime == PROVIDERS[REFERENCE].runtime
             file = path if same else self.loaded.path
             jobs.append(Job(file, [], folder, provider=provider))
-        if error := next(filter(None, (item["error"] for item in self.executor.run(jobs))), ""):
-            raise UnsupportedModel(error.removeprefix("error: "))
+        for report in self.executor.run(jobs):
+            if report["error"]:
+                raise UnsupportedModel(report["error"].removeprefix("error: "))
 
     def fits(self) -> bool:
         """Whether running the whole model stays within the memory limit."""
