@@ -12,36 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from burnish import __version__, driver
+from burnish import __version__, driver, options
 from burnish.driver import Request
 from burnish.optimizer.errors import UsageError, printable
-from burnish.options import (
-    Data,
-    Debug,
-    FastGelu,
-    Force,
-    Fp16,
-    Int4,
-    Int8,
-    Json,
-    Memory,
-    Model,
-    Opset,
-    Pack,
-    Precision,
-    Provider,
-    Quiet,
-    Release,
-    Seconds,
-    Seed,
-    Shape,
-    Threads,
-    Tokenizer,
-    bytes_of,
-    precision_of,
-    release_of,
-    shape_of,
-)
 from burnish.passes import registry
 from burnish.rendering import (
     render_bench,
@@ -89,14 +62,15 @@ def _main(
 
 @app.command(MAIN)
 def main_job(
-    model: Model,
+    model: options.Model,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Default: beside the input.")
     ] = None,
-    int8: Int8 = False,
-    int4: Int4 = False,
-    fp16: Fp16 = False,
-    precision: Precision = None,
+    int8: options.Int8 = False,
+    int4: options.Int4 = False,
+    fp16: options.Fp16 = False,
+    precision: options.Precision = None,
+    points: options.Points = False,
     keep_embeddings: Annotated[
         bool, typer.Option("--keep-embeddings", help="Leave lookup tables in float32.")
     ] = False,
@@ -104,29 +78,29 @@ def main_job(
         int,
         typer.Option("-O", min=0, max=3, help="0 copy, 1 exact, 2 exact and rounding, 3 likewise."),
     ] = 2,
-    provider: Provider = "cpu",
-    data: Data = None,
-    tokenizer: Tokenizer = None,
+    provider: options.Provider = "cpu",
+    data: options.Data = None,
+    tokenizer: options.Tokenizer = None,
     max_drop: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Loss the answer may have, 0 to 1.")
     ] = 0.01,
     speedup: Annotated[
         float | None, typer.Option(min=0.0, help="Exit with 1 where this is not reached.")
     ] = None,
-    shape: Shape = None,
-    threads: Threads = 0,
-    opset: Opset = None,
-    min_ort: Release = None,
-    force: Force = False,
-    pack: Pack = False,
-    fast_gelu: FastGelu = False,
-    seed: Seed = 0,
-    memory_limit: Memory = None,
-    time_limit: Seconds = None,
+    shape: options.Shape = None,
+    threads: options.Threads = 0,
+    opset: options.Opset = None,
+    min_ort: options.Release = None,
+    force: options.Force = False,
+    pack: options.Pack = False,
+    fast_gelu: options.FastGelu = False,
+    seed: options.Seed = 0,
+    memory_limit: options.Memory = None,
+    time_limit: options.Seconds = None,
     tuning: Annotated[
         str | None, typer.Option(metavar="FILE", help="Record of measured choices to replay.")
     ] = None,
-    json_file: Json = None,
+    json_file: options.Json = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but write.")] = False,
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Skip the numerical verification.")
@@ -134,19 +108,21 @@ def main_job(
     no_measure: Annotated[
         bool, typer.Option("--no-measure", help="Skip timing; choose by rules.")
     ] = False,
-    quiet: Quiet = False,
+    quiet: options.Quiet = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Explain every pass.")] = False,
-    debug: Debug = False,
+    debug: options.Debug = False,
 ) -> None:
     """Optimize a model (the main job; its name may be left out)."""
     with errors_as_lines(model, debug):
         request = Request(
-            model=model, output=output, **precision_of(precision, int8=int8, int4=int4, fp16=fp16),
-            keep_embeddings=keep_embeddings, level=level, provider=provider, data=data,
+            model=model, output=output, keep_embeddings=keep_embeddings, level=level,
+            **options.precision_of(precision, int8=int8, int4=int4, fp16=fp16),
+            points=points, provider=provider, data=data,
             tokenizer=tokenizer, max_drop=max_drop, speedup=speedup, json=json_file,
-            shape=shape_of(shape), threads=threads, opset=opset, min_ort=release_of(min_ort),
-            force=force, pack=pack, fast_gelu=fast_gelu, seed=seed, check=not no_check,
-            memory_limit=bytes_of(memory_limit), time_limit=time_limit, tuning=tuning,
+            shape=options.shape_of(shape), threads=threads, opset=opset,
+            min_ort=options.release_of(min_ort), force=force, pack=pack, fast_gelu=fast_gelu,
+            seed=seed, check=not no_check,
+            memory_limit=options.bytes_of(memory_limit), time_limit=time_limit, tuning=tuning,
             measure=not no_measure, dry_run=dry_run,
         )  # fmt: skip
         with progress_shown(quiet) as progress:
@@ -159,18 +135,21 @@ def main_job(
 
 @app.command()
 def inspect(
-    model: Model,
-    shape: Shape = None,
-    json_file: Json = None,
-    memory_limit: Memory = None,
-    time_limit: Seconds = None,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    model: options.Model,
+    shape: options.Shape = None,
+    json_file: options.Json = None,
+    memory_limit: options.Memory = None,
+    time_limit: options.Seconds = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> None:
     """Say what a model is: ports, operators, weights, work, and what would be done."""
     with errors_as_lines(model, debug):
         request = Request(
-            model, shape=shape_of(shape), memory_limit=bytes_of(memory_limit), time_limit=time_limit
+            model,
+            shape=options.shape_of(shape),
+            memory_limit=options.bytes_of(memory_limit),
+            time_limit=time_limit,
         )
         facts = driver.inspect(request)
         show(facts, json_file, quiet, lambda console: render_inspect(console, facts))
@@ -178,26 +157,27 @@ def inspect(
 
 @app.command()
 def run(
-    model: Model,
-    data: Data = None,
+    model: options.Model,
+    data: options.Data = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Write the outputs to an .npz file.")
     ] = None,
-    tokenizer: Tokenizer = None,
-    shape: Shape = None,
-    threads: Threads = 0,
-    seed: Seed = 0,
-    json_file: Json = None,
-    memory_limit: Memory = None,
-    time_limit: Seconds = None,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    tokenizer: options.Tokenizer = None,
+    shape: options.Shape = None,
+    threads: options.Threads = 0,
+    seed: options.Seed = 0,
+    json_file: options.Json = None,
+    memory_limit: options.Memory = None,
+    time_limit: options.Seconds = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> None:
     """Run a model on data, or on made-up inputs."""
     with errors_as_lines(model, debug):
         request = Request(
-            model, output=output, data=data, tokenizer=tokenizer, shape=shape_of(shape),
-            threads=threads, seed=seed, memory_limit=bytes_of(memory_limit), time_limit=time_limit,
+            model, output=output, data=data, tokenizer=tokenizer, shape=options.shape_of(shape),
+            threads=threads, seed=seed, memory_limit=options.bytes_of(memory_limit),
+            time_limit=time_limit,
         )  # fmt: skip
         facts = driver.run(request)
         show(facts, json_file, quiet, lambda console: render_run(console, facts))
@@ -208,21 +188,21 @@ def bench(
     models: Annotated[
         list[str], typer.Argument(metavar="A [B ...]", help="The first is the baseline.")
     ],
-    shape: Shape = None,
-    provider: Provider = "cpu",
-    threads: Threads = 0,
-    seed: Seed = 0,
-    json_file: Json = None,
-    memory_limit: Memory = None,
-    time_limit: Seconds = None,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    shape: options.Shape = None,
+    provider: options.Provider = "cpu",
+    threads: options.Threads = 0,
+    seed: options.Seed = 0,
+    json_file: options.Json = None,
+    memory_limit: options.Memory = None,
+    time_limit: options.Seconds = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> None:
     """Time models against the first: paired, in separate processes, stock sessions."""
     with errors_as_lines(models[0], debug):
         request = Request(
-            models[0], shape=shape_of(shape), provider=provider, threads=threads,
-            seed=seed, memory_limit=bytes_of(memory_limit), time_limit=time_limit,
+            models[0], shape=options.shape_of(shape), provider=provider, threads=threads,
+            seed=seed, memory_limit=options.bytes_of(memory_limit), time_limit=time_limit,
         )  # fmt: skip
         with progress_shown(quiet) as progress:
             facts = driver.bench(request, models[1:], progress)
@@ -231,26 +211,26 @@ def bench(
 
 @app.command()
 def compare(
-    model: Model,
+    model: options.Model,
     other: Annotated[str, typer.Argument(metavar="OTHER", help="The model to compare with it.")],
-    data: Data = None,
-    tokenizer: Tokenizer = None,
+    data: options.Data = None,
+    tokenizer: options.Tokenizer = None,
     max_drop: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Exit with 1 where the loss is larger.")
     ] = None,
-    provider: Provider = "cpu",
-    seed: Seed = 0,
-    json_file: Json = None,
-    memory_limit: Memory = None,
-    time_limit: Seconds = None,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    provider: options.Provider = "cpu",
+    seed: options.Seed = 0,
+    json_file: options.Json = None,
+    memory_limit: options.Memory = None,
+    time_limit: options.Seconds = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> None:
     """Compare the outputs of two models on the same inputs."""
     with errors_as_lines(model, debug):
         request = Request(
             model, data=data, tokenizer=tokenizer, provider=provider, seed=seed,
-            memory_limit=bytes_of(memory_limit), time_limit=time_limit,
+            memory_limit=options.bytes_of(memory_limit), time_limit=time_limit,
         )  # fmt: skip
         facts = driver.compare(request, other)
         show(facts, json_file, quiet, lambda console: render_compare(console, facts))
@@ -260,7 +240,7 @@ def compare(
 
 
 @app.command()
-def passes(json_file: Json = None) -> None:
+def passes(json_file: options.Json = None) -> None:
     """List the passes, in order, with one line each."""
     with errors_as_lines("passes", debug=False):
         rows = [

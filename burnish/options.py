@@ -37,6 +37,9 @@ Precision = Annotated[
     str | None,
     typer.Option(metavar="P", help="int8, int4, int8-weights (8 bits, in blocks), fp16, or auto."),
 ]
+Points = Annotated[
+    bool, typer.Option("--points", help="With --precision auto: write its whole Pareto list.")
+]
 FastGelu = Annotated[
     bool, typer.Option("--fast-gelu", help="GELU by the tanh formula: another function.")
 ]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from burnish.optimizer.contract import alike
+from burnish.optimizer.report import alike
 
 NAMES = {
     "attention": ("attention", "attentions"),
@@ -73,8 +73,11 @@ def precision_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
         if row["ms"] is not None:
             low, high = row["ci95"] or (row["ratio"], row["ratio"])
             facts.append(f"{row['ms']:.2f} ms, {row['ratio']:.2f} times ({low:.2f} to {high:.2f})")
-        chosen = " (chosen)" if row["chosen"] else ""
-        yield f"precision {row['name']}{chosen}: {', '.join(filter(None, [*facts, row['reason']]))}"
+        marks = [name for name in ("chosen", "pareto") if row[name]]
+        mark = f" ({', '.join(marks).replace('pareto', 'Pareto')})" if marks else ""
+        written = f"written to {row['path']}" if row["path"] and not row["chosen"] else ""
+        told = ", ".join(filter(None, [*facts, row["reason"], written]))
+        yield f"precision {row['name']}{mark}: {told}"
 
 
 def recovered_lines(recovered: dict[str, Any]) -> Iterator[str]:

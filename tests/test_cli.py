@@ -613,11 +613,11 @@ def test_a_budget_between_a_range_for_all_and_one_for_each_token(tmp_path: Path)
     budget = loose["fidelity"]["drop"] / 3
     tight = report_of(path, "--int8", "--no-measure", "--max-drop", str(budget))
     assert step(tight, "int8")["rewrites"] == 2
-    # Both are products of 64 x 512: places of one kind.
-    assert step(tight, "int8")["options"]["finer"] == ["broken", "sound"]
+    # Its rows are of very different sizes; those of the other one are not.
+    assert step(tight, "int8")["options"]["finer"] == ["broken"]
     assert step(tight, "int8")["options"]["keep"] == []
     assert tight["fidelity"]["drop"] <= budget
-    assert any("a range for each token in 2 places" in item for item in tight["warnings"])
+    assert any("a range for each token in 1 place" in item for item in tight["warnings"])
 
 
 @pytest.mark.parametrize(

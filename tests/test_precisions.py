@@ -9,12 +9,13 @@ from typing import Any
 import jsonschema
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from harness import unsupervised
 from onnx import TensorProto, helper, numpy_helper
 
 import burnish
-from burnish.driver import contenders
+from burnish.driver import contenders, precisions
 from burnish.driver.contenders import Contenders
 from burnish.driver.request import Request
 from burnish.optimizer.contract import Choice
@@ -25,12 +26,15 @@ PRECISIONS = {
     "type": "array",
     "items": {
         "type": "object",
-        "required": ["name", "drop", "bytes", "ms", "ratio", "ci95", "chosen", "reason"],
+        "required": [
+            "name", "drop", "bytes", "ms", "ratio", "ci95", "chosen", "pareto", "path", "reason"
+        ],
         "additionalProperties": False,
         "properties": {
             "name": {"type": "string"}, "drop": NUMBER, "bytes": NUMBER, "ms": NUMBER,
             "ratio": NUMBER, "ci95": {"type": ["array", "null"]}, "chosen": {"type": "boolean"},
-            "reason": {"type": "string"},
+            "reason": {"type": "string"}, "pareto": {"type": "boolean"},
+            "path": {"type": ["string", "null"]},
         },
     },
 }  # fmt: skip
@@ -105,6 +109,48 @@ def test_without_measuring_float32_is_taken(path: Path) -> None:
     report = compiled(path)
     assert rows(report)["fp32"]["chosen"]
     assert "precision fp32 was taken untimed: nothing was measured" in report["warnings"]
+
+
+def test_the_whole_list_is_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        contenders.Contenders, "choose", lambda *_: Choice("int8", 1.5, measured=False)
+    )
+    report = compiled(path, points=True)
+    table = rows(report)
+    # Without times size and fidelity decide: 8 bits in blocks are as large as int8, and closer.
+    front = {name for name, row in table.items() if row["pareto"]}
+    assert {"fp32", "int4", "int8-weights"} <= front
+    assert not table["fp16"]["pareto"]
+    feed = {"x": np.ones((2, 256), np.float32)}
+    for name in front:
+        named = "model.auto.onnx" if name == "int8" else f"model.auto.{name}.onnx"
+        assert Path(table[name]["path"]).name == named
+        assert ort.InferenceSession(table[name]["path"]).run(None, feed)[0].shape == (2, 256)
+        assert abs(Path(table[name]["path"]).stat().st_size - table[name]["bytes"]) < 4000
+    assert Path(report["output"]["path"]).name == "model.auto.onnx"
+    assert [name for name, row in table.items() if row["path"] is None] == [
+        name for name in table if name not in front | {"int8"}
+    ]
+
+
+def test_nothing_else_is_written_unasked(path: Path) -> None:
+    report = compiled(path)
+    assert [row["path"] for row in report["precisions"] if not row["chosen"]] == [None] * 4
+    assert {file.name for file in path.parent.iterdir()} == {"model.onnx", "model.auto.onnx"}
+
+
+@pytest.mark.parametrize(
+    ("rows_", "front"),
+    [
+        ([(1.0, 4, 0.1), (2.0, 2, 0.2), (2.0, 4, 0.2)], [True, True, False]),
+        ([(None, 4, 0.0), (None, 1, 0.1), (None, 2, 0.1)], [True, True, False]),
+        ([(1.0, 4, 0.1), (1.0, 4, 0.1)], [True, True]),
+    ],
+)
+def test_what_dominates(rows_: list[tuple[float | None, int, float]], front: list[bool]) -> None:
+    table = [{"ms": ms, "bytes": size, "drop": drop} for ms, size, drop in rows_]
+    found = [not any(precisions.dominates(other, row) for other in table) for row in table]
+    assert found == front
 
 
 @pytest.mark.parametrize(

@@ -5,140 +5,46 @@ for each token instead of one for the whole tensor, weights in blocks get 8 bits
 second leaves the place in float. A place that by itself loses more than the promise of a lossy pass
 is spared first; then the whole model's loss is held to the user's budget.
 
-Places are of a kind where they have the same sizes. What a kind costs is measured by sparing it,
-and so is each place of the kind that costs most. This is a coarse search: it takes two runs per
-kind and a few more, not one per place.
+What places cost is measured one by one, on the feeds of the calibration, and with that and the
+times of the tuner a way is laid from everything compressed to everything in float (`assignment`).
+On the way the first assignment within the budget is looked for, judged on the feeds held out.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
-import onnx_ir as ir
-
+from burnish.driver.assignment import Form, Step, Unit, way
 from burnish.driver.candidate import Candidate
+from burnish.driver.places import LOOKUPS, Place, everything, places, together
 from burnish.driver.plan import Spared, passes_for
 from burnish.driver.workbench import Workbench
 from burnish.optimizer import pipeline
-from burnish.optimizer.analysis.products import find_products
+from burnish.optimizer.analysis.costs.products import matrix_flops
 from burnish.optimizer.contract import LOSSY, Pass, Sparing
 from burnish.optimizer.pipeline import Compiled
-from burnish.optimizer.regions import inner_nodes
 
-MOST_ALONE = 8
-"""Places that are tried one by one."""
+MOST_ALONE = 64
+"""Units that are measured one by one; where there are more, those of one kind are together."""
 
-LOOKUPS = "lookups"
-"""The kind of what is read from tables."""
+LONGEST_ALONE = 2e13
+"""Floating-point operations of those runs: a few minutes on two cores."""
 
+ATTEMPTS = 8
+"""Assignments that are compiled, checked and judged."""
 
-@dataclass(frozen=True)
-class Place:
-    """A value that int8 changed.
-
-    Attributes:
-        name: of the value.
-        kind: sizes of the product that gives it, or `LOOKUPS`.
-        error: relative L2 error of the value by itself.
-        parameters: weights behind it.
-    """
-
-    name: str
-    kind: str
-    error: float
-    parameters: int
-
-
-def places(model: ir.Model, errors: Mapping[str, float]) -> list[Place]:
-    """The places behind the errors that a check of int8 found, worst first.
-
-    The error of a node with subgraphs is that of every place in them.
-    """
-    products = {product.output.name: product for product in find_products(model)[0]}
-    tables = {
-        node.outputs[0].name: math.prod(node.inputs[0].const_value.shape.numpy())
-        for node in ir.traversal.RecursiveGraphIterator(model.graph)
-        if node.op_type == "Gather" and node.inputs[0] and node.inputs[0].const_value is not None
-    }
-    found = []
-    for name, error in _places_of(model, errors, {*products, *tables}).items():
-        if product := products.get(name):
-            kind, parameters = f"products of {product.k} x {product.n}", product.k * product.n
-        else:
-            kind, parameters = LOOKUPS, tables.get(name, 1)
-        found.append(Place(name, kind, error, parameters))
-    return sorted(found, key=lambda place: (-place.error, place.name))
-
-
-def _places_of(
-    model: ir.Model, errors: Mapping[str, float], names: set[str | None]
-) -> dict[str, float]:
-    """The errors by the names of places, which may lie in subgraphs of what was compared."""
-    inside: dict[str | None, set[str]] = {}
-    for node in model.graph:
-        values = [value.name or "" for inner in inner_nodes(node) for value in inner.outputs]
-        inside |= {output.name: names.intersection(values) for output in node.outputs}  # type: ignore[misc]
-    found: dict[str, float] = {}
-    for name, error in errors.items():
-        for place in inside.get(name) or {name}:
-            found[place] = max(found.get(place, 0.0), error)
-    return found
-
-
-def kinds(found: list[Place]) -> dict[str, tuple[str, ...]]:
-    """Names of the places by kind."""
-    groups: dict[str, tuple[str, ...]] = {}
-    for place in found:
-        groups[place.kind] = (*groups.get(place.kind, ()), place.name)
-    return groups
-
-
-def rank(found: list[Place], gains: Mapping[str, float]) -> list[str]:
-    """The kinds that gain anything, most for their weights first.
-
-    Args:
-        found: see `places`.
-        gains: what leaving a whole kind in float takes from the loss.
-    """
-    weights = dict.fromkeys(gains, 1)
-    for place in found:
-        if place.kind in weights:
-            weights[place.kind] += place.parameters
-    useful = [kind for kind in gains if gains[kind] > 0]
-    return sorted(useful, key=lambda kind: gains[kind] / weights[kind], reverse=True)
-
-
-def ladder(
-    found: list[Place], order: list[str], gains: Mapping[str, float]
-) -> Iterator[tuple[str, ...]]:
-    """Ever larger sets of places: 1, 2, 4, ... of the first kind, then of the next beside it.
-
-    Args:
-        found: see `places`.
-        order: kinds, see `rank`.
-        gains: what sparing single places takes from the loss, where that was measured.
-    """
-    kept: tuple[str, ...] = ()
-    for kind in order:
-        members = [place.name for place in found if place.kind == kind]
-        members.sort(key=lambda name: gains.get(name, 0.0), reverse=True)
-        count = 1
-        while count < len(members):
-            yield tuple(sorted((*kept, *members[:count])))
-            count *= 2
-        kept = (*kept, *members)
-        yield tuple(sorted(kept))
+UNUSABLE = 1e6
+"""Energy of an answer that is no number."""
 
 
 class Search:
-    """Finds the mildest retreat from a compression that loses no more than it may.
+    """Finds the fastest retreat from a compression that loses no more than it may.
 
     Args:
         bench: the model, and the request with its budget.
         compile_: runs passes on a model, checked unless `trusted`.
         judge: stages what was compiled and compares it with the original.
+        sense: likewise, on the feeds of the calibration.
         without: does a compilation again without one of its steps, for a reason.
 
     Attributes:
@@ -150,47 +56,81 @@ class Search:
         bench: Workbench,
         compile_: Callable[..., Compiled],
         judge: Callable[[Compiled], Candidate],
+        sense: Callable[[Compiled], Candidate],
         without: Callable[[Compiled, int, str], Compiled],
     ) -> None:
         self._bench = bench
         self._compile = compile_
         self._judge = judge
+        self._sense = sense
         self._without = without
         self._broken = Spared()
+        self._least = 0.0
         self.over_budget: list[dict[str, str]] = []
 
     def within_budget(self, compiled: Compiled) -> Candidate:
-        """The first of ever gentler compilations whose loss stays within the budget."""
+        """The fastest of gentler compilations whose loss stays within the budget."""
         compiled = self._without_broken(compiled)
         budget = self._bench.request.max_drop
         candidate = self._judge(compiled)
         if candidate.fidelity is None or candidate.fidelity.drop <= budget:
             return candidate
-        spent = candidate.fidelity.drop
+        spent = self._least = candidate.fidelity.drop
         index = pipeline.first_lossy(compiled)
         if index is None:
             return candidate
-        transform, least = compiled.steps[index].transform, spent
-        sparing = isinstance(transform, Sparing)
-        for spared in self._gentler(compiled, index, spent) if sparing else ():
-            attempt = self._again(compiled, index, spared)
-            if attempt.steps[index].status != "kept":  # nothing of it is left
-                continue
-            candidate = self._judge(attempt)
-            assert candidate.fidelity is not None
-            if candidate.fidelity.drop <= budget:
+        transform = compiled.steps[index].transform
+        if isinstance(transform, Sparing):
+            steps = way(self._units(compiled, index))
+            found = self._first_within(compiled, index, steps, spent)
+            if found is not None:
+                candidate, spared = found
                 self._bench.warnings.append(
                     f"{transform.name} everywhere loses {spent:.3g} where the budget is "
                     f"{budget:g}: {spared.described(_finer(transform))}"
                 )
                 return candidate
-            least = min(least, candidate.fidelity.drop)
         reason = f"it loses {spent:.3g} where the budget is {budget:g}"
-        if least < spent:
-            reason += f", and {least:.3g} at the least that was tried"
+        if self._least < spent:
+            reason += f", and {self._least:.3g} at the least that was tried"
         self.over_budget.append({"name": transform.name, "reason": reason})
         # Once more, since another pass that spends may be left.
         return self.within_budget(self._without(compiled, index, reason))
+
+    def _first_within(
+        self, compiled: Compiled, index: int, steps: Sequence[Step], spent: float
+    ) -> tuple[Candidate, Spared] | None:
+        """The earliest step of the way that keeps to the budget, as far as attempts reach.
+
+        Losses are foretold from the energies, and the foretelling corrected by what is found; a
+        step is taken to lose no more than those before it.
+        """
+        budget = self._bench.request.max_drop
+        low, high, factor = -1, len(steps), spent
+        found: tuple[Candidate, Spared] | None = None
+        for _ in range(ATTEMPTS):
+            if high - low <= 1:
+                break
+            within = (i for i in range(low + 1, high) if steps[i].energy * factor <= budget)
+            at = next(within, high - 1)
+            attempt = self._again(compiled, index, steps[at].spared)
+            if attempt.steps[index].status != "kept":  # nothing of it is left
+                high = at
+                continue
+            candidate = self._judge(attempt)
+            assert candidate.fidelity is not None
+            drop = candidate.fidelity.drop
+            self._least = min(self._least, drop)
+            if steps[at].energy and drop:
+                factor = drop / steps[at].energy
+            if drop <= budget:
+                high, found = at, (candidate, steps[at].spared)
+            else:
+                low = at
+        if found is not None:
+            # What was judged since has taken the place of its files.
+            return self._judge(found[0].compiled), found[1]
+        return None
 
     def _without_broken(self, compiled: Compiled) -> Compiled:
         """The compilation with those places spared that broke the promise of a compression."""
@@ -216,35 +156,57 @@ class Search:
             )
         return compiled
 
-    def _gentler(self, compiled: Compiled, index: int, spent: float) -> Iterator[Spared]:
-        """Ever more places to spare: finer by kinds, then in float beside it."""
-        transform = compiled.steps[index].transform
-        found = places(compiled.snapshots[index], compiled.steps[index].errors)
-        names = kinds(found)
+    def _units(self, compiled: Compiled, index: int) -> list[Unit]:
+        """What changed, with what it costs the answer and the time."""
+        step, before = compiled.steps[index], compiled.snapshots[index]
+        found = places(before, step.errors)
+        all_finer = tuple(place.name for place in found if _has_finer(step.transform, place))
+        finest = None
+        if all_finer:
+            finest = self._again(compiled, index, Spared(finer=all_finer)).steps[index]
+        units = []
+        for members, energy in self._energies(compiled, index, found):
+            names = tuple(place.name for place in members)
+            known = [step.outcome.times.get(name, (0.0, 0.0)) for name in names]
+            coarse = Form(energy, sum(after for _, after in known))
+            finer = None
+            if finest is not None and {*names} & {*all_finer}:
+                left = _energy_of(members, finest.errors) / (_energy_of(members, step.errors) or 1)
+                times = [finest.outcome.times.get(name, (0.0, 0.0))[1] for name in names]
+                finer = Form(energy * left, sum(times))
+            parameters = sum(place.parameters for place in members)
+            exact = sum(before for before, _ in known)
+            units.append(Unit(names, parameters, coarse, finer, exact))
+        return units
 
-        def gain(label: str, spared: Spared) -> float:
-            self._bench.emit({"stage": f"what {label} costs"})
-            judged = self._judge(self._again(compiled, index, spared, trusted=True)).fidelity
-            return spent - judged.drop if judged else 0.0
+    def _energies(
+        self, compiled: Compiled, index: int, found: list[Place]
+    ) -> list[tuple[tuple[Place, ...], float]]:
+        """What goes together, with the squared error of the answer where it alone is compressed."""
+        units = together(found)
+        kinds: dict[str, list[tuple[Place, ...]]] = {}
+        for number, unit in enumerate(units):
+            kinds.setdefault(unit[0].kind if self._many(units) else str(number), []).append(unit)
+        every = everything(compiled.snapshots[index])
+        result = []
+        for number, members in enumerate(kinds.values(), start=1):
+            self._bench.emit({"stage": f"what places cost, {number} of {len(kinds)}"})
+            names = {place.name for unit in members for place in unit}
+            spared = Spared(keep=tuple(sorted(every - names)))
+            alone = self._sense(self._again(compiled, index, spared, trusted=True)).fidelity
+            outputs = alone.outputs.values() if alone is not None else ()
+            energy = max((item.rel_l2**2 for item in outputs), default=UNUSABLE)
+            errors = compiled.steps[index].errors
+            whole = sum(_energy_of(unit, errors) for unit in members) or 1.0
+            for unit in members:
+                share = _energy_of(unit, errors) / whole
+                result.append((unit, min(energy, UNUSABLE) * share))
+        return result
 
-        coarse = dict.fromkeys(item.kind for item in found if _has_finer(transform, item))
-        gains = {kind: gain(f"{kind} as they are", Spared(names[kind])) for kind in coarse}
-        finer: tuple[str, ...] = ()
-        for kind in rank(found, gains):
-            finer = (*finer, *names[kind])
-            yield Spared() + Spared(finer)
-        if finer:
-            spent -= gain(f"{transform.name} at its finest", Spared(finer))
-        base = Spared(finer)
-        gains = {kind: gain(kind, base + Spared((), keep)) for kind, keep in names.items()}
-        order = rank(found, gains)
-        first = [place for place in found if order and place.kind == order[0]]
-        alone = {
-            place.name: gain(place.name, base + Spared((), (place.name,)))
-            for place in first[:MOST_ALONE]
-        }
-        for keep in ladder(found, order, alone):
-            yield base + Spared((), keep)
+    def _many(self, units: Sequence[object]) -> bool:
+        """Whether there are too many units to be measured one by one."""
+        work = sum(matrix_flops(self._bench.loaded.model, self._bench.shapes()).values())
+        return len(units) > MOST_ALONE or work * len(units) > LONGEST_ALONE
 
     def _again(
         self, compiled: Compiled, index: int, spared: Spared, *, trusted: bool = False
@@ -257,6 +219,11 @@ class Search:
             compiled.steps[:index] + tail.steps,
             compiled.snapshots[:index] + tail.snapshots,
         )
+
+
+def _energy_of(members: Sequence[Place], errors: Mapping[str, float]) -> float:
+    """The sum of the squared errors of some places by themselves."""
+    return sum(min(errors.get(place.name, place.error), 1.0) ** 2 for place in members)
 
 
 def _finer(transform: Pass) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from burnish.optimizer.contract import Array
 from burnish.optimizer.fidelity import Fidelity
 from burnish.optimizer.measure import Timing
@@ -43,6 +45,11 @@ class Reference:
         if not {*used} & {*held}:
             held_out = replace(held_out, description=f"{self.description}, held out of calibration")
         return self._of(used), held_out
+
+    def some(self, count: int) -> Reference:
+        """So many of the feeds, evenly spread, or all where there are no more."""
+        spread = np.linspace(0, len(self.folders) - 1, min(count, len(self.folders)))
+        return self._of([int(index) for index in spread.round()])
 
     def _of(self, chosen: list[int]) -> Reference:
         return replace(

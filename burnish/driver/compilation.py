@@ -34,6 +34,9 @@ from burnish.runtimes.providers import PROVIDERS, REFERENCE, versions
 AS_FAST = 0.97
 """Speed-up that still counts as none where its interval holds 1."""
 
+SENSED = 8
+"""Feeds that places are measured on one by one."""
+
 TIMING_SECONDS = 10.0
 """Time given to the comparison of the artifact with the input."""
 
@@ -57,7 +60,7 @@ class Compilation:
         self.original = bench.loaded.model
         self.reference: Reference | None = None
         self.observe: Calibration | None = None
-        self.judge = Judge(bench, None)
+        self.judge = self.sense = Judge(bench, None)
         self.chooser: Chooser
         self.over_budget: list[dict[str, str]] = []
         self._staged = 0
@@ -87,7 +90,7 @@ class Compilation:
             compiled = self._compile(passes_for(request), self.original)
             if only_raised(compiled, request):
                 compiled = pipeline.undone(compiled, "nothing was found that needs it")
-            search = budget.Search(bench, self._compile, self._judged, self._without)
+            search = budget.Search(bench, self._compile, self._judged, self._sensed, self._without)
             runtime = PROVIDERS[request.provider].runtime
             net = Net(self.original, self._judged, self._without, runtime, bench.warnings)
             candidate = net.sound(search.within_budget(compiled), request.max_drop)
@@ -102,7 +105,7 @@ class Compilation:
             used, judged = reference.split()
             read = [bench.executor.read(folder) for folder in used.folders]
             bench.warnings += doubts(read, bench.slots, bench.tokenizer)
-        self.judge = Judge(bench, judged)
+        self.judge, self.sense = Judge(bench, judged), Judge(bench, used.some(SENSED))
         masks = [slot.port.name for slot in bench.slots if feeds.is_padding_mask(slot)]
         self.observe = Calibration(bench.executor, used.folders, masks, real=real)
 
@@ -149,6 +152,9 @@ class Compilation:
 
     def _judged(self, compiled: Compiled) -> Candidate:
         return self.judge(self._stage(compiled))
+
+    def _sensed(self, compiled: Compiled) -> Candidate:
+        return self.sense(self._stage(compiled))
 
     def _stage(self, compiled: Compiled) -> Candidate:
         """Write the model as it would be; what was staged before is gone."""
@@ -205,22 +211,40 @@ class Compilation:
         precisions: Sequence[dict[str, Any]] = (),
     ) -> dict[str, Any]:
         """Publish; the report, with the providers or precisions that it was chosen from."""
-        request, loaded = self.request, self.bench.loaded
-        model = candidate.compiled.model
+        request, model = self.request, candidate.compiled.model
         if Signature.of(self.original).difference(Signature.of(model)):
             raise BurnishError("internal error: the signature changed")
         self.bench.warnings += pipeline.without_effect(candidate.compiled)
         self.bench.warnings += filter(None, [PROVIDERS[request.provider].note])
+        result = self._facts(candidate)
+        result |= {"providers": list(providers), "precisions": list(precisions)}
         target = request.target
+        if request.dry_run:
+            sizes = sum(file.stat().st_size for file in candidate.files)
+            result["output"] = {"path": str(target), "bytes": sizes, "written": False}
+            return result
+        self.bench.emit({"stage": "publishing"})
+        files = self._publish(candidate, report.digest(result, __version__))
+        result["output"] = report.file_facts(files, model, digest_file(*files)) | {"written": True}
+        return result
+
+    def write_also(self, candidate: Candidate, target: Path) -> None:
+        """Publish a result under another name than the request's."""
+        model, external = candidate.compiled.model, self.bench.loaded.external
+        files = artifact.stage(model, self.folder / "also", target, external=external)
+        artifact.publish(files, target, report.digest(self._facts(candidate), __version__))
+
+    def _facts(self, candidate: Candidate) -> dict[str, Any]:
+        """The report, but for what was written and what it was chosen from."""
+        request, loaded = self.request, self.bench.loaded
+        model = candidate.compiled.model
         name, _ = tuner.processor()
-        result: dict[str, Any] = {
+        return {
             "schema": report.SCHEMA,
             "input": report.file_facts(loaded.files, self.original, loaded.sha256),
             "target": report.target_facts(
                 request.provider, name, request.threads_used, versions(request.provider), model
             ),
-            "providers": list(providers),
-            "precisions": list(precisions),
             "signature": Signature.of(self.original).as_json(),
             "passes": [step.as_json() for step in candidate.compiled.steps],
             "recovered": recovery.facts(candidate.compiled),
@@ -231,14 +255,6 @@ class Compilation:
             "memory": {"weights_bytes": weight_bytes(model)},
             "warnings": self.bench.warnings,
         }
-        if request.dry_run:
-            sizes = sum(file.stat().st_size for file in candidate.files)
-            result["output"] = {"path": str(target), "bytes": sizes, "written": False}
-            return result
-        self.bench.emit({"stage": "publishing"})
-        files = self._publish(candidate, report.digest(result, __version__))
-        result["output"] = report.file_facts(files, model, digest_file(*files)) | {"written": True}
-        return result
 
     def _publish(self, candidate: Candidate, digest: dict[str, Any]) -> tuple[Path, ...]:
         if candidate.compiled.model is self.original:

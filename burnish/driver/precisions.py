@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from burnish.driver.candidate import Candidate
@@ -37,8 +39,25 @@ class _Auction(Contenders):
         rows = [
             self._row(name, standing, chosen=name == choice.winner) for name in (FLOAT, *PRECISIONS)
         ]
+        for row in rows:
+            row["pareto"] = row["drop"] is not None and not any(
+                dominates(other, row) for other in rows
+            )
         winner = standing[choice.winner]
-        return winner.compilation.finish(winner.candidate, precisions=rows)
+        result = winner.compilation.finish(winner.candidate, precisions=rows)
+        for name, row in zip((FLOAT, *PRECISIONS), rows, strict=True):
+            row["path"] = str(self.request.target) if row["chosen"] else None
+            if self.request.points and row["pareto"] and not row["chosen"]:
+                row["path"] = str(self._point(name, standing[name]))
+        return result | {"precisions": rows}
+
+    def _point(self, name: str, item: Contender) -> Path:
+        """Write a result beside the chosen one, by the name of its precision."""
+        target = self.request.target
+        named = target.with_name(f"{target.stem}.{name.replace('_', '-')}.onnx")
+        if not self.request.dry_run:
+            item.compilation.write_also(item.candidate, named)
+        return named
 
     def changed(self, name: str) -> Request:
         wanted: dict[str, Any] = {option: option == name for option in PRECISIONS}
@@ -73,3 +92,12 @@ class _Auction(Contenders):
             facts["bytes"] = sum(file.stat().st_size for file in candidate.files)
         facts |= self.facts(name)
         return facts | {"chosen": chosen, "reason": self.reasons.get(name, "")}
+
+
+def dominates(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether a result is nowhere worse than another one, and somewhere better."""
+    named = [name for name in ("ms", "bytes", "drop") if row[name] is not None]
+    if row["drop"] is None or any(other[name] is None for name in named):
+        return False
+    pairs = [(row[name], other[name]) for name in named]
+    return all(mine <= theirs for mine, theirs in pairs) and any(a < b for a, b in pairs)

@@ -43,6 +43,7 @@ class Request:
         int8, int4, int8_weights, fp16: the precision, at most one of them: products in int8;
             weights in 4 or in 8 bits, in blocks; float16 where it holds the values.
         auto_precision: the fastest of these, and of float32, within the budget.
+        points: also write the others that none is better than in time, size and fidelity.
         force: few bits also where they are slower, for their size.
         provider: a row of `runtimes.providers`, or "auto" for the fastest of those that start.
         pack: run token-wise layers on real tokens only; padded rows of outputs become zero.
@@ -58,6 +59,7 @@ class Request:
     int8_weights: bool = False
     fp16: bool = False
     auto_precision: bool = False
+    points: bool = False
     keep_embeddings: bool = False
     level: int = 2
     provider: str = "cpu"
@@ -162,6 +164,8 @@ def validate(request: Request) -> None:
         raise UsageError(f"{request.precision}{also} exclude each other")
     if request.auto_precision and request.provider == AUTO:
         raise UsageError("--precision auto needs one provider", hint="--provider cpu")
+    if request.points and not request.auto_precision:
+        raise UsageError("--points are those of --precision auto")
     if request.auto_precision and not request.check:
         raise UsageError("--precision auto needs the comparisons that --no-check skips")
     if request.int8 and request.provider != AUTO and not request.int8_kind:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import abc
 import enum
-import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Protocol
@@ -77,17 +76,6 @@ class Refusal:
     reason: str
 
 
-_NUMBER = re.compile(r"\d+(\.\d+)?")
-
-
-def alike(reason: str) -> str:
-    """A reason without its numbers: those that differ in nothing else are one.
-
-    Names of layers differ in numbers alone, and so do measured ratios.
-    """
-    return _NUMBER.sub("#", reason)
-
-
 @dataclass(frozen=True)
 class Padding:
     """Rows of an output that a pass sets to zero since they belong to no real token.
@@ -133,6 +121,8 @@ class Outcome:
         refusals: the places it left alone although they are of its kind.
         speedup: measured gain of what it changed, where the pass chose by measuring.
         detail: one phrase for the report ("folded 12 constants").
+        times: milliseconds of the places it takes, as they were and in the form they got, by the
+            name of the value that they give; from samples of them.
         padding: rows of outputs that it sets to zero by definition, and that count for nothing.
     """
 
@@ -141,15 +131,20 @@ class Outcome:
     speedup: float | None = None
     detail: str = ""
     padding: tuple[Padding, ...] = ()
+    times: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The form that measured fastest, and its gain over the first form (time ratio)."""
+    """The form that measured fastest, and its gain over the first form (time ratio).
+
+    `ms` is a run of the first form in milliseconds; 0 where that is not known.
+    """
 
     winner: str
     speedup: float
     measured: bool
+    ms: float = 0.0
 
 
 class Chooser(Protocol):

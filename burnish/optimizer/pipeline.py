@@ -16,10 +16,11 @@ from typing import Any, Protocol
 
 import onnx_ir as ir
 
-from burnish.optimizer.contract import Context, Kind, Outcome, Padding, Pass, Promise, alike
+from burnish.optimizer.contract import Context, Kind, Outcome, Padding, Pass, Promise
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.model import count_nodes, separate_names, value_names
 from burnish.optimizer.regions import identical
+from burnish.optimizer.report import alike
 from burnish.optimizer.verify import Verdict
 
 MOST_REASON = 300

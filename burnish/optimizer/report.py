@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -126,3 +127,14 @@ def digest(report: Mapping[str, Any], version: str) -> dict[str, Any]:
             for name, facts in fidelity.get("outputs", {}).items()
         },
     }
+
+
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+
+
+def alike(reason: str) -> str:
+    """A reason without its numbers: those that differ in nothing else are one.
+
+    Names of layers differ in numbers alone, and so do measured ratios.
+    """
+    return _NUMBER.sub("#", reason)

@@ -143,6 +143,7 @@ class Tuner:
         alone = len(entrants) == 1
         timings = {} if alone else self._contest.compare(entrants, SECONDS, BLOCK_SECONDS)
         winner, best = baseline, 1.0
+        ms = next((timing.baseline_ms for timing in timings.values()), 0.0)
         for name, timing in timings.items():
             if timing.low > 1.0 and timing.speedup > best:
                 winner, best = name, timing.speedup
@@ -150,7 +151,7 @@ class Tuner:
             best = max((timing.speedup for timing in timings.values()), default=1.0)
         for path in folder.iterdir():
             path.unlink()
-        return Choice(winner, round(best, 3), measured=True)
+        return Choice(winner, round(best, 3), measured=True, ms=round(ms, 4))
 
     def close(self) -> None:
         """Store new choices; a record that cannot be written is not worth failing for."""

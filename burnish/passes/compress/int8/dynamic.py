@@ -35,6 +35,7 @@ from burnish.passes.compress.int8.sample import Sample, is_by_token
 from burnish.passes.compress.int8.smoothing import FloatArray
 from burnish.passes.compress.lookups import PRODUCTS, SMALLEST_TABLE
 from burnish.passes.compress.splice import drop_unused
+from burnish.passes.compress.times import at_full_size, times
 
 LARGEST_SAMPLE = 1 << 22
 """Elements of the largest weight that a sample for timing gets; wider ones are cut to it."""
@@ -44,6 +45,9 @@ LARGEST_WORK = 1 << 30
 
 SMALLEST_BY_RULE = 1 << 14
 """Elements of the smallest weight that goes to int8 where nothing is measured."""
+
+GAIN, GAIN_BY_TOKEN = 3.0, 2.5
+"""Speed-ups over float32 that stand for those of forms that were not measured."""
 
 NOTHING_FOUND = "it has no product with a constant weight and no lookup table"
 
@@ -124,7 +128,9 @@ class DynamicInt8(Sparing):
         said += [f"{count} {what}" for what, count in counts.items() if count]
         gains = [choice.speedup for _, choice in plan if choice.measured]
         speedup = float(np.exp(np.mean(np.log(gains)))) if gains else None
-        return Outcome(done, tuple(refusals), speedup, ", ".join(said) if done else NOTHING_FOUND)
+        detail = ", ".join(said) if done else NOTHING_FOUND
+        spent = {name: pair for item in plan for name, pair in times(*item).items()}
+        return Outcome(done, tuple(refusals), speedup, detail, times=spent)
 
     def _rewrite_products(
         self,
@@ -148,7 +154,11 @@ class DynamicInt8(Sparing):
             merged, by_token = choice.winner.endswith("merged"), is_by_token(choice.winner)
             rows = divisor = None
             if name in seen:
-                divisor = _divisor(members, seen[name], model, rewriter.bits, by_token=by_token)
+                key = ("divisor", name, rewriter.bits, by_token, len(members))
+                if key not in context.memo:
+                    found = _divisor(members, seen[name], model, rewriter.bits, by_token=by_token)
+                    context.memo[key] = found
+                divisor = context.memo[key]
                 rows = seen[name].rows
             if divisor is not None:
                 smoothing.divide(members, divisor)
@@ -177,7 +187,7 @@ class DynamicInt8(Sparing):
         """The fastest form for a group; groups of the same sizes share one measurement."""
         tokens = context.sizes.get("batch", 8) * context.sizes.get("sequence", 128)
         shape = context.shapes.get(members[0].activation.name or "")
-        rows = math.prod(shape[:-1]) if shape else tokens
+        rows = tokens = math.prod(shape[:-1]) if shape else tokens
         widths = [member.n for member in members]
         biased = [member.bias is not None for member in members]
         k = members[0].k
@@ -195,10 +205,12 @@ class DynamicInt8(Sparing):
         }
         large = self.force or k * sum(widths) >= SMALLEST_BY_RULE
         rule = list(forms)[-1] if large else "fp32"
-        if len(forms) == 1:
-            return Choice(rule, 1.0, measured=False)
         suffix = f"{' by token' if by_token else ''}{' forced' if self.force else ''}"
-        return context.choose(f"{sample.key}{suffix}", forms, rule)
+        choice = Choice(rule, 1.0, measured=False)
+        if len(forms) > 1:
+            choice = context.choose(f"{sample.key}{suffix}", forms, rule)
+        gain = GAIN_BY_TOKEN if by_token else GAIN
+        return at_full_size(choice, tokens * k * sum(widths), rows * k * cut, gain)
 
 
 def _observed(
