@@ -35,7 +35,9 @@ Release = Annotated[
 ]
 Precision = Annotated[
     str | None,
-    typer.Option(metavar="P", help="int8, int4, int8-weights (8 bits, in blocks), fp16, or auto."),
+    typer.Option(
+        metavar="P", help="int8, int4, int8-weights (8 bits, in blocks), fp16, bf16, or auto."
+    ),
 ]
 Points = Annotated[
     bool, typer.Option("--points", help="With --precision auto: write its whole Pareto list.")

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from harness import unsupervised
+from harness import make_context, unsupervised
 from onnx import TensorProto, helper, numpy_helper
 
 import burnish
@@ -20,6 +20,9 @@ from burnish.driver.contenders import Contenders
 from burnish.driver.request import Request
 from burnish.optimizer.contract import Choice
 from burnish.optimizer.errors import UsageError
+from burnish.optimizer.model import load
+from burnish.optimizer.saving import save
+from burnish.passes.lower.half.half_precision import HalfPrecision
 
 NUMBER = {"type": ["number", "null"]}
 PRECISIONS = {
@@ -90,7 +93,8 @@ def test_the_fastest_is_written(path: Path, monkeypatch: pytest.MonkeyPatch, win
     assert report["output"]["path"].endswith("model.auto.onnx")
     assert table["fp32"]["drop"] < 1e-6 < table["int8-weights"]["drop"] < table["int4"]["drop"]
     assert table["int4"]["bytes"] < table["int8-weights"]["bytes"] < table["fp32"]["bytes"]
-    assert table["fp16"]["reason"] == "cpu has no faster kernels for it"
+    for name in ("fp16", "bf16"):
+        assert table[name]["reason"] == "cpu has no faster kernels for it"
     # What is written is what the table says.
     digest = len(Path(report["output"]["path"]).read_bytes())
     assert abs(digest - table[named]["bytes"]) < 4000
@@ -157,11 +161,34 @@ def test_what_dominates(rows_: list[tuple[float | None, int, float]], front: lis
     ("options", "said"),
     [
         ({"int8": True}, "int8 and --precision auto exclude each other"),
+        ({"auto_precision": False, "fp16": True, "bf16": True}, "fp16 and bf16 exclude each other"),
         ({"provider": "auto"}, "--precision auto needs one provider"),
         ({"check": False}, "--precision auto needs the comparisons that --no-check skips"),
     ],
 )
 def test_what_does_not_go_together(path: Path, options: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        burnish.optimize(path, auto_precision=True, **options)
+        burnish.optimize(path, **{"auto_precision": True} | options)
     assert Request(str(path), auto_precision=True).target.name == "model.auto.onnx"
+
+
+def test_bfloat16_on_a_processor_is_storage(path: Path) -> None:
+    with unsupervised():
+        result = burnish.optimize(path, bf16=True, measure=False)
+    step = next(item for item in result.report["passes"] if item["name"] == "half-precision")
+    assert (step["status"], step["options"]["dtype"]) == ("kept", "bfloat16")
+    assert result.path == path.with_name("model.bf16.onnx")
+    assert result.path.stat().st_size < 0.52 * path.stat().st_size
+    facts = result.report["fidelity"]["outputs"]["y"]
+    assert 1e-3 < facts["rel_l2"] < 1e-2
+
+
+def test_what_computes_in_bfloat16_is_compared_where_nothing_does(path: Path) -> None:
+    model = load(path).model
+    HalfPrecision(dtype="bfloat16").apply(model, make_context(provider="cuda"))
+    other = path.with_name("other.onnx")
+    save(model, other, external=False)
+    with unsupervised():
+        facts = burnish.driver.compare(Request(str(path)), str(other))
+    assert any("computes in bfloat16, which is emulated" in item for item in facts["warnings"])
+    assert 1e-3 < facts["fidelity"]["outputs"]["y"]["rel_l2"] < 2e-2

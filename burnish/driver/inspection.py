@@ -13,17 +13,19 @@ from burnish.driver import recovery
 from burnish.driver.original import run_original
 from burnish.driver.plan import passes_for
 from burnish.driver.request import request_from
-from burnish.driver.workbench import Emit, open_model
+from burnish.driver.workbench import Emit, Workbench, open_model
 from burnish.optimizer import report, tuner
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.costs.work import work
 from burnish.optimizer.analysis.products import find_products
 from burnish.optimizer.contract import Array
+from burnish.optimizer.emulation import emulated
 from burnish.optimizer.errors import UnsupportedModel, UsageError, about
 from burnish.optimizer.executor import Job
 from burnish.optimizer.fidelity import fidelity
 from burnish.optimizer.measure import Entrant
-from burnish.optimizer.model import initializers, load, weight_bytes
+from burnish.optimizer.model import Loaded, initializers, load, weight_bytes
+from burnish.optimizer.saving import save
 from burnish.optimizer.signature import Signature
 from burnish.runtimes.providers import REFERENCE
 
@@ -99,7 +101,8 @@ def compare_models(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         results = bench.executor.folder()
         feeds = [[folder] for folder in reference.folders]
         provider = request.provider
-        job = Job(other.path, feeds, results, optimize=True, provider=provider)
+        path = _on_this_host(bench, other) if provider == REFERENCE else other.path
+        job = Job(path, feeds, results, optimize=True, provider=provider)
         outcome = bench.executor.run([job])[0]
         if outcome["error"] or outcome["failed"]:
             reason = outcome["error"] or next(iter(outcome["failed"].values()))
@@ -127,6 +130,21 @@ def compare_models(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
             "fidelity": report.fidelity_facts(found, reference.description, len(feeds)),
             "warnings": bench.warnings,
         }
+
+
+def _on_this_host(bench: Workbench, other: Loaded) -> Path:
+    """The model's file, or where it computes in bfloat16 that of one that processors run."""
+    shapes.annotate(other.model)
+    like = emulated(other.model)
+    if like is other.model:
+        return other.path
+    bench.warnings.append(
+        f"{other.path.name} computes in bfloat16, which is emulated: values are rounded, what "
+        "kernels round inside is not seen"
+    )
+    path = bench.executor.folder() / "emulated.onnx"
+    save(like, path, external=False)
+    return path
 
 
 def bench_models(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def passes_for(request: Request, spared: Spared | None = None) -> list[Pass]:
 
     -O0 runs none, -O1 those that promise exactness, -O2 and -O3 also those that round. Lossy
     passes run where the request asks for them, and with them the one that raises operator sets,
-    since int8 is written in operators of the newer ones.
+    since int8 and bfloat16 are written in operators of the newer ones.
 
     Args:
         request: what the user asks for.
@@ -63,7 +63,7 @@ def passes_for(request: Request, spared: Spared | None = None) -> list[Pass]:
         elif kind is RaiseOpset and (target := _newest_operator_set(request)) is not None:
             chosen.append(RaiseOpset(target))
         elif request.level >= LEVELS[kind.promise.kind] or (
-            kind is RaiseOpset and (request.int8 or request.weight_bits)
+            kind is RaiseOpset and (request.int8 or request.weight_bits or request.bf16)
         ):
             chosen.append(kind())
     return chosen
@@ -82,8 +82,8 @@ def _asked_for(request: Request, spared: Spared) -> list[Pass]:
         asked.append(WeightOnly(bits, embeddings=tables, force=force, keep=keep, finer=finer))
     if request.fast_gelu:
         asked.append(FastGelu())
-    if request.fp16:
-        asked.append(HalfPrecision(keep=spared.keep))
+    if request.fp16 or request.bf16:
+        asked.append(HalfPrecision(keep, "bfloat16" if request.bf16 else "float16"))
     return asked
 
 

@@ -12,12 +12,13 @@ from burnish.driver.contenders import Contender, Contenders
 from burnish.driver.request import PRECISIONS, Request
 from burnish.driver.workbench import Emit
 from burnish.optimizer.contract import Kind
+from burnish.passes.lower.half.half_precision import PROCESSORS
 from burnish.runtimes.providers import PROVIDERS, version
 
 FLOAT = "fp32"
 """What the others are compared with: everything but a smaller function."""
 
-REFUSED = {"fp16": ("cpu", "openvino")}
+REFUSED = {"fp16": PROCESSORS, "bf16": PROCESSORS}
 """Providers on which a precision has nothing to gain but size."""
 
 

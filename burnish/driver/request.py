@@ -22,7 +22,7 @@ from burnish.runtimes.providers import AUTO, PROVIDERS
 LEVELS = {Kind.EXACT: 1, Kind.ROUNDING: 2, Kind.LOSSY: 2}
 """Least -O level by the kind of promise."""
 
-PRECISIONS = ("int8", "int4", "int8_weights", "fp16")
+PRECISIONS = ("int8", "int4", "int8_weights", "fp16", "bf16")
 """Options that ask for a smaller function."""
 
 WALL_SECONDS = 4 * 3600.0
@@ -40,8 +40,9 @@ class Request:
         shape: sizes of symbolic dimensions for tuning and timing.
         opset: the artifact's operator set is raised to this.
         min_ort: release of ONNX Runtime that the artifact must run on ("1.17").
-        int8, int4, int8_weights, fp16: the precision, at most one of them: products in int8;
-            weights in 4 or in 8 bits, in blocks; float16 where it holds the values.
+        int8, int4, int8_weights, fp16, bf16: the precision, at most one of them: products in
+            int8; weights in 4 or in 8 bits, in blocks; float16 or bfloat16 where it holds the
+            values.
         auto_precision: the fastest of these, and of float32, within the budget.
         points: also write the others that none is better than in time, size and fidelity.
         force: few bits also where they are slower, for their size.
@@ -58,6 +59,7 @@ class Request:
     int4: bool = False
     int8_weights: bool = False
     fp16: bool = False
+    bf16: bool = False
     auto_precision: bool = False
     points: bool = False
     keep_embeddings: bool = False

@@ -20,6 +20,7 @@ import onnx_ir as ir
 
 from burnish.optimizer import admission
 from burnish.optimizer.contract import Array, Kind, Padding, Promise, cleared, relative_l2
+from burnish.optimizer.emulation import emulated
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.executor import Executor, Job
 from burnish.optimizer.model import without_weights
@@ -104,8 +105,10 @@ class Checker:
     ) -> Verdict:
         """Legality, signature and the changed region; see the module's docstring.
 
-        Rows of outputs that are `padding` must be zero, whatever they were.
+        Rows of outputs that are `padding` must be zero, whatever they were. What computes in
+        bfloat16 is emulated.
         """
+        before, after = emulated(before), emulated(after)
         if problem := Signature.of(before).difference(Signature.of(after)):
             return Verdict(problem)
         folder = self._executor.folder()

@@ -1,4 +1,4 @@
-"""Weights in blocks and float16 on real exports: they are taken, and give numbers."""
+"""Weights in blocks and short types on real exports: they are taken, and give numbers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from burnish.driver.plan import passes_for
 from burnish.driver.request import Request
 from burnish.optimizer import pipeline
 from burnish.optimizer.calibration import Calibration
+from burnish.optimizer.emulation import emulated
 from burnish.optimizer.executor import Executor
 from burnish.optimizer.model import load
 
@@ -36,21 +37,24 @@ def test_weights_in_blocks(path: Path) -> None:
     assert "MatMulNBits" in operators
 
 
-def test_float16(path: Path, executor: Executor) -> None:
+@pytest.mark.parametrize("dtype", [ir.DataType.FLOAT16, ir.DataType.BFLOAT16], ids=str)
+def test_short_types(path: Path, executor: Executor, dtype: ir.DataType) -> None:
     """As it is written for a GPU; the processor vouches for the numbers."""
     model = ir.from_proto(onnx.load(path))
     feeds = made_up(model)
     assert feeds
     observe = Calibration(executor, executor.store(feeds))
     context = make_context(provider="cuda", observe=observe)
-    passes = passes_for(Request(str(path), provider="cuda", fp16=True))
+    wanted = {"fp16" if dtype is ir.DataType.FLOAT16 else "bf16": True}
+    passes = passes_for(Request(str(path), provider="cuda", **wanted))
     compiled = pipeline.run(model, passes, context, make_checker(executor, model).check)
     step = compiled.steps[-1]
     assert (step.transform.name, step.status) == ("half-precision", "kept"), step.reason
-    half = [node for node in compiled.model.graph if node.outputs[0].dtype is ir.DataType.FLOAT16]
+    half = [node for node in compiled.model.graph if node.outputs[0].dtype is dtype]
     products = [node for node in half if node.op_type in ("MatMul", "Gemm", "FusedMatMul")]
     assert products
-    for mine, theirs in zip(run_model(model, feeds), run_model(compiled.model, feeds), strict=True):
+    after = emulated(compiled.model)
+    for mine, theirs in zip(run_model(model, feeds), run_model(after, feeds), strict=True):
         for name, array in mine.items():
             if array.dtype.kind == "f":
                 assert np.isfinite(theirs[name][np.isfinite(array)]).all()
