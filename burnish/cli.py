@@ -93,6 +93,7 @@ def main_job(
     min_ort: options.Release = None,
     force: options.Force = False,
     pack: options.Pack = False,
+    kv_cache: options.KvCache = None,
     fast_gelu: options.FastGelu = False,
     seed: options.Seed = 0,
     memory_limit: options.Memory = None,
@@ -120,8 +121,8 @@ def main_job(
             points=points, provider=provider, data=data,
             tokenizer=tokenizer, max_drop=max_drop, speedup=speedup, json=json_file,
             shape=options.shape_of(shape), threads=threads, opset=opset,
-            min_ort=options.release_of(min_ort), force=force, pack=pack, fast_gelu=fast_gelu,
-            seed=seed, check=not no_check,
+            min_ort=options.release_of(min_ort), force=force, pack=pack, kv_cache=kv_cache,
+            fast_gelu=fast_gelu, seed=seed, check=not no_check,
             memory_limit=options.bytes_of(memory_limit), time_limit=time_limit, tuning=tuning,
             measure=not no_measure, dry_run=dry_run,
         )  # fmt: skip

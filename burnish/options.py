@@ -29,6 +29,10 @@ Force = Annotated[
 Pack = Annotated[
     bool, typer.Option("--pack", help="Leave padding out; its rows of outputs become zero.")
 ]
+KvCache = Annotated[
+    str | None,
+    typer.Option(metavar="TYPE", help="int8: caches are handed on in it, and ports change."),
+]
 Opset = Annotated[int | None, typer.Option(metavar="N", help="Raise the operator set to N.")]
 Release = Annotated[
     str | None, typer.Option(metavar="1.N", help="Exit with 1 where it needs a later ONNX Runtime.")

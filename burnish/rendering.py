@@ -13,6 +13,7 @@ from burnish.optimizer.errors import printable
 from burnish.rendering_structure import (
     attention_lines,
     left_lines,
+    port_lines,
     precision_lines,
     provider_lines,
     recovered_lines,
@@ -74,6 +75,7 @@ def render_report(console: Console, report: dict[str, Any], verbose: bool) -> No
         )
     _texts(console, provider_lines(report["providers"]))
     _texts(console, precision_lines(report.get("precisions", [])))
+    _texts(console, port_lines(report.get("ports", [])))
     if padding := report.get("padding"):
         _line(console, _padding(padding))
     _texts(console, recovered_lines(report["recovered"]), verbose)

@@ -80,6 +80,16 @@ def precision_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"precision {row['name']}{mark}: {told}"
 
 
+def port_lines(ports: list[dict[str, str]]) -> Iterator[str]:
+    """Which inputs and outputs have another type than they had."""
+    if ports:
+        first, others = ports[0], len(ports) - 1
+        yield (
+            f"ports: {first['name']} and {others} more are {first['to']} now, {first['from']} "
+            "before; what a run gives is what the next one takes"
+        )
+
+
 def recovered_lines(recovered: dict[str, Any]) -> Iterator[str]:
     """The account in one line, and a line for each reason why something was missed."""
     present = {kind: facts for kind, facts in recovered.items() if facts["expected"]}

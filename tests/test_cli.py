@@ -127,8 +127,9 @@ def test_schema_1(model: Path) -> None:
     report = supervised_report_of(model, "--int8", *TIMED)
     assert report["schema"] == 1
     assert set(report) == {
-        "schema", "input", "target", "providers", "precisions", "signature", "passes", "recovered",
-        "fidelity", "over_budget", "latency", "padding", "memory", "warnings", "output",
+        "schema", "input", "target", "providers", "precisions", "signature", "ports", "passes",
+        "recovered", "fidelity", "over_budget", "latency", "padding", "memory", "warnings",
+        "output",
     }  # fmt: skip
     kept = [item["name"] for item in report["passes"] if item["status"] == "kept"]
     # On a busy machine so small a model may time as slower, and is then left as it was.

@@ -133,3 +133,9 @@ def test_missed_places_are_grouped_like_refusals() -> None:
         "recovered: 2 of 5 attentions",
         "  missed 3 attentions, /layer.0/Softmax the first: /layer.0/Mul differs",
     ]
+
+
+def test_ports_that_changed_are_said() -> None:
+    ports = [{"name": name, "from": "FLOAT", "to": "INT8"} for name in ("past", "present")]
+    (line,) = [text for text in _printed(_report(STEPS, ports=ports)) if "ports" in text]
+    assert line.startswith("ports: past and 1 more are INT8 now, FLOAT before")

@@ -19,7 +19,7 @@ from burnish.driver.original import run_original
 from burnish.driver.plan import only_raised, passes_for
 from burnish.driver.request import Request, request_from
 from burnish.driver.workbench import Emit, Workbench, open_model
-from burnish.optimizer import artifact, feeds, pipeline, report, tuner
+from burnish.optimizer import artifact, caches, feeds, pipeline, report, tuner
 from burnish.optimizer.calibration import Calibration
 from burnish.optimizer.contract import Chooser, Pass
 from burnish.optimizer.doubts import doubts
@@ -101,7 +101,7 @@ class Compilation:
         """Decide what is calibrated on which feeds, and which the result is judged on."""
         bench, real = self.bench, self.request.data is not None
         used = judged = reference
-        if real and self.request.precision:
+        if real and (self.request.precision or self.request.kv_cache):
             used, judged = reference.split()
             read = [bench.executor.read(folder) for folder in used.folders]
             bench.warnings += doubts(read, bench.slots, bench.tokenizer)
@@ -165,10 +165,9 @@ class Compilation:
         target = self.request.target
         if compiled.model is self.original:
             return Candidate(compiled, self.bench.loaded.files)
+        model = caches.exposed(compiled.model, compiled.caches)
         external = self.bench.loaded.external
-        return Candidate(
-            compiled, artifact.stage(compiled.model, folder, target, external=external)
-        )
+        return Candidate(compiled, artifact.stage(model, folder, target, external=external))
 
     def _not_slower(self, candidate: Candidate) -> Candidate:
         """Time the artifact in stock sessions; where it loses, go back to what does not."""
@@ -196,10 +195,12 @@ class Compilation:
 
     def _time(self, candidate: Candidate) -> Timing:
         self.bench.emit({"stage": "timing"})
-        feed = self.bench.executor.store([self.bench.timing_feed()])[0]
+        feed = self.bench.timing_feed()
+        same = caches.rounded(feed, candidate.compiled.caches)
+        folders = self.bench.executor.store([feed, same])
         entrants = {
-            "input": Entrant(self.bench.loaded.path.absolute(), feed),
-            "artifact": Entrant(candidate.files[0].absolute(), feed),
+            "input": Entrant(self.bench.loaded.path.absolute(), folders[0]),
+            "artifact": Entrant(candidate.files[0].absolute(), folders[1]),
         }
         with self.bench.contest() as contest:
             return contest.compare(entrants, TIMING_SECONDS)["artifact"]
@@ -211,17 +212,19 @@ class Compilation:
         precisions: Sequence[dict[str, Any]] = (),
     ) -> dict[str, Any]:
         """Publish; the report, with the providers or precisions that it was chosen from."""
-        request, model = self.request, candidate.compiled.model
-        if Signature.of(self.original).difference(Signature.of(model)):
+        compiled, kept = candidate.compiled, candidate.compiled.caches
+        model = caches.exposed(compiled.model, kept)
+        expected = caches.signature(Signature.of(self.original), kept)
+        lost = sum(len(step.outcome.caches) for step in compiled.kept) - len(kept)
+        if lost or expected.difference(Signature.of(model)):
             raise BurnishError("internal error: the signature changed")
         self.bench.warnings += pipeline.without_effect(candidate.compiled)
-        self.bench.warnings += filter(None, [PROVIDERS[request.provider].note])
+        self.bench.warnings += filter(None, [PROVIDERS[self.request.provider].note])
         result = self._facts(candidate)
         result |= {"providers": list(providers), "precisions": list(precisions)}
-        target = request.target
-        if request.dry_run:
+        if self.request.dry_run:
             sizes = sum(file.stat().st_size for file in candidate.files)
-            result["output"] = {"path": str(target), "bytes": sizes, "written": False}
+            result["output"] = {"path": str(self.request.target), "bytes": sizes, "written": False}
             return result
         self.bench.emit({"stage": "publishing"})
         files = self._publish(candidate, report.digest(result, __version__))
@@ -230,14 +233,16 @@ class Compilation:
 
     def write_also(self, candidate: Candidate, target: Path) -> None:
         """Publish a result under another name than the request's."""
-        model, external = candidate.compiled.model, self.bench.loaded.external
+        compiled, external = candidate.compiled, self.bench.loaded.external
+        model = caches.exposed(compiled.model, compiled.caches)
         files = artifact.stage(model, self.folder / "also", target, external=external)
         artifact.publish(files, target, report.digest(self._facts(candidate), __version__))
 
     def _facts(self, candidate: Candidate) -> dict[str, Any]:
         """The report, but for what was written and what it was chosen from."""
         request, loaded = self.request, self.bench.loaded
-        model = candidate.compiled.model
+        compiled, kept = candidate.compiled, candidate.compiled.caches
+        model = caches.exposed(compiled.model, kept)
         name, _ = tuner.processor()
         return {
             "schema": report.SCHEMA,
@@ -246,12 +251,13 @@ class Compilation:
                 request.provider, name, request.threads_used, versions(request.provider), model
             ),
             "signature": Signature.of(self.original).as_json(),
-            "passes": [step.as_json() for step in candidate.compiled.steps],
-            "recovered": recovery.facts(candidate.compiled),
+            "ports": [port for item in kept for port in item.as_json()],
+            "passes": [step.as_json() for step in compiled.steps],
+            "recovered": recovery.facts(compiled),
             "fidelity": self.judge.facts(candidate),
             "over_budget": self.over_budget,
             "latency": self._latency_facts(candidate),
-            "padding": padding.facts(self.bench, candidate.compiled),
+            "padding": padding.facts(self.bench, compiled),
             "memory": {"weights_bytes": weight_bytes(model)},
             "warnings": self.bench.warnings,
         }

@@ -14,13 +14,14 @@ from burnish.driver.compilation import TIMING_SECONDS, Compilation
 from burnish.driver.request import Request, request_from
 from burnish.driver.workbench import Emit, Workbench, open_model
 from burnish.optimizer import tuner
+from burnish.optimizer.caches import rounded
 from burnish.optimizer.contract import Choice
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.measure import Entrant, Timing
 
 OPTIONS = (
-    "precision", "fast_gelu", "keep_embeddings", "level", "max_drop", "opset", "min_ort", "force",
-    "pack", "data", "provider",
+    "precision", "kv_cache", "fast_gelu", "keep_embeddings", "level", "max_drop", "opset",
+    "min_ort", "force", "pack", "data", "provider",
 )  # fmt: skip
 """What of a request, besides the model and its sizes, decides which result is fastest."""
 
@@ -155,12 +156,12 @@ class Contenders(abc.ABC):
             self.warnings.append(f"{self.what} {names[0]} was taken untimed: nothing was measured")
             return Choice(names[0], 1.0, measured=False)
         bench.emit({"stage": emit})
-        feed = bench.executor.store([bench.timing_feed()])[0]
-        entrants = {}
+        feed, entrants = bench.timing_feed(), {}
         for name, item in standing.items():
             provider = item.compilation.request.provider
             path = item.candidate.files[0].absolute()
-            entrants[name] = Entrant(path, feed, provider)
+            same = rounded(feed, item.candidate.compiled.caches)
+            entrants[name] = Entrant(path, bench.executor.store([same])[0], provider)
         with bench.contest() as contest:
             self.timings = contest.compare(entrants, TIMING_SECONDS)
         sure = {name: item for name, item in self.timings.items() if item.low > 1.0}

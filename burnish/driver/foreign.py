@@ -39,10 +39,7 @@ def held(found: Fidelity, compiled: Compiled) -> Fidelity:
     limit = NOTICEABLE
     if any(value.dtype in SHORT for value in initializers(compiled.model)):
         limit = ROUNDED
-    if any(
-        step.status == "kept" and step.transform.promise.kind is Kind.LOSSY
-        for step in compiled.steps
-    ):
+    if any(step.transform.promise.kind is Kind.LOSSY for step in compiled.kept):
         limit = LOSSY.rel_l2
     # Integers are equal or not; the loss counts how many are.
     errors = {

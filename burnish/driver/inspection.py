@@ -18,7 +18,7 @@ from burnish.optimizer import report, tuner
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.costs.work import work
 from burnish.optimizer.analysis.products import find_products
-from burnish.optimizer.contract import Array
+from burnish.optimizer.contract import Array, Feeds
 from burnish.optimizer.emulation import emulated
 from burnish.optimizer.errors import UnsupportedModel, UsageError, about
 from burnish.optimizer.executor import Job
@@ -153,15 +153,15 @@ def bench_models(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
     with open_model(request, emit) as bench:
         bench.settle()
         sizes, shape = bench.sizes(), bench.timing_feed()
-        feed = bench.executor.store([shape])[0]
         paths = [bench.loaded.path, *(Path(item) for item in argument["others"])]
-        entrants = [Entrant(path.absolute(), feed) for path in paths]
+        entrants: list[Entrant] = []
         name, _ = tuner.processor()
         rows = []
         with bench.contest() as contest:
             for index, path in enumerate(paths):
                 with about(path):
-                    load(path)
+                    feed = bench.executor.store([_of_its_types(shape, load(path).model)])[0]
+                    entrants.append(Entrant(path.absolute(), feed))
                     contest.admit(str(index), entrants[index])
             for index, path in list(enumerate(paths))[1:] or [(0, paths[0])]:
                 emit({"stage": f"timing {path.name}"})
@@ -179,6 +179,12 @@ def bench_models(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
             "inputs": {name: list(array.shape) for name, array in shape.items()},
             "latency": rows,
         }
+
+
+def _of_its_types(feed: Feeds, model: ir.Model) -> Feeds:
+    """The feed in the types of the model's inputs: that of a cache may be another one."""
+    types = {value.name: value.dtype.numpy() for value in model.graph.inputs if value.dtype}
+    return {name: array.astype(types.get(name, array.dtype)) for name, array in feed.items()}
 
 
 def run_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:

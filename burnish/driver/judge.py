@@ -9,6 +9,7 @@ from burnish.driver.candidate import Candidate, Reference
 from burnish.driver.foreign import held, is_foreign
 from burnish.driver.workbench import Workbench
 from burnish.optimizer import report
+from burnish.optimizer.caches import restored, rounded
 from burnish.optimizer.contract import Array, cleared
 from burnish.optimizer.executor import Job
 from burnish.optimizer.fidelity import Fidelity, fidelity
@@ -34,7 +35,11 @@ class Judge:
             return candidate
         bench.emit({"stage": "comparing with the input"})
         results = bench.executor.folder()
-        feeds = [[folder] for folder in reference.folders]
+        caches, folders = candidate.compiled.caches, reference.folders
+        if caches:
+            read = (bench.executor.read(folder) for folder in folders)
+            folders = bench.executor.store(rounded(feed, caches) for feed in read)
+        feeds = [[folder] for folder in folders]
         provider = bench.request.provider
         job = Job(candidate.files[0], feeds, results, optimize=True, provider=provider)
         outcome = bench.executor.run([job])[0]
@@ -42,7 +47,8 @@ class Judge:
             reason = outcome["error"] or next(iter(outcome["failed"].values()))
             candidate.fidelity = Fidelity({}, 1.0, reason)
             return candidate
-        outputs = [bench.executor.read(results / str(i)) for i in range(len(feeds))]
+        given = (bench.executor.read(results / str(i)) for i in range(len(feeds)))
+        outputs = [restored(item, caches) for item in given]
         shutil.rmtree(results)
         candidate.fidelity = fidelity(
             self._on_tokens(candidate.compiled, reference.outputs, reference),

@@ -26,9 +26,7 @@ def facts(bench: Workbench, compiled: Compiled) -> dict[str, Any] | None:
         share, made_up = feeds.padding([bench.timing_feed()], bench.slots), True
     if not share:
         return None
-    packed = any(
-        step.transform.name == Pack.name and step.status == "kept" for step in compiled.steps
-    )
+    packed = any(step.transform.name == Pack.name for step in compiled.kept)
     found: dict[str, Any] = {"share": round(share, 4), "packed": packed, "made_up": made_up}
     part = _packable(bench, compiled)
     return found | (

@@ -12,6 +12,7 @@ from burnish.passes import registry
 from burnish.passes.compress.blockwise.weight_only import WeightOnly
 from burnish.passes.compress.fast_gelu import FastGelu
 from burnish.passes.compress.int8.dynamic import DynamicInt8
+from burnish.passes.compress.kv_cache.kv_cache import KvCache
 from burnish.passes.lower.half.half_precision import HalfPrecision
 from burnish.passes.recover.raise_opset import LADDER, RaiseOpset
 from burnish.passes.restructure.pack import Pack
@@ -80,6 +81,8 @@ def _asked_for(request: Request, spared: Spared) -> list[Pass]:
         asked.append(DynamicInt8(tables, force, keep, finer))
     if bits := request.weight_bits:
         asked.append(WeightOnly(bits, embeddings=tables, force=force, keep=keep, finer=finer))
+    if request.kv_cache:
+        asked.append(KvCache(keep))
     if request.fast_gelu:
         asked.append(FastGelu())
     if request.fp16 or request.bf16:
@@ -89,7 +92,7 @@ def _asked_for(request: Request, spared: Spared) -> list[Pass]:
 
 def only_raised(compiled: Compiled, request: Request) -> bool:
     """Whether nothing came of a compilation but a newer operator set, which nobody asked for."""
-    kept = [step.transform for step in compiled.steps if step.status == "kept"]
+    kept = [step.transform for step in compiled.kept]
     raised = bool(kept) and all(isinstance(item, RaiseOpset) for item in kept)
     return raised and request.opset is None
 

@@ -25,6 +25,9 @@ LEVELS = {Kind.EXACT: 1, Kind.ROUNDING: 2, Kind.LOSSY: 2}
 PRECISIONS = ("int8", "int4", "int8_weights", "fp16", "bf16")
 """Options that ask for a smaller function."""
 
+INT8 = "int8"
+"""The type that caches can be kept in."""
+
 WALL_SECONDS = 4 * 3600.0
 """Time limit of a compilation where the user sets none."""
 
@@ -48,6 +51,7 @@ class Request:
         force: few bits also where they are slower, for their size.
         provider: a row of `runtimes.providers`, or "auto" for the fastest of those that start.
         pack: run token-wise layers on real tokens only; padded rows of outputs become zero.
+        kv_cache: "int8" to hand caches of keys and values on in that, which changes ports.
         fast_gelu: GELU by the tanh formula.
         json: where the report will be written.
         memory_limit, time_limit: bytes and seconds, for the whole tree of processes.
@@ -82,6 +86,7 @@ class Request:
     min_ort: str | None = None
     force: bool = False
     pack: bool = False
+    kv_cache: str | None = None
     fast_gelu: bool = False
     json: str | None = None
 
@@ -188,12 +193,26 @@ def validate(request: Request) -> None:
         _validate_json(Path(request.json), source, target)
     if request.pack and request.level < LEVELS[Pack.promise.kind]:
         raise UsageError(f"--pack rounds, which -O{request.level} rules out", hint="-O2")
+    if request.kv_cache is not None:
+        _validate_cache(request)
     if request.speedup is not None and not request.measure:
         raise UsageError("--speedup needs the times that --no-measure skips")
     if not target.parent.is_dir():
         raise UsageError(f"folder {target.parent} does not exist", hint="creating it")
     if target.is_dir():
         raise UsageError(f"the output {target} is a folder", hint="-o FILE.onnx")
+
+
+def _validate_cache(request: Request) -> None:
+    """Raise where caches cannot be kept in the type that is asked for."""
+    if request.kv_cache != INT8:
+        raise UsageError(f"--kv-cache {request.kv_cache} is not known", hint=INT8)
+    if not request.data:
+        raise UsageError(
+            "--kv-cache needs --data: the range of each channel is fixed by what the cache holds"
+        )
+    if not request.check:
+        raise UsageError("--kv-cache needs the runs of the model that --no-check skips")
 
 
 def validate_provider(request: Request, *, auto: bool = True) -> None:

@@ -25,6 +25,7 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
+from burnish.optimizer.caches import Cache
 from burnish.optimizer.sandbox import Limits
 
 Array = npt.NDArray[Any]
@@ -54,8 +55,7 @@ class Promise:
     """What a pass guarantees of every value that it changes.
 
     Attributes:
-        kind: `exact` (the same arithmetic), `rounding` (the same function, reassociated) or
-            `lossy` (spends the user's budget).
+        kind: `exact` (same arithmetic), `rounding` (same function) or `lossy` (spends the budget).
         rel_l2: bound on the relative L2 error, at the region that was changed.
     """
 
@@ -124,6 +124,7 @@ class Outcome:
         times: milliseconds of the places it takes, as they were and in the form they got, by the
             name of the value that they give; from samples of them.
         padding: rows of outputs that it sets to zero by definition, and that count for nothing.
+        caches: ports that are integers in the artifact.
     """
 
     rewrites: int = 0
@@ -132,6 +133,7 @@ class Outcome:
     detail: str = ""
     padding: tuple[Padding, ...] = ()
     times: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    caches: tuple[Cache, ...] = ()
 
 
 @dataclass(frozen=True)

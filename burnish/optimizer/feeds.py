@@ -134,6 +134,8 @@ def _fill(
         off = slot.port.dtype == "BOOL" and masking in (Masking.RIGHT, Masking.HOLES)
         return np.full(shape, not off, dtype)
     scale = 0.5 if slot.role is Role.PAST else 1.0
+    if dtype.kind in "iu":  # a cache of integers
+        scale *= 64
     return (generator.standard_normal(shape) * scale).astype(dtype)
 
 

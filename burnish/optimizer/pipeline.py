@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import onnx_ir as ir
 
+from burnish.optimizer.caches import Cache, within
 from burnish.optimizer.contract import Context, Kind, Outcome, Padding, Pass, Promise
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.model import count_nodes, separate_names, value_names
@@ -90,10 +91,19 @@ class Compiled:
     snapshots: tuple[ir.Model, ...]
 
     @property
+    def kept(self) -> list[Step]:
+        """The steps whose rewrites are in the result."""
+        return [step for step in self.steps if step.status == "kept"]
+
+    @property
     def padding(self) -> list[Padding]:
         """Rows of outputs that passes set to zero since they belong to no token."""
-        kept = (step for step in self.steps if step.status == "kept")
-        return [row for step in kept for row in step.outcome.padding]
+        return [row for step in self.kept for row in step.outcome.padding]
+
+    @property
+    def caches(self) -> list[Cache]:
+        """Caches that are integers in the artifact, as far as this model rounds them."""
+        return within((item for step in self.kept for item in step.outcome.caches), self.model)
 
 
 def run(

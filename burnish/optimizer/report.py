@@ -30,10 +30,11 @@ BY_IR = {9: (1, 15), 10: (1, 18), 11: (1, 21), 12: (1, 23), 13: (1, 24)}
 
 BY_BITS = {
     ("MatMulNBits", 4): (1, 17), ("MatMulNBits", 8): (1, 22), ("GatherBlockQuantized", 4): (1, 23),
-    ("GatherBlockQuantized", 8): (1, 23),
+    ("GatherBlockQuantized", 8): (1, 23), ("GroupQueryAttention", 8): (1, 28),
 }  # fmt: skip
-"""First release with operators of its own on weights in so many bits, with zeros of their own: pull
-requests 24384 and 25214 of ONNX Runtime, and the release of `MatMulNBits`."""
+"""First release with operators of its own on weights in so many bits, with zeros of their own, or
+on caches: pull requests 24384, 25214, 28576 of ONNX Runtime, and the release of `MatMulNBits`.
+"""
 
 
 def least_runtime(model: ir.Model) -> str:
@@ -42,7 +43,8 @@ def least_runtime(model: ir.Model) -> str:
     version = min(model.ir_version, max(BY_IR))
     least = max(BY_OPSET.get(opset, (1, 0)), BY_IR.get(version, (1, 0)))
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        bits = (node.op_type, node.attributes.get_int("bits", 0))
+        own = node.attributes.get_int("bits", node.attributes.get_int("kv_cache_bit_width", 0))
+        bits = (node.op_type, own)
         least = max(least, BY_BITS.get(bits, least))
     return f"{least[0]}.{least[1]}"
 

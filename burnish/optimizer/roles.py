@@ -74,11 +74,14 @@ def _slot(port: Port, value: ir.Value) -> Slot:
         )
     bound = _table_bound(value)
     name = port.name.lower()
+    past = len(port.shape) >= 3 and any(key in name for key in ("past", "cache", "key_values"))
     if port.dtype.startswith(("INT", "UINT")):
         if "position" in name:
             return Slot(port, Role.POSITIONS, bound or 1 << 30)
         if "mask" in name:
             return Slot(port, Role.MASK, 2)
+        if past:
+            return Slot(port, Role.PAST, 0)
         if bound:
             return Slot(port, Role.IDS, bound)
         if len(port.shape) < 2:
@@ -88,7 +91,6 @@ def _slot(port: Port, value: ir.Value) -> Slot:
         return Slot(port, Role.MASK if len(port.shape) > 1 else Role.SCALAR, 2)
     if "mask" in name:
         return Slot(port, Role.MASK, 2)
-    past = len(port.shape) >= 3 and any(key in name for key in ("past", "cache", "key_values"))
     return Slot(port, Role.PAST if past else Role.NUMBERS, 0, _channels(value))
 
 

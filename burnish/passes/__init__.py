@@ -9,6 +9,7 @@ from burnish.optimizer.errors import UsageError
 from burnish.passes.compress.blockwise.weight_only import WeightOnly
 from burnish.passes.compress.fast_gelu import FastGelu
 from burnish.passes.compress.int8.dynamic import DynamicInt8
+from burnish.passes.compress.kv_cache.kv_cache import KvCache
 from burnish.passes.lower.activation.activation import LowerActivation
 from burnish.passes.lower.attention.attention import LowerAttention
 from burnish.passes.lower.half.half_precision import HalfPrecision
@@ -60,6 +61,7 @@ REGISTRY: tuple[type[Pass], ...] = (
     DynamicInt8,
     WeightOnly,
     FastGelu,
+    KvCache,
     # lower: the fastest kernels measured on the target
     LowerAttention,
     LowerProduct,

@@ -16,7 +16,9 @@ from test_exports import optimize, ports
 from burnish.driver.plan import passes_for
 from burnish.driver.request import Request
 from burnish.optimizer import pipeline
+from burnish.optimizer.caches import exposed, restored, rounded
 from burnish.optimizer.calibration import Calibration
+from burnish.optimizer.contract import relative_l2
 from burnish.optimizer.emulation import emulated
 from burnish.optimizer.executor import Executor
 from burnish.optimizer.model import load
@@ -25,6 +27,23 @@ from burnish.optimizer.model import load
 @pytest.fixture(params=CASES, ids=str)
 def path(request: pytest.FixtureRequest, exports: Callable[[Case], Path]) -> Path:
     return exports(request.param)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "cached" in case.name], ids=str)
+def test_caches_in_int8(case: Case, exports: Callable[[Case], Path], executor: Executor) -> None:
+    """Every cache is taken, and the integers give what their numbers give."""
+    model = ir.from_proto(onnx.load(exports(case)))
+    feeds = made_up(model)
+    context = make_context(observe=Calibration(executor, executor.store(feeds)))
+    passes = passes_for(Request("model.onnx", kv_cache="int8"))
+    compiled = pipeline.run(model, passes, context, make_checker(executor, model).check)
+    caches = compiled.caches
+    assert len(caches) == 4
+    artifact = exposed(compiled.model, caches)
+    given = run_model(artifact, [rounded(feed, caches) for feed in feeds], optimize=True)
+    for mine, theirs in zip(run_model(model, feeds), given, strict=True):
+        for name, array in restored(theirs, caches).items():
+            assert 1e-4 < relative_l2(mine[name], array) < 0.05
 
 
 def test_weights_in_blocks(path: Path) -> None:

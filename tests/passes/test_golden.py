@@ -1,7 +1,8 @@
 """Before and after each pass, as ONNX text: `pytest --update-golden` writes the after files anew.
 
 A case is a pair of files in the folder of the pass: CASE.before.onnxtxt, CASE.after.onnxtxt. One
-whose name ends in -cuda is rewritten for that provider.
+whose name ends in -cuda is rewritten for that provider; in one whose name ends in -seen, what
+values were on made-up feeds is known.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import onnx_ir as ir
 import pytest
 from harness import last_form, made_up, make_context, run_model
 
+from burnish.optimizer.calibration import Calibration
 from burnish.optimizer.contract import Pass, cleared, relative_l2
+from burnish.optimizer.executor import Executor
 from burnish.passes import REGISTRY
 
 HERE = Path(__file__).parent
@@ -36,11 +39,14 @@ def _text(model: ir.Model) -> str:
 
 
 @pytest.mark.parametrize("before", CASES, ids=lambda path: f"{path.parent.name}-{path.stem[:-7]}")
-def test_golden(before: Path, update_golden: bool) -> None:
+def test_golden(before: Path, executor: Executor, update_golden: bool) -> None:
     model = _load(before)
     original = model.clone()
     provider = "cuda" if before.name.endswith("-cuda.before.onnxtxt") else "cpu"
-    context = make_context(last_form, provider=provider)
+    feeds = made_up(original)
+    seen = before.name.endswith("-seen.before.onnxtxt")
+    observe = Calibration(executor, executor.store(feeds)) if seen else None
+    context = make_context(last_form, provider=provider, observe=observe)
     outcome = PASSES[before.parent.name]().apply(model, context)
 
     assert outcome.rewrites > 0
@@ -51,7 +57,6 @@ def test_golden(before: Path, update_golden: bool) -> None:
     assert _text(model) == after.read_text()
 
     bound = PASSES[before.parent.name].promise.rel_l2
-    feeds = made_up(original)
     pairs = zip(run_model(original, feeds), run_model(model, feeds), strict=True)
     for feed, (mine, theirs) in zip(feeds, pairs, strict=True):
         for name, array in cleared(mine, feed, outcome.padding).items():

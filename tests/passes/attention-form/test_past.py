@@ -85,6 +85,25 @@ def one_query(text: str) -> str:
     return text.replace("b, s,", "b, 1,").replace("4, s,", "4, 1,").replace("2, s,", "2, 1,")
 
 
+def of_integers(text: str) -> str:
+    """The model with caches in int8, in which new keys and values are rounded."""
+    for name, old, new in (("k", "old_k", "kt"), ("v", "old_v", "vt")):
+        axis = "2" if name == "k" else "-2"
+        text = text.replace(
+            f"new_{name} = Concat <axis = {axis}> ({old}, {new})",
+            f"{new}q = QuantizeLinear ({new}, unit, none) "
+            f"new_{name} = Concat <axis = {axis}> ({old}, {new}q) "
+            f"all_{name} = DequantizeLinear (new_{name}, unit)",
+        )
+        for port in (old, f"new_{name}"):
+            groups = 4 if f"4, p, 8] {old}" in text else 2
+            size = "p" if port == old else "t"
+            shape = f"[b, {groups}, {size}, 8] {port}"
+            text = text.replace(f"float{shape}", f"int8{shape}")
+    text = text.replace("int64[3] merged", "float unit = {1}, int8 none = {0}, int64[3] merged")
+    return text.replace("(q, new_k, new_v, mask)", "(q, all_k, all_v, mask)")
+
+
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "inside": (INSIDE, HEADS),
     "inside, flat": (FLAT, HEADS),
@@ -96,6 +115,15 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "one query, four axes": (one_query(limited(INSIDE)), (*CAUSAL, "GroupQueryAttention")),
     "outside": (OUTSIDE, (*HEADS, "MultiHeadAttention (key padding)")),
     "outside, one query": (one_query(grouped(OUTSIDE)), ("GroupQueryAttention",)),
+    "integers": (of_integers(OUTSIDE), HEADS),
+    "integers, one query": (
+        of_integers(one_query(OUTSIDE)),
+        (*HEADS, "GroupQueryAttention"),
+    ),
+    "integers, grouped, one query": (
+        of_integers(one_query(grouped(OUTSIDE))),
+        ("GroupQueryAttention",),
+    ),
 }
 
 
@@ -108,7 +136,10 @@ def feeds_of(model: ir.Model, past: int) -> dict[str, np.ndarray]:
     for value in model.graph.inputs:
         assert value.shape is not None
         shape = [sizes[str(d)] if str(d) in sizes else int(str(d)) for d in value.shape]
-        arrays[value.name or ""] = random.standard_normal(shape).astype(np.float32)
+        numbers = random.standard_normal(shape) * (3 if value.dtype is ir.DataType.INT8 else 1)
+        arrays[value.name or ""] = numbers.astype(
+            np.int8 if value.dtype is ir.DataType.INT8 else np.float32
+        )
     if "seen" in arrays:
         arrays["seen"] = random.random(arrays["seen"].shape) > 0.4
         arrays["seen"][1, 0, 0] = False
@@ -145,6 +176,25 @@ def test_no_concat_is_left_where_the_operator_keeps_keys() -> None:
     assert "Transpose" not in operators[: operators.index("MultiHeadAttention")]
     inputs = [node.inputs[0].name for node in model.graph if node.op_type == "Concat"]  # type: ignore[union-attr]
     assert "old_k" not in inputs
+
+
+def test_integers_are_read_as_they_are() -> None:
+    """Nothing converts the cache any more, also where its ports are read in numbers."""
+    text = of_integers(one_query(grouped(OUTSIDE))).replace(
+        "z = Att", "also = Neg (all_k)  z = Att"
+    )
+    model = parse(text.replace("new_v)\n<", "new_v, float[b, 2, t, 8] also)\n<"))
+    sizes = {"b": 2, "p": 4, "t": 5}
+    before, feed = model.clone(), feeds_of(model, 4)
+    choose = choosing("GroupQueryAttention")
+    assert LowerAttention().apply(model, make_context(choose, sizes=sizes)).rewrites == 1
+    operators = [node.op_type for node in model.graph]
+    assert operators.count("DequantizeLinear") == 1  # for the other output
+    assert "QuantizeLinear" not in operators
+    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+    mine, theirs = (run_model(item, [feed])[0] for item in (before, model))
+    for name, array in mine.items():
+        assert relative_l2(array, theirs[name]) < 1e-6
 
 
 def test_keys_that_others_read_stay() -> None:

@@ -26,9 +26,10 @@ MODEL = """
 layer (float[batch, sequence, 32] x, float[batch, sequence, 32] q, float[batch, sequence, 32] k,
        float[batch, sequence, 32] v, bool[batch, 1, sequence, sequence] seen,
        int64[batch, sequence] padding, float[batch, 4, past, 8] old_k,
-       float[batch, 4, past, 8] old_v)
+       float[batch, 4, past, 8] old_v, int8[batch, 4, past, 8] int_k,
+       int8[batch, 4, past, 8] int_v)
   => (OUTPUTS)
-<int64[4] apart = {0, 0, 4, 8}, int64[2] axes = {1, 2}>
+<int64[4] apart = {0, 0, 4, 8}, int64[2] axes = {1, 2}, float unit = {1}, int8 none = {0}>
 { BODY }
 """
 FLAT = "float[batch, sequence, 32] y"
@@ -55,6 +56,18 @@ BODIES = {
         f"{SPLIT} ck = Concat <axis = 2> (old_k, hk) cv = Concat <axis = 2> (old_v, hv) "
         "y = Attention (hq, ck, cv)",
     ),
+    "one query": (
+        APART,
+        f"{SPLIT} ck = Concat <axis = 2> (old_k, hk) cv = Concat <axis = 2> (old_v, hv) "
+        "y = Attention (hq, ck, cv, seen)",
+    ),
+    "one query, int8": (
+        APART,
+        f"{SPLIT} ik = QuantizeLinear (hk, unit, none) iv = QuantizeLinear (hv, unit, none) "
+        "ck = Concat <axis = 2> (int_k, ik) cv = Concat <axis = 2> (int_v, iv) "
+        "fk = DequantizeLinear (ck, unit) fv = DequantizeLinear (cv, unit) "
+        "y = Attention (hq, fk, fv, seen)",
+    ),
     "products": (
         FLAT,
         "mq = MatMul (x, wq) mk = MatMul (x, wk) mv = MatMul (x, wv) bq = Add (mq, bias) "
@@ -66,7 +79,10 @@ BODIES = {
 def sampled(body: str) -> dict[str, onnx.ModelProto]:
     """The models that a chooser is offered, by form."""
     ports, text = BODIES[body]
-    parsed = onnx.parser.parse_model(MODEL.replace("OUTPUTS", ports).replace("BODY", text))
+    whole = MODEL.replace("OUTPUTS", ports).replace("BODY", text)
+    if body.startswith("one query"):
+        whole = whole.replace("sequence", "1").replace("1, 1, 1] seen", "1, 1, 4] seen")
+    parsed = onnx.parser.parse_model(whole)
     for name in ("wq", "wk", "wv", "bias"):
         array = np.ones((32, 32) if name != "bias" else (32,), np.float32)
         parsed.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
@@ -89,6 +105,7 @@ def ports(message: onnx.ModelProto) -> list[tuple[str, str]]:
 def test_forms_have_one_interface_and_one_answer(body: str) -> None:
     offered = sampled(body)
     assert next(iter(offered)) == AS_IT_IS and len(offered) >= 3
+    assert "one query" not in body or "GroupQueryAttention" in offered
     first = offered[AS_IT_IS]
     feed = _normal_feed(first)
     for name, kind in (("mask", bool), ("narrow", np.float32), ("whole", np.float32)):

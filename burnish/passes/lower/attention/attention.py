@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -18,7 +19,7 @@ from burnish.passes.lower.attention.forms import FORMS, RULES, runs_operator
 from burnish.passes.lower.attention.meaning import meaning_of
 from burnish.passes.lower.attention.region import builder
 from burnish.passes.lower.attention.sample import sample_of
-from burnish.passes.lower.attention.site import Site, replace, site_of
+from burnish.passes.lower.attention.site import Site, integers_of, replace, site_of
 from burnish.passes.lower.attention.writer import Writer
 
 
@@ -38,7 +39,8 @@ class LowerAttention(Pass):
         `Softmax(FusedMatMul(q, k) + mask) @ v` of the past and new keys,
         `MultiHeadAttention(q, k, v, mask or padding, past)`,
         `GroupQueryAttention(q, k, v, past, lengths, mask)`, or
-        `com.microsoft.Attention(x, [wq wk wv], [bq bk bv], mask or padding)`.
+        `com.microsoft.Attention(x, [wq wk wv], [bq bk bv], mask or padding)`. The one that takes
+        integers for the past, `GroupQueryAttention`, reads them itself.
     Refuses when:
         The operator is measured fastest, computes in another type than float32, gives its scores,
         or the shapes of its operands are not known. A form is none to choose where it cannot say
@@ -79,6 +81,8 @@ class LowerAttention(Pass):
             writer, masks = writers[graph]
             site = site.again()
             replace(writer, site, FORMS[choice.winner].build(writer, masks, site))
+            if site.inner is not None:
+                graph.sort()  # what converts the integers stands before what gives them now
         return tally.outcome(model, *FORMS)
 
 
@@ -89,7 +93,12 @@ def _sites(model: ir.Model, nodes: list[ir.Node], tally: Tally) -> list[Site]:
     for node in nodes:
         facts = facts_of(node)
         if isinstance(facts, Facts):
-            sites.append(site_of(node, facts, meaning_of(node, facts, masks), products))
+            site = site_of(node, facts, meaning_of(node, facts, masks), products)
+            if (past := integers_of(node, facts)) is not None:
+                meaning = meaning_of(node, facts, masks, past)
+                inner = dataclasses.replace(site, past=past, meaning=meaning)
+                site = dataclasses.replace(site, inner=inner)
+            sites.append(site)
         else:
             tally.refuse(node, facts)
     return sites

@@ -17,9 +17,12 @@ from burnish.passes.lower.attention.site import Meaning, Past, past_of
 UNALIGNED = "it is causal, but its queries are not proven to be the last of its keys"
 
 
-def meaning_of(node: ir.Node, facts: Facts, masks: Masks) -> Meaning:
-    """The meaning of the mask of an attention together with its causal limit."""
-    past = past_of(node, facts)
+def meaning_of(node: ir.Node, facts: Facts, masks: Masks, integers: Past | None = None) -> Meaning:
+    """The meaning of the mask of an attention together with its causal limit.
+
+    Its past is the one given, or that of `past_of`.
+    """
+    past = integers or past_of(node, facts)
     limited = facts.causal and (past is None or not past.outside) and _as_many(node, facts, past)
     rest = UNALIGNED if facts.causal and not limited else ""
     value = optional(node, 3)

@@ -16,7 +16,7 @@ from burnish.optimizer.model import add_initializer
 from burnish.passes.lower.attention.bias import Bias
 from burnish.passes.lower.attention.forms import FORMS
 from burnish.passes.lower.attention.sample import Sample
-from burnish.passes.lower.attention.site import Site, site_of
+from burnish.passes.lower.attention.site import Site, integers_of, site_of
 from burnish.passes.lower.attention.site import replace as put
 from burnish.passes.lower.attention.writer import Writer
 
@@ -37,6 +37,9 @@ def build(sample: Sample, form: str) -> onnx.ModelProto:
         meaning = replace(sample.meaning, padding=padding)
         products = {item.output: item for item in find_products(model)[0]}
         site = site_of(node, sample.facts, meaning, products)
+        if sample.inner is not None:
+            past, meaning = integers_of(node, sample.facts), replace(sample.inner, padding=padding)
+            site = replace(site, inner=replace(site, past=past, meaning=meaning))
         writer = Writer(graph)
         put(writer, site, FORMS[form].build(writer, ready, site))
     return ir.to_proto(model)
@@ -78,17 +81,18 @@ class _Region:
         past: list[ir.Value | None] = [None, None]
         if sample.past >= 0:
             sizes = (facts.size, facts.value_size)
+            kind = ir.DataType.FLOAT if sample.inner is None else ir.DataType.INT8
             past = [
-                self._input(f"past_{name}", (sample.batch, facts.groups, sample.past, size))
+                self._input(f"past_{name}", (sample.batch, facts.groups, sample.past, size), kind)
                 for name, size in zip(NAMES[1:], sizes, strict=True)
             ]
         presents: list[ir.Value] = []
         if sample.outside:
-            key, value = (
-                self._node("Concat", [before, item], _rows(item, sample.total), axis=2)
-                for before, item in zip(past, (key, value), strict=True)
-            )
-            presents, past = [key, value], [None, None]
+            presents = [
+                self._grown(before, item) for before, item in zip(past, (key, value), strict=True)
+            ]
+            key, value = map(self._converted, presents)
+            past = [None, None]
         mask = self._inputs.get("mask")
         inputs = [query, key, value, mask, *past]
         outputs = self._attention(inputs)
@@ -99,6 +103,24 @@ class _Region:
             output.name = f"output_{index}"
             self._graph.outputs.append(output)
         return node, _Ready(self._inputs), self._inputs.get("keys")
+
+    def _grown(self, past: ir.Value | None, new: ir.Value) -> ir.Value:
+        """All keys, or all values."""
+        if self._sample.inner is not None:
+            zero = self._writer.constant("zero", np.array(0, np.int8))
+            one = self._writer.number(1.0)
+            new = self._node("QuantizeLinear", [new, one, zero], _rows(new, self._sample.keys))
+            new.type = ir.TensorType(ir.DataType.INT8)
+        grown = self._node("Concat", [past, new], _rows(new, self._sample.total), axis=2)
+        grown.type = new.type
+        return grown
+
+    def _converted(self, value: ir.Value) -> ir.Value:
+        """Integers as floats."""
+        if self._sample.inner is None:
+            return value
+        shape = _rows(value, self._sample.total)
+        return self._node("DequantizeLinear", [value, self._writer.number(1.0)], shape)
 
     def _attention(self, inputs: list[ir.Value | None]) -> list[ir.Value]:
         sample, facts = self._sample, self._sample.facts

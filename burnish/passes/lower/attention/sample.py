@@ -33,6 +33,7 @@ class Sample:
         boolean: whether the mask is a truth value.
         k: length of the dot products before it; 0 where those are no part of it.
         biased: whether they have biases.
+        inner: what is proven of the mask beside a past of integers; None without such.
     """
 
     facts: Facts
@@ -49,6 +50,7 @@ class Sample:
     boolean: bool
     k: int
     biased: bool
+    inner: Meaning | None = None
 
     @property
     def total(self) -> int:
@@ -64,6 +66,7 @@ class Sample:
             f"heads={facts.heads}/{facts.groups} size={facts.size}/{facts.value_size}",
             "flat" if facts.flat else f"split={''.join(str(int(item)) for item in self.split)}",
             f"past={self.past}{' outside' if self.outside else ''}" if self.past >= 0 else "",
+            f"int8{' causal' if self.inner.causal else ''}" if self.inner is not None else "",
             "kept" if facts.kept else "",
             f"mask={'x'.join(map(str, self.narrow or ()))}" if self.mask else "",
             "limited" if facts.causal else "",
@@ -79,15 +82,16 @@ class Sample:
 
 def sample_of(site: Site, sizes: Lookup) -> Sample | None:
     """The sample of a site; None where the sizes are not known."""
-    facts, past = site.facts, site.past
-    query, key = sizes(site.query), sizes(site.new[0])
+    facts, inner = site.facts, site.inner
+    past, new = (inner or site).past, (inner or site).new
+    query, key = sizes(site.query), sizes(new[0])
     before = sizes(past.key) if past is not None else None
     if query is None or key is None or (past is not None and before is None):
         return None
     total = key[site.rows] + (before[2] if before is not None else 0)
     scores = query[0], 1, query[site.rows], total
     mask = _like(site.mask, sizes, scores)
-    operands = (site.query, *site.new)
+    operands = (site.query, *new)
     split = [not facts.flat and split_heads(item) is not None for item in operands]
     projection = site.projection if isinstance(site.projection, Projection) else None
     narrow = _like(narrowed(site.mask), sizes, scores) if site.mask is not None else None
@@ -106,6 +110,7 @@ def sample_of(site: Site, sizes: Lookup) -> Sample | None:
         site.mask is not None and site.mask.dtype is ir.DataType.BOOL,
         projection.k if projection is not None else 0,
         projection is not None and projection.biased,
+        inner.meaning if inner is not None else None,
     )
 
 

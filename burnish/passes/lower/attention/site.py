@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.heads import merged_heads, split_heads
-from burnish.optimizer.analysis.matching import made_by, optional, rank, written_size
+from burnish.optimizer.analysis.matching import made_by, optional, rank, scalar, written_size
 from burnish.optimizer.analysis.products import Product
 from burnish.optimizer.pruning import idle, take_over
 from burnish.passes.lower.attention.facts import Facts
@@ -25,6 +25,8 @@ class Past:
         key, value: [batch, groups, past, size].
         new_key, new_value: as the attention's operands are laid out.
         outside: whether a `Concat` in front of the attention puts them together.
+        integers: of 8 bits, each of which stands for itself, that are converted behind that
+            `Concat`; new ones are rounded before it. Empty where the past is in floats.
     """
 
     key: ir.Value
@@ -32,6 +34,7 @@ class Past:
     new_key: ir.Value
     new_value: ir.Value
     outside: bool
+    integers: tuple[ir.Value, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Site:
         past: None where all keys are new.
         meaning: of its mask.
         projection: the three products of one input that its operands are, or why there are none.
+        inner: the same with a past of integers, for what reads those; None where there are none.
     """
 
     node: ir.Node
@@ -84,10 +88,14 @@ class Site:
     past: Past | None
     meaning: Meaning
     projection: Projection | str
+    inner: Site | None = None
 
     def again(self) -> Site:
         """The site with operands read anew: those may be results of attentions replaced by now."""
-        return dataclasses.replace(self, past=past_of(self.node, self.facts))
+        inner, node, facts = self.inner, self.node, self.facts
+        if inner is not None:
+            inner = dataclasses.replace(inner, past=integers_of(node, facts))
+        return dataclasses.replace(self, past=past_of(node, facts), inner=inner)
 
     @property
     def mask(self) -> ir.Value | None:
@@ -107,6 +115,8 @@ class Site:
     @property
     def presents(self) -> tuple[ir.Value, ...]:
         """The values that hold all keys and all values for others."""
+        if self.past is not None and self.past.integers:
+            return self.past.integers
         if self.past is not None and self.past.outside:
             return tuple(item for item in self.node.inputs[1:3] if item is not None)
         return tuple(self.node.outputs[1:3])
@@ -187,6 +197,42 @@ def _joined(value: ir.Value, reader: ir.Node) -> tuple[ir.Value, ir.Value] | Non
     return (first, second) if node.attributes.get_int("axis", 0) in (2, -2) else None
 
 
+def integers_of(node: ir.Node, facts: Facts) -> Past | None:
+    """The keys and values of earlier runs as integers, converted after new ones are behind them."""
+    if facts.flat or facts.kept or optional(node, 4) is not None:
+        return None
+    parts = [_converted(item, node) for item in node.inputs[1:3]]
+    if parts[0] is None or parts[1] is None:
+        return None
+    (past_key, new_key, keys), (past_value, new_value, values) = parts[0], parts[1]
+    return Past(past_key, past_value, new_key, new_value, True, (keys, values))
+
+
+def _converted(value: ir.Value | None, reader: ir.Node) -> tuple[ir.Value, ...] | None:
+    """The past, what is new and the integers that a value is made from; see `Past`."""
+    node = made_by(value, "DequantizeLinear")
+    if value is None or node is None or not _by_ones(node):
+        return None
+    whole = node.inputs[0]
+    if any(use.node.op_type == reader.op_type and use.node is not reader for use in value.uses()):
+        return None
+    joined = made_by(whole, "Concat")
+    if whole is None or joined is None or len(joined.inputs) != 2 or rank(whole) != 4:
+        return None
+    past, rounded = joined.inputs[0], made_by(joined.inputs[1], "QuantizeLinear")
+    new = rounded.inputs[0] if rounded is not None and _by_ones(rounded) else None
+    last = joined.attributes.get_int("axis", 0) in (2, -2)
+    if past is None or new is None or not last or past.dtype is not ir.DataType.INT8:
+        return None
+    return past, new, whole
+
+
+def _by_ones(node: ir.Node) -> bool:
+    """Whether a node rounds to whole numbers, or gives those, as they are."""
+    zero = optional(node, 2)
+    return scalar(node.inputs[1]) == 1.0 and (zero is None or scalar(zero) == 0.0)
+
+
 def site_of(
     node: ir.Node, facts: Facts, meaning: Meaning, products: Mapping[ir.Value, Product]
 ) -> Site:
@@ -204,7 +250,8 @@ def replace(writer: Writer, site: Site, results: Results) -> None:
         if merged is None:
             result = writer.apart(node, result, site.facts.heads)
         old = merged or old
-    pairs = [*zip(site.presents, results.present or (), strict=False), (old, result)]
+    whole = site.inner or site
+    pairs = [*zip(whole.presents, results.present or (), strict=False), (old, result)]
     for before, after in pairs:
         if not before.is_graph_output() and not before.uses():
             continue

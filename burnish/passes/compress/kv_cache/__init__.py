@@ -1,0 +1,1 @@
+"""Caches of keys and values in int8: which there are, and how they are written."""
