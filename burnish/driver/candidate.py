@@ -68,9 +68,12 @@ class Candidate:
         files: where it is staged.
         fidelity: against the original; None where not checked.
         timing: against the original; None where not measured.
+        fallen: operators with nodes that the provider left to another one, and how many; None
+            where it was not run there, or the runtime does not tell.
     """
 
     compiled: Compiled
     files: tuple[Path, ...]
     fidelity: Fidelity | None = None
     timing: Timing | None = None
+    fallen: list[tuple[str, int]] | None = None

@@ -219,7 +219,9 @@ class Compilation:
         if lost or expected.difference(Signature.of(model)):
             raise BurnishError("internal error: the signature changed")
         self.bench.warnings += pipeline.without_effect(candidate.compiled)
-        self.bench.warnings += filter(None, [PROVIDERS[self.request.provider].note])
+        provider = self.request.provider
+        self.bench.warnings += report.elsewhere(provider, candidate.fallen)
+        self.bench.warnings += filter(None, [PROVIDERS[provider].note])
         result = self._facts(candidate)
         result |= {"providers": list(providers), "precisions": list(precisions)}
         if self.request.dry_run:
@@ -249,7 +251,8 @@ class Compilation:
             "input": report.file_facts(loaded.files, self.original, loaded.sha256),
             "target": report.target_facts(
                 request.provider, name, request.threads_used, versions(request.provider), model
-            ),
+            )
+            | report.fallen_facts(candidate.fallen),
             "signature": Signature.of(self.original).as_json(),
             "ports": [port for item in kept for port in item.as_json()],
             "passes": [step.as_json() for step in compiled.steps],

@@ -43,6 +43,7 @@ class Judge:
         provider = bench.request.provider
         job = Job(candidate.files[0], feeds, results, optimize=True, provider=provider)
         outcome = bench.executor.run([job])[0]
+        candidate.fallen = outcome["fallen"]
         if outcome["error"] or outcome["failed"]:
             reason = outcome["error"] or next(iter(outcome["failed"].values()))
             candidate.fidelity = Fidelity({}, 1.0, reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from burnish.optimizer.measure import Timing
 from burnish.optimizer.model import count_nodes
 
 SCHEMA = 1
+
+MOST_OPERATORS = 8
+"""Operators that a warning names."""
 
 BY_OPSET = {
     12: (1, 3), 13: (1, 6), 14: (1, 8), 15: (1, 10), 16: (1, 11), 17: (1, 12), 18: (1, 14),
@@ -80,6 +83,23 @@ def target_facts(
         "least_onnxruntime": least_runtime(model),
         "opset": model.opset_imports.get("", 0),
     }
+
+
+def fallen_facts(fallen: Sequence[tuple[str, int]] | None) -> dict[str, Any]:
+    """What of the artifact its provider left to another one, by operator; null where unknown."""
+    rows = [{"operator": name, "nodes": count} for name, count in fallen or ()]
+    return {"fallen_back": None if fallen is None else rows}
+
+
+def elsewhere(provider: str, fallen: Sequence[tuple[str, int]] | None) -> list[str]:
+    """The same as a warning; none where all nodes are on the provider."""
+    if not fallen:
+        return []
+    named = [f"{count} {name}" for name, count in fallen[:MOST_OPERATORS]]
+    rest = [f"{len(fallen) - len(named)} more operators"] if len(fallen) > len(named) else []
+    total = sum(count for _, count in fallen)
+    what = "1 node does" if total == 1 else f"{total} nodes do"
+    return [f"{what} not run on {provider}: {', '.join(named + rest)}"]
 
 
 def fidelity_facts(fidelity: Fidelity, feeds: str, count: int) -> dict[str, Any]:

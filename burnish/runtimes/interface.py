@@ -22,5 +22,11 @@ class Runtime(Protocol):
     def get_outputs(self) -> Any:
         """The outputs, in order; each has a `name`."""
 
+    def fallen(self) -> list[tuple[str, int]] | None:
+        """Operators with nodes that are not on the provider asked for, and how many, most first.
+
+        None where the runtime does not tell.
+        """
+
     def close(self) -> None:
         """Free what the runtime holds; a second call does nothing."""

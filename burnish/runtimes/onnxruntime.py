@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+RECORD = "session.record_ep_graph_assignment_info"
+"""Key of the session's configuration that lets it remember which provider took which node."""
+
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 
 
@@ -40,6 +44,7 @@ class Session:
         self._session = open_session(
             path, provider=provider, threads=threads, optimize=optimize, runs=runs
         )
+        self._provider = provider
 
     def run(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Array]
@@ -55,6 +60,13 @@ class Session:
     def get_outputs(self) -> Any:
         """The outputs, as `InferenceSession.get_outputs` gives them."""
         return self._session.get_outputs()
+
+    def fallen(self) -> list[tuple[str, int]] | None:
+        """See `interface.Runtime`; releases before 1.24 do not tell."""
+        if self._provider == "cpu":
+            return []
+        told = getattr(self._session, "get_provider_graph_assignment_info", None)
+        return None if told is None else fallen(told(), self._provider)
 
     def close(self) -> None:
         """Free the session; a second call does nothing."""
@@ -86,6 +98,8 @@ def open_session(
     if threads:
         options.intra_op_num_threads = threads
     wanted = PROVIDERS[provider]
+    if provider != "cpu":
+        options.add_session_config_entry(RECORD, "1")
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[wanted])
     except Exception as error:  # the binding raises types of its own for each status code
@@ -95,6 +109,20 @@ def open_session(
     if session.get_providers()[0] != wanted:
         raise _not_started(provider, "its libraries did not load")
     return session
+
+
+def fallen(assigned: Iterable[Any], provider: str) -> list[tuple[str, int]]:
+    """Operators with nodes that were not given to a provider, and how many, most first.
+
+    `assigned` is what `InferenceSession.get_provider_graph_assignment_info` gives.
+    """
+    counts = Counter(
+        node.op_type
+        for part in assigned
+        if part.ep_name != PROVIDERS[provider]
+        for node in part.get_nodes()
+    )
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _not_started(provider: str, reason: str) -> UsageError:

@@ -103,6 +103,10 @@ class Session:
         """The outputs, likewise."""
         return [Port(name) for name in self._outputs]
 
+    def fallen(self) -> list[tuple[str, int]]:
+        """None of them: OpenVINO takes a model as a whole or not at all."""
+        return []
+
     def close(self) -> None:
         """Free the model; a second call does nothing."""
         self._request = None

@@ -27,4 +27,4 @@ def test_a_result_that_is_no_tensor_is_said(tmp_path: Path) -> None:
     job: dict[str, Any] = {"path": str(path), "provider": "cpu", "feeds": [[str(feed)]]}
     job["results"] = str(tmp_path / "results")
     (report,) = execute({"jobs": [job], "threads": 1}, lambda event: None)["jobs"]
-    assert report == {"error": "", "failed": {"0": "y is no tensor"}}
+    assert report == {"error": "", "failed": {"0": "y is no tensor"}, "fallen": []}

@@ -177,7 +177,7 @@ def test_jobs_of_several_providers_in_one_child(tmp_path: Path) -> None:
         for name in ("cpu", "openvino")
     ]
     reports = execute({"jobs": jobs, "threads": 1}, lambda event: None)["jobs"]
-    assert reports == [{"error": "", "failed": {}}] * 2
+    assert reports == [{"error": "", "failed": {}, "fallen": []}] * 2
     mine, other = (read_arrays(tmp_path / name / "0") for name in ("cpu", "openvino"))
     assert list(mine) == list(other)
     assert all(relative_l2(mine[name], other[name]) < 1e-5 for name in mine)
