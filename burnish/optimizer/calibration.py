@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from burnish.optimizer.verify import ports_of
 BOUNDS = ("ReduceMin", "ReduceMax")
 
 ROWS = 1024
-"""Rows of each activation that are kept, over all feeds."""
+"""Rows of each activation that are kept, over all feeds, however many there are."""
 
 PICKED = "picked_rows"
 """Input of the observed model: which rows of a feed are kept."""
@@ -65,9 +66,9 @@ class Calibration:
 
     def _picked(self, masks: Collection[str]) -> list[dict[str, Array]]:
         """Which rows are kept of each feed: an even share, of real tokens."""
-        share = max(1, ROWS // len(self._feeds))
+        bounds = np.arange(len(self._feeds) + 1) * ROWS // len(self._feeds)
         picked = []
-        for folder in self._feeds:
+        for folder, share in zip(self._feeds, np.diff(bounds).tolist(), strict=True):
             feed = self._executor.read(folder)
             real = [np.flatnonzero(feed[name]) for name in masks if name in feed]
             among = real[0] if real and real[0].size else np.arange(share)
@@ -77,15 +78,15 @@ class Calibration:
 
     def _from_feeds(self, names: Sequence[str]) -> dict[str, Observation]:
         """Observations of inputs, which need no run."""
-        feeds = [self._executor.read(folder) for folder in self._feeds]
-        picks = [self._executor.read(folder)[PICKED] for folder in self._picks]
-        found = {}
-        for name in names:
-            flat = [feed[name].reshape(-1, feed[name].shape[-1]) for feed in feeds]
-            rows = [array[pick % len(array)] for array, pick in zip(flat, picks, strict=False)]
-            least, largest = np.concatenate(flat).min(0), np.concatenate(flat).max(0)
-            found[name] = Observation(least, largest, np.concatenate(rows) if rows else None)
-        return found
+        joined = {name: _Joined() for name in names}
+        for index, folder in enumerate(self._feeds):
+            feed = self._executor.read(folder)
+            for name in names:
+                flat = feed[name].reshape(-1, feed[name].shape[-1])
+                picks = self._picks[index : index + 1]
+                rows = [flat[self._executor.read(pick)[PICKED] % len(flat)] for pick in picks]
+                joined[name].add(flat.min(0), flat.max(0), *rows)
+        return {name: item.observation() for name, item in joined.items()}
 
     def _observe(self, model: ir.Model, names: Sequence[str]) -> dict[str, Observation]:
         folder = self._executor.folder()
@@ -98,24 +99,43 @@ class Calibration:
             report = self._executor.run([Job(folder / "observed.onnx", feeds, folder)])[0]
             if report["error"] or report["failed"]:
                 return {}
-            runs = [self._executor.read(folder / str(i)) for i in range(len(self._feeds))]
-            return {name: _joined(runs, parts) for name, parts in outputs.items()}
+            joined = {name: _Joined() for name in outputs}
+            for index in range(len(self._feeds)):
+                run = self._executor.read(folder / str(index))
+                for name, parts in outputs.items():
+                    joined[name].add(*(run[part] for part in parts))
+            return {name: item.observation() for name, item in joined.items()}
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _joined(runs: Sequence[dict[str, Array]], parts: Sequence[str]) -> Observation:
-    """The observations of single feeds as one; of one channel where their number varies."""
-    least, largest, *rows = parts
-    if len({run[least].shape for run in runs}) > 1:
-        low = min(float(run[least].min(initial=np.inf)) for run in runs)
-        high = max(float(run[largest].max(initial=-np.inf)) for run in runs)
-        return Observation(np.array([low]), np.array([high]))
-    return Observation(
-        np.min([run[least] for run in runs], axis=0),
-        np.max([run[largest] for run in runs], axis=0),
-        np.concatenate([run[rows[0]] for run in runs]) if rows else None,
-    )
+@dataclass
+class _Joined:
+    """What was seen of one value, feed by feed; as one channel where their number varies."""
+
+    _least: Array | None = None
+    _largest: Array | None = None
+    _rows: list[Array] | None = field(default_factory=list)
+
+    def add(self, least: Array, largest: Array, *rows: Array) -> None:
+        """Take in one feed: bounds of each channel, and maybe some rows."""
+        if self._least is None or self._largest is None:
+            self._least, self._largest = least, largest
+        elif least.shape != self._least.shape:
+            low = min(array.min(initial=np.inf) for array in (self._least, least))
+            high = max(array.max(initial=-np.inf) for array in (self._largest, largest))
+            self._least, self._largest, self._rows = np.array([low]), np.array([high]), None
+        else:
+            self._least = np.minimum(self._least, least)
+            self._largest = np.maximum(self._largest, largest)
+        if self._rows is not None:
+            self._rows += rows
+
+    def observation(self) -> Observation:
+        """Of all feeds together."""
+        assert self._least is not None and self._largest is not None
+        rows = np.concatenate(self._rows) if self._rows else None
+        return Observation(self._least, self._largest, rows)
 
 
 def _reduce(model: ir.Model, *, rows: bool) -> dict[str, list[str]]:
