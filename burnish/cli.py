@@ -67,6 +67,7 @@ def main_job(
         str | None, typer.Option("--output", "-o", help="Default: beside the input.")
     ] = None,
     int8: options.Int8 = False,
+    static: options.Static = False,
     int4: options.Int4 = False,
     fp16: options.Fp16 = False,
     precision: options.Precision = None,
@@ -118,7 +119,7 @@ def main_job(
         request = Request(
             model=model, output=output, keep_embeddings=keep_embeddings, level=level,
             **options.precision_of(precision, int8=int8, int4=int4, fp16=fp16),
-            points=points, provider=provider, data=data,
+            points=points, static=static, provider=provider, data=data,
             tokenizer=tokenizer, max_drop=max_drop, speedup=speedup, json=json_file,
             shape=options.shape_of(shape), threads=threads, opset=opset,
             min_ort=options.release_of(min_ort), force=force, pack=pack, kv_cache=kv_cache,

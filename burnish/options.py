@@ -19,6 +19,9 @@ Tokenizer = Annotated[
     typer.Option(metavar="FILE", help="tokenizer.json for texts; default: beside the model."),
 ]
 Int8 = Annotated[bool, typer.Option("--int8", help="8-bit products and embeddings.")]
+Static = Annotated[
+    bool, typer.Option("--static", help="int8 with ranges of activations fixed from --data.")
+]
 Int4 = Annotated[bool, typer.Option("--int4", help="Weights and embeddings in 4 bits, in blocks.")]
 Fp16 = Annotated[
     bool, typer.Option("--fp16", help="float16 where it holds the values; on CPUs for storage.")

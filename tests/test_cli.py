@@ -496,10 +496,61 @@ def test_a_tuning_record_is_replayed(model: Path, hasty: None) -> None:
     assert rewrites["fp32"] == 1 < rewrites["int8"]
 
 
-def test_int8_on_tensorrt_is_refused(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(model, "--int8", "--provider", "tensorrt") == 2
-    assert "int8" in capsys.readouterr().err
+DATA = ("--data", "data.npz")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--int8", "--provider", "tensorrt"), "int8 for tensorrt fixes ranges of activations"),
+        (
+            ("--int8", "--static"),
+            "--static fixes ranges of activations, which made-up inputs do not",
+        ),
+        (("--precision", "auto", "--static"), "--static fixes ranges of activations"),
+        (("--static", *DATA), "--static fixes ranges of int8; try --int8 --static"),
+        (("--int4", "--static", *DATA), "--static fixes ranges of int8"),
+        (("--int8", "--static", "--no-check", *DATA), "--static needs the runs that --no-check"),
+        (
+            ("--int8", "--provider", "tensorrt", "--no-check", *DATA),
+            "needs the runs that --no-check",
+        ),
+        (("--int8", "--static", "--provider", "cuda", *DATA), "int8 for cuda has none to fix"),
+    ],
+)
+def test_ranges_that_nothing_is_known_of(
+    model: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], said: str
+) -> None:
+    assert command(model, "-q", *options) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert said in lines[0]
     assert not model.with_name("model.int8.onnx").exists()
+
+
+def test_ranges_that_the_data_fixes(model: Path) -> None:
+    random = np.random.default_rng(0)
+    ids = random.integers(0, 512, (2, 40, 12))
+    data = model.with_name("data")
+    data.mkdir()
+    for index, part in enumerate(ids):
+        feed = {"input_ids": part, "attention_mask": part * 0 + 1, "token_type_ids": part * 0}
+        np.savez(data / f"{index}.npz", **feed)
+    options = ("--int8", "--no-measure", "--data", data)
+    fixed = report_of(model, *options, "--static")
+    assert step(fixed, "int8")["status"] == "kept"
+    assert step(fixed, "int8")["options"]["static"] is True
+    assert "of fixed range" in step(fixed, "int8")["detail"]
+    assert fixed["fidelity"]["drop"] <= 0.01
+    assert fixed["target"]["fallen_back"] == []
+    loaded = {node.op_type for node in onnx.load(fixed["output"]["path"]).graph.node}
+    assert "QuantizeLinear" in loaded
+    found = report_of(model, *options)
+    assert "of fixed range" not in step(found, "int8")["detail"]
+    # As the last resort there is a range for each token, also where ranges are fixed.
+    tight = report_of(model, *options, "--static", "--max-drop", fixed["fidelity"]["drop"] / 3)
+    assert step(tight, "int8")["options"]["finer"]
+    assert tight["fidelity"]["drop"] < fixed["fidelity"]["drop"]
 
 
 @pytest.mark.skipif(

@@ -12,7 +12,7 @@ from burnish.driver.request import Request
 from burnish.driver.workbench import Emit
 from burnish.optimizer import sandbox
 from burnish.optimizer.errors import BurnishError, InvalidModel, ResourceLimit, UsageError
-from burnish.runtimes.providers import CANDIDATES, PROVIDERS, REFERENCE, version
+from burnish.runtimes.providers import CANDIDATES, REFERENCE, version
 
 START = "burnish.runtimes.work:start"
 
@@ -52,10 +52,7 @@ class _Election(Contenders):
         return f"its answers are not those of the input (loss {drop:.3g})"
 
     def _starts(self, name: str) -> bool:
-        """Whether a provider may be compiled for, and starts here; the reference always does."""
-        if self.request.int8 and not PROVIDERS[name].int8:
-            self.reasons[name] = "int8 is refused there"
-            return False
+        """Whether a provider starts here; the reference always does."""
         if name == REFERENCE:
             return True
         self.emit({"stage": f"starting {name}"})

@@ -12,6 +12,7 @@ from burnish.passes import registry
 from burnish.passes.compress.blockwise.weight_only import WeightOnly
 from burnish.passes.compress.fast_gelu import FastGelu
 from burnish.passes.compress.int8.dynamic import DynamicInt8
+from burnish.passes.compress.int8.qdq import StaticInt8
 from burnish.passes.compress.kv_cache.kv_cache import KvCache
 from burnish.passes.lower.half.half_precision import HalfPrecision
 from burnish.passes.recover.raise_opset import LADDER, RaiseOpset
@@ -78,7 +79,9 @@ def _asked_for(request: Request, spared: Spared) -> list[Pass]:
     if request.pack:
         asked.append(Pack())
     if request.int8 and request.int8_kind == "products":
-        asked.append(DynamicInt8(tables, force, keep, finer))
+        asked.append(DynamicInt8(tables, force, keep, finer, request.static))
+    if request.int8 and request.int8_kind == "qdq":
+        asked.append(StaticInt8(force, keep))
     if bits := request.weight_bits:
         asked.append(WeightOnly(bits, embeddings=tables, force=force, keep=keep, finer=finer))
     if request.kv_cache:

@@ -78,8 +78,11 @@ class _Auction(Contenders):
     def _may_stand(self, name: str) -> bool:
         """Whether a precision may gain on the provider at all."""
         provider = self.request.provider
-        lacking = name == "int8" and PROVIDERS[provider].int8 != "products"
-        if lacking or provider in REFUSED.get(name, ()):
+        kind = PROVIDERS[provider].int8
+        if name == "int8" and kind == "qdq" and self.request.data is None:
+            self.reasons[name] = f"{provider} wants ranges that only --data gives"
+            return False
+        if (name == "int8" and kind == "weights") or provider in REFUSED.get(name, ()):
             self.reasons[name] = f"{provider} has no faster kernels for it"
             return False
         return True

@@ -48,6 +48,7 @@ class Request:
             values.
         auto_precision: the fastest of these, and of float32, within the budget.
         points: also write the others that none is better than in time, size and fidelity.
+        static: int8 may fix the ranges of activations, from `data`.
         force: few bits also where they are slower, for their size.
         provider: a row of `runtimes.providers`, or "auto" for the fastest of those that start.
         pack: run token-wise layers on real tokens only; padded rows of outputs become zero.
@@ -66,6 +67,7 @@ class Request:
     bf16: bool = False
     auto_precision: bool = False
     points: bool = False
+    static: bool = False
     keep_embeddings: bool = False
     level: int = 2
     provider: str = "cpu"
@@ -175,11 +177,7 @@ def validate(request: Request) -> None:
         raise UsageError("--points are those of --precision auto")
     if request.auto_precision and not request.check:
         raise UsageError("--precision auto needs the comparisons that --no-check skips")
-    if request.int8 and request.provider != AUTO and not request.int8_kind:
-        raise UsageError(
-            f"int8 for {request.provider} is refused: it would run integer products on the CPU",
-            hint=f"--provider {request.provider} without --int8, or --provider cuda",
-        )
+    _validate_ranges(request)
     newest = onnx.defs.onnx_opset_version()
     if request.opset is not None and not LEAST <= request.opset <= newest:
         raise UsageError(f"operator set {request.opset} cannot be written: {LEAST} to {newest} can")
@@ -221,6 +219,25 @@ def validate_provider(request: Request, *, auto: bool = True) -> None:
     if request.provider not in names:
         known = f"{', '.join(names[:-1])} or {names[-1]}"
         raise UsageError(f"provider {request.provider} is not known here", hint=known)
+
+
+def _validate_ranges(request: Request) -> None:
+    """Raise where ranges of activations would be fixed that nothing is known of."""
+    if request.static and not (request.int8 or request.auto_precision):
+        raise UsageError("--static fixes ranges of int8", hint="--int8 --static")
+    if request.static and request.int8_kind == "weights":
+        raise UsageError(f"--static fixes ranges, and int8 for {request.provider} has none to fix")
+    pairs = request.int8 and request.int8_kind == "qdq"
+    if not (request.static or pairs):
+        return
+    asked = "--static" if request.static else f"int8 for {request.provider}"
+    if request.data is None:
+        raise UsageError(
+            f"{asked} fixes ranges of activations, which made-up inputs do not show",
+            hint="--data PATH",
+        )
+    if not request.check:
+        raise UsageError(f"{asked} needs the runs that --no-check skips")
 
 
 def _validate_json(path: Path, source: Path, target: Path) -> None:

@@ -9,6 +9,7 @@ from burnish.optimizer.errors import UsageError
 from burnish.passes.compress.blockwise.weight_only import WeightOnly
 from burnish.passes.compress.fast_gelu import FastGelu
 from burnish.passes.compress.int8.dynamic import DynamicInt8
+from burnish.passes.compress.int8.qdq import StaticInt8
 from burnish.passes.compress.kv_cache.kv_cache import KvCache
 from burnish.passes.lower.activation.activation import LowerActivation
 from burnish.passes.lower.attention.attention import LowerAttention
@@ -59,6 +60,7 @@ REGISTRY: tuple[type[Pass], ...] = (
     Pack,
     # compress: a cheaper function within the user's budget
     DynamicInt8,
+    StaticInt8,
     WeightOnly,
     FastGelu,
     KvCache,

@@ -47,7 +47,7 @@ class Provider:
         runtime: what its runtime is called.
         distributions: the runtime may come in any of these; times depend on its version.
         int8: what int8 means there: `products` of integers, `weights` in 8 bits with activations
-            in float, or nothing where kernels are lacking.
+            in float, or pairs of QuantizeLinear and DequantizeLinear (`qdq`) with ranges from data.
         note: what users of an artifact should know; empty where there is nothing.
     """
 
@@ -72,7 +72,7 @@ PROVIDERS: dict[str, Provider] = {
     for row in (
         _of_onnxruntime("cpu", int8="products"),
         _of_onnxruntime("cuda", int8="weights"),
-        _of_onnxruntime("tensorrt", int8=""),
+        _of_onnxruntime("tensorrt", int8="qdq"),
         Provider(
             "openvino",
             "OpenVINO",

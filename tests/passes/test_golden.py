@@ -2,7 +2,7 @@
 
 A case is a pair of files in the folder of the pass: CASE.before.onnxtxt, CASE.after.onnxtxt. One
 whose name ends in -cuda is rewritten for that provider; in one whose name ends in -seen, what
-values were on made-up feeds is known.
+values were on made-up feeds is known; where it ends in -data, these count as the user's.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def test_golden(before: Path, executor: Executor, update_golden: bool) -> None:
     original = model.clone()
     provider = "cuda" if before.name.endswith("-cuda.before.onnxtxt") else "cpu"
     feeds = made_up(original)
-    seen = before.name.endswith("-seen.before.onnxtxt")
-    observe = Calibration(executor, executor.store(feeds)) if seen else None
+    real = before.name.endswith("-data.before.onnxtxt")
+    seen = real or before.name.endswith("-seen.before.onnxtxt")
+    observe = Calibration(executor, executor.store(feeds), real=real) if seen else None
     context = make_context(last_form, provider=provider, observe=observe)
     outcome = PASSES[before.parent.name]().apply(model, context)
 

@@ -40,10 +40,16 @@ def test_rules(provider: str, executor: Executor) -> None:
 
 @pytest.mark.parametrize(
     ("provider", "passes"),
-    [("cpu", {"int8"}), ("openvino", {"int8"}), ("cuda", {"weight-only"}), ("tensorrt", set())],
+    [
+        ("cpu", {"int8"}),
+        ("openvino", {"int8"}),
+        ("cuda", {"weight-only"}),
+        ("tensorrt", {"static-int8"}),
+    ],
 )
 def test_what_int8_means_for_a_provider(provider: str, passes: set[str]) -> None:
     """Where float16 outruns integer products, weights alone are in 8 bits."""
     chosen = passes_for(Request("model.onnx", provider=provider, int8=True))
-    assert {item.name for item in chosen} & {"int8", "weight-only"} == passes
+    found = {item.name for item in chosen}
+    assert found & {"int8", "static-int8", "weight-only"} == passes
     assert all(item.options().get("bits", 8) == 8 for item in chosen)

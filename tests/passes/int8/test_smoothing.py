@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ from harness import last_form, made_up, make_context, run_model
 from onnx import TensorProto
 from samples import Builder
 
+from burnish.optimizer import calibration
 from burnish.optimizer.analysis.products import find_products
 from burnish.optimizer.calibration import Calibration
-from burnish.optimizer.contract import Observation, relative_l2
+from burnish.optimizer.contract import Observation, Pass, relative_l2
 from burnish.optimizer.executor import Executor
 from burnish.passes.compress.int8.dynamic import DynamicInt8
+from burnish.passes.compress.int8.groups import smoothed
+from burnish.passes.compress.int8.qdq import StaticInt8
 from burnish.passes.compress.int8.rounding import rounded_activation, rounded_weight
 from burnish.passes.compress.int8.smoothing import divisor
 
@@ -184,6 +188,60 @@ def test_rows_of_the_users_data_are_those_of_real_tokens(executor: Executor, ops
     assert (found["a"].least, found["a"].largest) == (0, 111)
 
 
+@pytest.mark.parametrize("count", [1, 3, 7, 40])
+def test_rows_are_as_many_however_many_feeds(
+    executor: Executor, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an input and of what is computed; bounds are those of all feeds nonetheless."""
+    monkeypatch.setattr(calibration, "ROWS", 16)
+    model = block()
+    random = np.random.default_rng(0)
+    feeds = [{"x": random.standard_normal((2, 9, WIDTH)).astype(np.float32)} for _ in range(count)]
+    found = Calibration(executor, executor.store(feeds), real=True)(model, ["x", "normed", "a"])
+    for name, seen in found.items():
+        assert seen.rows is not None
+        assert seen.rows.shape == (16, 96 if name == "a" else WIDTH)
+    every = np.concatenate([feed["x"].reshape(-1, WIDTH) for feed in feeds])
+    np.testing.assert_array_equal(found["x"].least, every.min(0))
+    np.testing.assert_array_equal(found["x"].largest, every.max(0))
+    assert {row.tobytes() for row in found["x"].rows} <= {row.tobytes() for row in every}
+
+
+def test_what_was_seen_of_one_feed_is_gone_when_the_next_is_read(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory does not grow with the number of feeds, but for the rows that are kept."""
+    model, alive, most = block(), [], []
+    folders = executor.store(made_up(model) * 4)
+    read = executor.read
+
+    def watched(folder: Path) -> dict[str, np.ndarray]:
+        most.append(sum(item() is not None for item in alive))
+        arrays = read(folder)
+        alive.extend(weakref.ref(array) for array in arrays.values())
+        return arrays
+
+    monkeypatch.setattr(executor, "read", watched)
+    Calibration(executor, folders)(model, ["x", "normed", "a", "b"])
+    assert len(most) == 2 * len(folders) > 20
+    # One feed's arrays, and those of the bounds so far.
+    assert max(most) <= 8
+
+
+def test_values_whose_channels_vary_in_number_have_one_range(executor: Executor) -> None:
+    b = Builder()
+    b.input("x", TensorProto.FLOAT, ["batch", "sequence"])
+    b.op("Tanh", ["x"], "t")
+    b.op("Relu", ["t"], "y")
+    b.output("y", TensorProto.FLOAT, ["batch", "sequence"])
+    feeds = [{"x": np.full((2, size), size / 4, np.float32)} for size in (3, 5, 1, 5)]
+    found = Calibration(executor, executor.store(feeds), real=True)(b.model(), ["x", "t"])
+    for name, change in (("x", np.asarray), ("t", np.tanh)):
+        assert found[name].rows is None
+        bounds = np.array([*found[name].least, *found[name].largest])
+        np.testing.assert_allclose(bounds, change([0.25, 1.25]), rtol=1e-6)
+
+
 def test_the_exponent_is_searched_on_real_rows() -> None:
     """What is worth moving into the weights depends on both, and on the rows of the data."""
     model = block()
@@ -208,6 +266,34 @@ def test_the_exponent_is_searched_on_real_rows() -> None:
         assert error(found, by_token) < error(np.ones(WIDTH), by_token) / 3
     even = Observation(-np.ones(WIDTH), np.ones(WIDTH), random.uniform(-1, 1, (200, WIDTH)))
     assert divisor(even, members, 8, by_token=True) is None
+
+
+def test_weights_are_rounded_on_rows_of_the_quotient() -> None:
+    model = block()
+    rows = np.random.default_rng(0).standard_normal((200, WIDTH))
+    rows[:, [3, 17, 40]] *= 60
+    seen = Observation(rows.min(0), rows.max(0), rows)
+    by, found = smoothed(find_products(model)[0], seen, model, 8, by_token=False)
+    assert by is not None
+    assert found is not None
+    assert np.ptp(by) > 1
+    np.testing.assert_allclose(found * by, rows, rtol=1e-6)
+
+
+@pytest.mark.parametrize("transform", [DynamicInt8(static=True), StaticInt8()])
+@pytest.mark.parametrize("residual", [False, True], ids=["alone", "residual"])
+def test_a_fixed_range_is_that_of_the_quotient(
+    executor: Executor, transform: Pass, residual: bool
+) -> None:
+    model = block(residual=residual)
+    random = np.random.default_rng(0)
+    feeds = [{"x": random.standard_normal((8, 16, WIDTH)).astype(np.float32)} for _ in range(2)]
+    observe = Calibration(executor, executor.store(feeds), real=True)
+    after = model.clone()
+    outcome = transform.apply(after, make_context(last_form, observe=observe))
+    assert outcome.rewrites == 2
+    (exact,), (found,) = (run_model(item, feeds[:1]) for item in (model, after))
+    assert 0 < max(relative_l2(exact[name], found[name]) for name in ("a", "b")) < 0.02
 
 
 def test_ranges_leave_nothing_behind(executor: Executor) -> None:

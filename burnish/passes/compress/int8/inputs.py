@@ -1,7 +1,12 @@
-"""Activations in uint8: with one range for the tensor, or one for each token.
+"""Activations in uint8: with one range for the tensor, found or fixed, or one for each token.
 
     tensor:  DynamicQuantizeLinear(x)
+    static:  QuantizeLinear(x, scale, zero), with the scale DequantizeLinear(1, scale)
     token:   QuantizeLinear(x * (127 / m), 1, 128),  m = max(|x|) along the last axis
+
+A range that is fixed beforehand saves the pass over the activation that finds it. Its scale goes
+through a node that ONNX Runtime does not fold: of two constant scales it would make one, and then
+not find the pattern that it fuses.
 
 A token's own range costs a few passes over the activation, and keeps apart what a tensor's range
 throws together: tokens whose values are ten times those of the others. Where nothing is below a
@@ -18,10 +23,8 @@ import onnx_ir as ir
 
 from burnish.optimizer.analysis.activation.bounds import least
 from burnish.optimizer.model import add_initializer
+from burnish.passes.compress.int8.ranges import TINY, Range
 from burnish.passes.compress.splice import before
-
-TINY = 1e-30
-"""Stands for the range of a token of zeros, by which nothing can be divided."""
 
 MIDDLE, TOP = 128, 255
 """Zero of values of both signs, and the largest step."""
@@ -56,16 +59,46 @@ class Inputs:
     """
 
     model: ir.Model
-    _made: dict[tuple[int, int, bool], Input] = field(default_factory=dict)
+    _made: dict[tuple[int, int, bool, Range | None], Input] = field(default_factory=dict)
+    _pairs: dict[tuple[int, int, Range], ir.Value] = field(default_factory=dict)
     _constants: dict[tuple[str, float], ir.Value] = field(default_factory=dict)
 
-    def get(self, activation: ir.Value, anchor: ir.Node, *, by_token: bool) -> Input:
-        """The activation in uint8, computed before the anchor where it is not yet."""
-        key = (id(activation), id(anchor.graph), by_token)
+    def get(
+        self, activation: ir.Value, anchor: ir.Node, *, by_token: bool, fixed: Range | None = None
+    ) -> Input:
+        """The activation in uint8, computed before the anchor where it is not yet.
+
+        Its range is that of each token, or the fixed one, or else what it is in each run.
+        """
+        key = (id(activation), id(anchor.graph), by_token, fixed)
         if key not in self._made:
-            made = self._by_token if by_token else self._by_tensor
-            self._made[key] = made(activation, anchor)
+            if fixed is not None:
+                self._made[key] = self._by_range(activation, anchor, fixed)
+            elif by_token:
+                self._made[key] = self._by_token(activation, anchor)
+            else:
+                self._made[key] = self._by_tensor(activation, anchor)
         return self._made[key]
+
+    def pair(self, activation: ir.Value, anchor: ir.Node, fixed: Range) -> ir.Value:
+        """The activation after a round trip through the integers of the range, likewise once."""
+        key = (id(activation), id(anchor.graph), fixed)
+        if key not in self._pairs:
+            values, scale, origin = self._quantized(activation, anchor, fixed)
+            self._pairs[key] = before(anchor, "DequantizeLinear", [values, scale, origin])
+        return self._pairs[key]
+
+    def _by_range(self, activation: ir.Value, anchor: ir.Node, fixed: Range) -> Input:
+        values, scale, origin = self._quantized(activation, anchor, fixed)
+        step = self._constant("step", np.uint8(1))
+        return Input(values, origin, before(anchor, "DequantizeLinear", [step, scale]))
+
+    def _quantized(
+        self, activation: ir.Value, anchor: ir.Node, fixed: Range
+    ) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """The integers, and the constant scale and zero."""
+        scale, origin = self._number("range", fixed.scale), self._constant("zero", fixed.origin)
+        return before(anchor, "QuantizeLinear", [activation, scale, origin]), scale, origin
 
     def _by_tensor(self, activation: ir.Value, anchor: ir.Node) -> Input:
         node = ir.node("DynamicQuantizeLinear", [activation], num_outputs=3)

@@ -1,11 +1,13 @@
 """Products and lookups in int8, written with ONNX's own operators.
 
     by tensor:  DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul(scales) -> Add(bias)
+    static:     QuantizeLinear -> MatMulInteger -> Cast -> Mul(scales) -> Add(bias)
     by token:   see `inputs` -> MatMulInteger -> Cast -> Mul(scales) -> Mul(scale) -> Add(bias)
+    pairs:      QuantizeLinear -> DequantizeLinear -> MatMul(DequantizeLinear(int8)) -> Add(bias)
     lookup:     Gather(int8 table) -> Cast -> Mul(Gather(scales))
 
-ONNX Runtime fuses the first into one kernel at load, bias included, where the pattern is written
-exactly so.
+ONNX Runtime fuses each of the first two into one kernel at load, bias included, where the pattern
+is written exactly so.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from burnish.optimizer.contract import Array
 from burnish.optimizer.model import add_initializer
 from burnish.passes.compress.int8 import weights
 from burnish.passes.compress.int8.inputs import Input, Inputs
+from burnish.passes.compress.int8.ranges import Range
 from burnish.passes.compress.splice import before, replace
 
 
@@ -43,6 +46,7 @@ class Rewriter:
         default_factory=dict
     )
     _units: dict[tuple[ir.Value, float], ir.Value] = field(default_factory=dict)
+    _floats: dict[tuple[ir.Value, object], ir.Value] = field(default_factory=dict)
     _tables: dict[ir.Value, tuple[ir.Value, ir.Value]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -55,22 +59,51 @@ class Rewriter:
         rows: Array | None = None,
         *,
         by_token: bool = False,
+        fixed: Range | None = None,
     ) -> None:
         """Compute one product, or several of the same activation as one, in int8.
 
         The members are in the order of the graph: what replaces them stands before the first.
         `factors` [k] and `rows` are those of `weights.operand`. With `by_token` each token has a
-        range of its own.
+        range of its own; one that is `fixed` is that of all.
         """
         anchor = members[0].nodes[0]
         # Read from the node: an earlier rewrite may have replaced the value found with the product.
         activation = anchor.inputs[0]
         assert activation is not None
-        given = self._inputs.get(activation, anchor, by_token=by_token)
+        given = self._inputs.get(activation, anchor, by_token=by_token, fixed=fixed)
         whole = self._chain(anchor, members, given, self._operand(members, anchor, factors, rows))
         results = [whole] if len(members) == 1 else self._split(anchor, members, whole)
         for member, result in zip(members, results, strict=True):
             replace(member.nodes, member.output, result)
+
+    def pair(
+        self,
+        member: Product,
+        fixed: Range,
+        factors: npt.NDArray[np.float32] | None = None,
+        rows: Array | None = None,
+    ) -> None:
+        """Compute a product in float, of operands that come from int8.
+
+        Runtimes that know such pairs make a product of integers of it. `factors` and `rows` are
+        those of `weights.operand`.
+        """
+        anchor = member.nodes[0]
+        activation = anchor.inputs[0]
+        assert activation is not None
+        left = self._inputs.pair(activation, anchor, fixed)
+        operand, scales = self._operand([member], anchor, factors, rows)
+        key = (operand, anchor.graph)
+        if key not in self._floats:
+            home, name = member.weight.graph, f"{member.weight.name}_scales"
+            assert isinstance(home, ir.Graph)
+            given = [operand, _constant(home, name, scales)]
+            self._floats[key] = before(anchor, "DequantizeLinear", given, axis=1)
+        result = before(anchor, "MatMul", [left, self._floats[key]])
+        if member.bias is not None:
+            result = before(anchor, "Add", [result, self._bias([member])])
+        replace(member.nodes, member.output, result)
 
     def lookup(self, node: ir.Node) -> None:
         """Read the table of a `Gather` from int8 rows."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from burnish.optimizer.contract import Array
-from burnish.passes.compress.int8.inputs import MIDDLE, TINY, TOP
+from burnish.passes.compress.int8.inputs import MIDDLE, TOP
+from burnish.passes.compress.int8.ranges import TINY, Range
 
 
 def rounded_activation(rows: Array, *, by_token: bool) -> Array:
@@ -14,10 +15,7 @@ def rounded_activation(rows: Array, *, by_token: bool) -> Array:
         steps = TOP - MIDDLE
         scale = np.maximum(np.abs(rows).max(axis=-1, keepdims=True), TINY) / steps
         return np.asarray(np.rint(rows / scale) * scale)
-    low, high = min(0.0, float(rows.min())), max(0.0, float(rows.max()))
-    scale = max((high - low) / TOP, TINY)
-    zero = np.rint(-low / scale)
-    return np.asarray((np.clip(np.rint(rows / scale) + zero, 0, TOP) - zero) * scale)
+    return Range.covering(float(rows.min()), float(rows.max())).rounded(rows)
 
 
 def rounded_weight(matrix: Array, bits: int) -> Array:

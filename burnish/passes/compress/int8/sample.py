@@ -8,14 +8,23 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.products import find_products
+from burnish.optimizer.analysis.products import Product, find_products
+from burnish.passes.compress.int8.ranges import Range
 from burnish.passes.compress.int8.rewrite import Rewriter
 from burnish.passes.compress.splice import drop_unused
+
+PAIRS = "int8-pairs"
+"""Form of operands that come from int8; see `Rewriter.pair`."""
 
 
 def is_by_token(form: str) -> bool:
     """Whether a form (see `Sample.build`) gives each token a range of its own."""
     return "token" in form
+
+
+def is_static(form: str) -> bool:
+    """Whether the ranges of a form are fixed beforehand."""
+    return "static" in form
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,10 @@ class Sample:
         return f"linear rows={self.rows} k={self.k} n={widths} bits={self.bits}"
 
     def build(self, form: str) -> onnx.ModelProto:
-        """The model with normal random weights (never zeros): `fp32`, `int8[-token][-merged]`."""
+        """The model with normal random weights (never zeros).
+
+        Forms are `fp32`, `PAIRS` and `int8[-token | -static][-merged]`.
+        """
         generator = np.random.default_rng(0)
         activation = ir.val("x", ir.DataType.FLOAT, [self.rows, self.k])
         graph = ir.Graph([activation], [], nodes=[], opset_imports={"": 17}, name="sample")
@@ -63,12 +75,20 @@ class Sample:
         model = ir.Model(graph, ir_version=8)
         if form != "fp32":
             members, _ = find_products(model)
-            rewriter = Rewriter(model, self.bits)
-            merged, by_token = form.endswith("merged"), is_by_token(form)
-            for part in [members] if merged else [[member] for member in members]:
-                rewriter.product(part, by_token=by_token)
+            self._rewrite(form, members, Rewriter(model, self.bits))
             drop_unused(model)
         return ir.to_proto(model)
+
+    @staticmethod
+    def _rewrite(form: str, members: list[Product], rewriter: Rewriter) -> None:
+        if form == PAIRS:
+            for member in members:
+                rewriter.pair(member, Range.covering(-4.0, 4.0, symmetric=True))
+            return
+        fixed = Range.covering(-4.0, 4.0) if is_static(form) else None
+        merged, by_token = form.endswith("merged"), is_by_token(form)
+        for part in [members] if merged else [[member] for member in members]:
+            rewriter.product(part, by_token=by_token, fixed=fixed)
 
     @staticmethod
     def _append(

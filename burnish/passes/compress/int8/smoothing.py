@@ -26,6 +26,7 @@ from burnish.optimizer.analysis.products import Product, shape_of
 from burnish.optimizer.contract import Array, Observation
 from burnish.optimizer.model import add_initializer
 from burnish.passes.compress.int8.rounding import rounded_activation, rounded_weight
+from burnish.passes.compress.int8.weights import columns
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -34,9 +35,6 @@ LEAST_GAIN = 1.3
 
 EXPONENTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 """How much of a channel's range goes into the weights; SmoothQuant's alpha."""
-
-MOST_COLUMNS = 256
-"""Columns of a weight that the error is estimated on."""
 
 LEAST_WIDTH = 2
 """Output channels per input channel from which a division by itself costs next to nothing."""
@@ -145,7 +143,7 @@ def _searched(
     by_token: bool,
 ) -> FloatArray | None:
     """The divisors whose products differ least from the exact ones on the rows."""
-    matrix = np.concatenate([_columns(member) for member in members], axis=1)
+    matrix = np.concatenate([columns(member) for member in members], axis=1)
     exact = rows @ matrix
 
     def error(divisors: Array) -> float:
@@ -158,15 +156,6 @@ def _searched(
     if error(np.ones(len(peaks))) < LEAST_GAIN * errors[best]:
         return None
     return _ratios(peaks, weights, best).astype(np.float32)
-
-
-def _columns(member: Product) -> Array:
-    """Some columns of a product's weight, evenly spread; [k, columns]."""
-    assert member.weight.const_value is not None
-    stored = member.weight.const_value.numpy()
-    matrix = stored.T if member.transposed else stored
-    step = -(-matrix.shape[1] // MOST_COLUMNS)
-    return np.asarray(matrix[:, ::step], np.float64)
 
 
 def divide(members: Sequence[Product], by: FloatArray) -> None:

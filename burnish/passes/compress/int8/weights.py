@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.products import Product
 from burnish.optimizer.contract import Array
 from burnish.passes.compress.error_feedback import Grid, rounded
 
@@ -17,6 +18,9 @@ FloatArray = npt.NDArray[np.float32]
 
 CHUNK = 1 << 20
 """Elements worked on at a time: small enough for the cache, large enough for numpy."""
+
+MOST_COLUMNS = 256
+"""Columns of a weight that errors of products are estimated on."""
 
 
 @dataclass(frozen=True)
@@ -136,3 +140,12 @@ def operand(
     whole = np.concatenate([matrix(*item).T if item[1] else matrix(*item) for item in tensors], 1)
     codes = rounded(whole, rows, Grid(channels[None, :], 0, k, -top, top))
     return Quantized(ir.Tensor(codes.astype(np.int8)), channels)
+
+
+def columns(member: Product) -> Array:
+    """Some columns of a product's weight, evenly spread; float64 [k, columns]."""
+    assert member.weight.const_value is not None
+    stored = member.weight.const_value.numpy()
+    matrix = stored.T if member.transposed else stored
+    step = -(-matrix.shape[1] // MOST_COLUMNS)
+    return np.asarray(matrix[:, ::step], np.float64)

@@ -1,0 +1,169 @@
+"""Products that share an activation: which may go to int8, their sizes, what is seen of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from burnish.optimizer.analysis.products import Product, is_finite, label
+from burnish.optimizer.contract import Array, Choice, Context, Observation, Refusal
+from burnish.passes.compress.int8 import smoothing
+from burnish.passes.compress.int8.sample import Sample, is_by_token
+from burnish.passes.compress.int8.smoothing import FloatArray
+from burnish.passes.compress.lookups import PRODUCTS, SMALLEST_TABLE
+from burnish.passes.compress.times import FLOAT, at_full_size
+
+LARGEST_SAMPLE = 1 << 22
+"""Elements of the largest weight that a sample for timing gets; wider ones are cut to it."""
+
+LARGEST_WORK = 1 << 30
+"""Multiplications of a sample; longer activations are cut to it, as rows cost alike."""
+
+SMALLEST_BY_RULE = 1 << 14
+"""Elements of the smallest weight that goes to int8 where nothing is measured."""
+
+GAIN, GAIN_BY_TOKEN = 3.0, 2.5
+"""Speed-ups over float32 that stand for those of forms that were not measured."""
+
+HANDED_ON = (*PRODUCTS, "Identity")
+"""Operators whose weights int8 takes, or that hand them on."""
+
+Plan = list[tuple[list[Product], Choice]]
+"""Groups of products that share an activation, with the form chosen for each."""
+
+
+def usable(
+    members: Sequence[Product], keep: Collection[str], refusals: list[Refusal]
+) -> list[Product]:
+    """The products that int8 can take; why others stay is added to the refusals."""
+    reasons = [_why_not(member, keep) for member in members]
+    refusals += [
+        Refusal(label(member.nodes[0]), reason)
+        for member, reason in zip(members, reasons, strict=True)
+        if reason
+    ]
+    return [member for member, reason in zip(members, reasons, strict=True) if not reason]
+
+
+def _why_not(product: Product, keep: Collection[str]) -> str:
+    if product.output.name in keep:
+        return "kept in fp32 to stay within the budget"
+    if product.activation.dtype not in (None, ir.DataType.FLOAT):
+        return "its input is not float32"
+    return "" if is_finite(product.weight) else "its weight holds NaN or infinity"
+
+
+def sample_of(members: Sequence[Product], context: Context, bits: int) -> Sample:
+    """A model of the group's sizes for timing; groups of the same sizes share one measurement."""
+    widths = [member.n for member in members]
+    biased = [member.bias is not None for member in members]
+    k = members[0].k
+    cut = max(1, min(sum(widths), LARGEST_SAMPLE // max(k, 1)))
+    rows = max(1, min(_rows(members, context), LARGEST_WORK // (k * cut)))
+    return Sample(rows, k, tuple(widths), tuple(biased), cut / sum(widths), bits)
+
+
+def _rows(members: Sequence[Product], context: Context) -> int:
+    """Rows of the activation, at the sizes of the context."""
+    shape = context.shapes.get(members[0].activation.name or "")
+    tokens = context.sizes.get("batch", 8) * context.sizes.get("sequence", 128)
+    return math.prod(shape[:-1]) if shape else tokens
+
+
+def timed(choice: Choice, members: Sequence[Product], sample: Sample, context: Context) -> Choice:
+    """A choice among forms of the sample, with the time of the group itself."""
+    whole = members[0].k * sum(sample.widths)
+    work, sampled = _rows(members, context) * whole, sample.rows * whole * sample.share
+    by_rule = GAIN_BY_TOKEN if is_by_token(choice.winner) else GAIN
+    return at_full_size(choice, work, sampled, by_rule)
+
+
+def in_float(plan: Plan) -> list[Refusal]:
+    """Why the products stay that are in the form `FLOAT`."""
+    return [
+        Refusal(label(member.nodes[0]), _why_in_float(members, choice))
+        for members, choice in plan
+        if choice.winner == FLOAT
+        for member in members
+    ]
+
+
+def _why_in_float(members: Sequence[Product], choice: Choice) -> str:
+    size = f"{members[0].k} x {members[0].n}"
+    if not choice.measured:
+        return f"too small to gain from int8 by rule ({size}, not measured)"
+    return f"int8 is not measurably faster ({size}, {choice.speedup:.2f} times)"
+
+
+def gain(plan: Plan) -> float | None:
+    """The mean gain of the forms that were measured."""
+    gains = [choice.speedup for _, choice in plan if choice.measured]
+    return float(np.exp(np.mean(np.log(gains)))) if gains else None
+
+
+def observed(
+    taken: Sequence[list[Product]], model: ir.Model, context: Context
+) -> dict[str, Observation]:
+    """What is known of the groups' activations: on made-up inputs, of those that smoothing asks."""
+    if context.observe is None:
+        return {}
+    real = context.observe.real
+    wanted = [members for members in taken if real or smoothing.smoothable(members, model)]
+    names = [members[0].activation.name or "" for members in wanted]
+    return context.observe(model, names) if names else {}
+
+
+def smoothed(
+    members: Sequence[Product],
+    seen: Observation,
+    model: ir.Model,
+    bits: int,
+    memo: dict[Hashable, Any],
+    *,
+    by_token: bool,
+) -> tuple[FloatArray | None, Array | None]:
+    """What the activation is divided by, where that can be and pays, and rows of the quotient.
+
+    The products read the quotient afterwards. What was searched for is kept in `memo`.
+    """
+    divisor = None
+    if smoothing.smoothable(members, model):
+        weights = tuple(member.weight.name for member in members)
+        key = ("divisor", members[0].activation.name, weights, bits, by_token)
+        if key not in memo:
+            memo[key] = smoothing.divisor(seen, members, bits, by_token=by_token)
+        divisor = memo[key]
+    if divisor is None:
+        return None, seen.rows
+    smoothing.divide(members, divisor)
+    return divisor, None if seen.rows is None else seen.rows / divisor
+
+
+def not_taken(model: ir.Model, operators: Collection[str]) -> list[Refusal]:
+    """Float weights that no place of the operators reads, by operator."""
+    weights: dict[str, set[ir.Value]] = {}
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        if node.op_type in operators:
+            continue
+        for value in node.inputs:
+            if value is None or (tensor := value.const_value) is None:
+                continue
+            elsewhere = any(use.node.op_type in operators for use in value.uses())
+            large = tensor.dtype is ir.DataType.FLOAT and tensor.size >= SMALLEST_TABLE
+            if large and not elsewhere:
+                weights.setdefault(node.op_type, set()).add(value)
+    return [
+        Refusal(
+            f"weights of {operator} ({len(values)})",
+            f"int8 has no form for them ({sum(map(_size, values)) / 1e6:.1f} MB)",
+        )
+        for operator, values in sorted(weights.items())
+    ]
+
+
+def _size(value: ir.Value) -> int:
+    return value.const_value.nbytes if value.const_value is not None else 0
