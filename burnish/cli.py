@@ -80,6 +80,7 @@ def main_job(
         typer.Option("-O", min=0, max=3, help="0 copy, 1 exact, 2 exact and rounding, 3 likewise."),
     ] = 2,
     provider: options.Provider = "cpu",
+    target: options.Target = "native",
     data: options.Data = None,
     tokenizer: options.Tokenizer = None,
     max_drop: Annotated[
@@ -125,7 +126,7 @@ def main_job(
             min_ort=options.release_of(min_ort), force=force, pack=pack, kv_cache=kv_cache,
             fast_gelu=fast_gelu, seed=seed, check=not no_check,
             memory_limit=options.bytes_of(memory_limit), time_limit=time_limit, tuning=tuning,
-            measure=not no_measure, dry_run=dry_run,
+            measure=not no_measure, dry_run=dry_run, target_cpu=target,
         )  # fmt: skip
         with progress_shown(quiet) as progress:
             report = driver.optimize(request, progress).report

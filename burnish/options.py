@@ -57,6 +57,9 @@ Shape = Annotated[
     typer.Option(metavar="NAME=SIZE,...", help="Sizes to tune and time at: batch=8,sequence=128."),
 ]
 Provider = Annotated[str, typer.Option(help="cpu, cuda, tensorrt, openvino, or auto to measure.")]
+Target = Annotated[
+    str, typer.Option(help="Processor to compile for: native, avx2, avx512, avx512-vnni, arm.")
+]
 Threads = Annotated[int, typer.Option(min=0, help="0: as many as the runtime takes.")]
 Json = Annotated[
     str | None,

@@ -180,6 +180,9 @@ def _end(console: Console, report: dict[str, Any]) -> None:
         f"{target['opset']}); peak memory {size(report['memory']['compile_peak_rss_bytes'])}",
         style="dim",
     )
+    if target["saturates"]:
+        text = "its int8 products saturate without VNNI, AMX or Arm's dot product (see --target)"
+        _line(console, text, style="dim")
 
 
 def render_inspect(console: Console, facts: dict[str, Any]) -> None:

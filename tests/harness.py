@@ -46,11 +46,10 @@ def choosing(form: str) -> Any:
 
 
 def make_context(choose: Any = ruled, **settings: Any) -> Context:
-    """What a pass may know: eight rows of 128 tokens on a processor without saturation."""
-    flags = settings.pop("processor_flags", frozenset({"avx512_vnni"}))
+    """What a pass may know: eight rows of 128 tokens, on the processor."""
     sizes = settings.pop("sizes", {"batch": 8, "sequence": 128})
     provider = settings.pop("provider", "cpu")
-    return Context(provider, LIMITS, sizes, choose, flags, **settings)
+    return Context(provider, LIMITS, sizes, choose, **settings)
 
 
 def make_executor(scratch: Path, *, child: bool = False) -> Executor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from burnish.rendering import render_report
@@ -35,7 +36,7 @@ def _report(steps: list[dict[str, Any]], **facts: Any) -> dict[str, Any]:
         "output": {"path": "model.opt.onnx", "bytes": 1000, "nodes": 9, "written": True},
         "target": {
             "device": "a processor", "threads": 2, "provider": "cpu",
-            "least_onnxruntime": "1.23", "opset": 23,
+            "least_onnxruntime": "1.23", "opset": 23, "cpu": "native", "saturates": False,
         },
         "passes": steps,
         "recovered": {"attention": {"expected": 2, "found": 2, "missed": []}},
@@ -139,3 +140,15 @@ def test_ports_that_changed_are_said() -> None:
     ports = [{"name": name, "from": "FLOAT", "to": "INT8"} for name in ("past", "present")]
     (line,) = [text for text in _printed(_report(STEPS, ports=ports)) if "ports" in text]
     assert line.startswith("ports: past and 1 more are INT8 now, FLOAT before")
+
+
+@pytest.mark.parametrize("saturates", [True, False])
+def test_what_processors_int8_needs(saturates: bool) -> None:
+    report = _report([_step("int8", "kept", [])])
+    report["target"]["saturates"] = saturates
+    lines = [line for line in _printed(report) if "VNNI" in line]
+    assert (
+        lines
+        == ["its int8 products saturate without VNNI, AMX or Arm's dot product (see --target)"]
+        * saturates
+    )

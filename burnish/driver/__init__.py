@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from burnish.driver.request import Request, Result, validate, validate_provider
 from burnish.optimizer import artifact, sandbox
 from burnish.optimizer.report import release
 from burnish.runtimes.providers import AUTO, PROVIDERS
+from burnish.runtimes.targets import NATIVE
 
 __all__ = [
     "Progress",
@@ -42,6 +43,8 @@ def optimize(request: Request, progress: Progress | None = None) -> Result:
         BurnishError: see the tree in `optimizer.errors`.
     """
     validate(request)
+    if request.target_cpu != NATIVE:  # times of this machine say nothing of another
+        request = replace(request, measure=False)
     beside = request.target
     if request.dry_run:
         beside = Path(tempfile.gettempdir()) / request.target.name

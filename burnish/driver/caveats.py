@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from burnish.driver.request import Request
 from burnish.optimizer.model import Loaded
 from burnish.runtimes import onnxruntime as ort
+from burnish.runtimes.targets import NATIVE
 
 RANDOM = {
     "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
@@ -12,9 +14,15 @@ RANDOM = {
 """Operators whose results no comparison can hold anyone to."""
 
 
-def caveats(loaded: Loaded) -> list[str]:
+def caveats(loaded: Loaded, request: Request) -> list[str]:
     """Each as a sentence for the report's warnings."""
     found = []
+    if (target := request.target_cpu) != NATIVE:
+        choice = "the tuning record, else by rules" if request.tuning else "rules"
+        found.append(
+            f"compiled for {target} on another machine: forms were chosen by {choice}, and nothing "
+            "was timed; `optimize bench` there says how much faster it is"
+        )
     if loaded.overridable:
         found.append(
             f"{len(loaded.overridable)} initializers could be given as inputs as well "

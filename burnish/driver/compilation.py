@@ -29,6 +29,7 @@ from burnish.optimizer.model import digest_file, weight_bytes
 from burnish.optimizer.pipeline import Compiled
 from burnish.optimizer.signature import Signature
 from burnish.optimizer.verify import Checker
+from burnish.passes.compress.int8.saturation import saturates
 from burnish.runtimes.providers import PROVIDERS, REFERENCE, versions
 
 AS_FAST = 0.97
@@ -252,7 +253,8 @@ class Compilation:
             "target": report.target_facts(
                 request.provider, name, request.threads_used, versions(request.provider), model
             )
-            | report.fallen_facts(candidate.fallen),
+            | report.fallen_facts(candidate.fallen)
+            | self._processor_facts(model),
             "signature": Signature.of(self.original).as_json(),
             "ports": [port for item in kept for port in item.as_json()],
             "passes": [step.as_json() for step in compiled.steps],
@@ -264,6 +266,11 @@ class Compilation:
             "memory": {"weights_bytes": weight_bytes(model)},
             "warnings": self.bench.warnings,
         }
+
+    def _processor_facts(self, model: ir.Model) -> dict[str, Any]:
+        """The processor that the artifact is for, and whether it needs wide sums of bytes."""
+        cpu, provider = self.request.target_cpu, self.request.provider
+        return {"cpu": cpu, "saturates": provider == REFERENCE and saturates(model)}
 
     def _publish(self, candidate: Candidate, digest: dict[str, Any]) -> tuple[Path, ...]:
         if candidate.compiled.model is self.original:

@@ -17,7 +17,8 @@ from burnish.optimizer.errors import UsageError
 from burnish.optimizer.sandbox import Limits
 from burnish.passes.recover.raise_opset import LEAST
 from burnish.passes.restructure.pack import Pack
-from burnish.runtimes.providers import AUTO, PROVIDERS
+from burnish.runtimes.providers import AUTO, PROVIDERS, REFERENCE
+from burnish.runtimes.targets import NATIVE, TARGETS
 
 LEVELS = {Kind.EXACT: 1, Kind.ROUNDING: 2, Kind.LOSSY: 2}
 """Least -O level by the kind of promise."""
@@ -51,6 +52,7 @@ class Request:
         static: int8 may fix the ranges of activations, from `data`.
         force: few bits also where they are slower, for their size.
         provider: a row of `runtimes.providers`, or "auto" for the fastest of those that start.
+        target_cpu: a row of `runtimes.targets`, or "native" for the processor at hand.
         pack: run token-wise layers on real tokens only; padded rows of outputs become zero.
         kv_cache: "int8" to hand caches of keys and values on in that, which changes ports.
         fast_gelu: GELU by the tanh formula.
@@ -71,6 +73,7 @@ class Request:
     keep_embeddings: bool = False
     level: int = 2
     provider: str = "cpu"
+    target_cpu: str = NATIVE
     data: str | None = None
     tokenizer: str | None = None
     max_drop: float = 0.01
@@ -168,6 +171,7 @@ def request_from(argument: Mapping[str, Any]) -> Request:
 def validate(request: Request) -> None:
     """Raise where options contradict each other, before any work is done."""
     validate_provider(request)
+    _validate_target(request)
     if " and " in request.precision or (request.precision and request.auto_precision):
         also = " and --precision auto" * request.auto_precision
         raise UsageError(f"{request.precision}{also} exclude each other")
@@ -238,6 +242,26 @@ def _validate_ranges(request: Request) -> None:
         )
     if not request.check:
         raise UsageError(f"{asked} needs the runs that --no-check skips")
+
+
+def _validate_target(request: Request) -> None:
+    """Raise where the target is none of the table's, or needs what this machine cannot give."""
+    name = request.target_cpu
+    if name != NATIVE and name not in TARGETS:
+        raise UsageError(f"target {name} is not known", hint=", ".join([NATIVE, *TARGETS]))
+    if name == NATIVE:
+        return
+    if request.provider != REFERENCE:
+        raise UsageError(f"--target {name} is for --provider {REFERENCE}, not {request.provider}")
+    for asked, option in (
+        (request.speedup is not None, "--speedup"),
+        (request.auto_precision, "--precision auto"),
+    ):
+        if asked:
+            raise UsageError(
+                f"{option} needs times, which this machine cannot take for {name}",
+                hint="--target native there",
+            )
 
 
 def _validate_json(path: Path, source: Path, target: Path) -> None:

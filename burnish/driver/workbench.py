@@ -26,6 +26,7 @@ from burnish.optimizer.standing import Standing
 from burnish.optimizer.verify import STRUCTURE_ABOVE
 from burnish.runtimes.arrays import read_arrays, write_arrays
 from burnish.runtimes.providers import PROVIDERS, REFERENCE, version
+from burnish.runtimes.targets import target_of
 
 Emit = Callable[[dict[str, Any]], None]
 Shapes = dict[str, tuple[int, ...]]
@@ -151,7 +152,7 @@ class Workbench:
             limits=self.limits,
             sizes=self.sizes(),
             choose=choose,
-            processor_flags=tuner.processor()[1],
+            saturating=target_of(self.request.target_cpu).saturating,
             shapes=self.shapes(),
             observe=observe,
             memo=self.memo,
@@ -238,7 +239,7 @@ def open_model(request: Request, emit: Emit, scratch: Path | None = None) -> Ite
             write_arrays,
         )
         slots = _slots(loaded.model, required=request.check or request.measure)
-        yield Workbench(request, loaded, executor, emit, slots, caveats(loaded))
+        yield Workbench(request, loaded, executor, emit, slots, caveats(loaded, request))
 
 
 def _slots(model: ir.Model, *, required: bool) -> list[roles.Slot]:

@@ -198,7 +198,7 @@ class Context:
         limits: for work that a pass hands to a child.
         sizes: element counts by symbolic dimension, as the tuner and the timing use them.
         choose: see `Chooser`; a rule where measuring is off.
-        processor_flags: instruction set extensions of the target's processor.
+        saturating: whether the target adds two products of uint8 and int8 in 16 bits.
         shapes: of values by name at `sizes`, as far as inference can tell.
         observe: see `Observer`; None where the model is not run.
         memo: what passes have computed and may need again: they run more than once on a model.
@@ -208,7 +208,7 @@ class Context:
     limits: Limits
     sizes: Mapping[str, int]
     choose: Chooser
-    processor_flags: frozenset[str] = frozenset()
+    saturating: bool = False
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     observe: Observer | None = None
     memo: dict[Hashable, Any] = field(default_factory=dict)

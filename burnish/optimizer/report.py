@@ -141,6 +141,7 @@ def digest(report: Mapping[str, Any], version: str) -> dict[str, Any]:
             for item in report["passes"]
             if item["status"] == "kept"
         ],
+        "cpu": report["target"]["cpu"],
         "versions": report["target"]["versions"],
         "fidelity": {
             name: {

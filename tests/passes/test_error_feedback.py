@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -69,3 +71,19 @@ def test_columns_do_not_depend_on_each_other(monkeypatch: pytest.MonkeyPatch) ->
     whole = rounded(matrix, x, grid)
     monkeypatch.setattr(error_feedback, "COLUMNS", 7)
     np.testing.assert_array_equal(rounded(matrix, x, grid), whole)
+
+
+def test_neighbours_of_one_sign_add_up_to_no_more_than_they_may() -> None:
+    """The first of a pair to be rounded may grow by what was handed on; the other one gives in."""
+    matrix = np.random.default_rng(0).standard_normal((65, 40)).astype(np.float32)
+    x, free = correlated(500, 65, 1), grid_of(matrix, 8, 65)
+    grid = replace(free, pair=100)
+    codes = rounded(matrix, x, grid)
+    first, second = codes[:-1:2], codes[1::2]
+    assert (np.maximum(first, 0) + np.maximum(second, 0)).max() == 100
+    assert (np.minimum(first, 0) + np.minimum(second, 0)).min() == -100
+    whole = rounded(matrix, x, free)
+    assert (np.maximum(whole[:-1:2], 0) + np.maximum(whole[1::2], 0)).max() > 150
+    exact = x @ matrix
+    errors = [np.linalg.norm(x @ decoded(item, grid) - exact) for item in (whole, codes)]
+    assert errors[1] < np.linalg.norm(x @ decoded(codes.clip(-50, 50), grid) - exact)

@@ -33,6 +33,7 @@ class Grid:
         zeros: likewise, or 0.
         size: rows of a block.
         low, high: the least and the largest code.
+        pair: what the codes of rows 2i and 2i + 1 may add up to where they are of one sign.
     """
 
     scales: Array
@@ -40,16 +41,23 @@ class Grid:
     size: int
     low: int
     high: int
+    pair: int | None = None
 
     def columns(self, part: slice) -> Grid:
         """The grid of some columns."""
         zeros = self.zeros if isinstance(self.zeros, int) else self.zeros[:, part]
-        return Grid(self.scales[:, part], zeros, self.size, self.low, self.high)
+        return Grid(self.scales[:, part], zeros, self.size, self.low, self.high, self.pair)
 
-    def codes(self, row: int, values: Array) -> Array:
-        """The codes nearest to the values [n] of a row; whole numbers as floats."""
+    def codes(self, row: int, values: Array, beside: Array | int = 0) -> Array:
+        """The codes nearest to the values [n] of a row; whole numbers as floats.
+
+        `beside` are those of the other row of the pair, 0 as long as it has none.
+        """
         scale, zero = self._at(row)
-        return np.clip(np.rint(values / scale) + zero, self.low, self.high)
+        codes = np.clip(np.rint(values / scale) + zero, self.low, self.high)
+        if self.pair is None:
+            return codes
+        return codes.clip(-self.pair - np.minimum(beside, 0), self.pair - np.maximum(beside, 0))
 
     def values(self, row: int, codes: Array) -> Array:
         """What the codes of a row stand for."""
@@ -89,16 +97,16 @@ def _factor(rows: Array) -> tuple[Array, Array]:
 
 def _rounded(matrix: Array, order: Array, factor: Array, grid: Grid) -> Array:
     work = np.asarray(matrix, np.float32)[order]
-    codes = np.empty(matrix.shape, np.int16)
+    codes = np.zeros((len(matrix) + 1, matrix.shape[1]), np.int16)  # the last row may be alone
     for start in range(0, len(work), BLOCK):
         stop = min(start + BLOCK, len(work))
         errors = np.empty((stop - start, work.shape[1]), np.float32)
         for index in range(start, stop):
             row = int(order[index])
-            code = grid.codes(row, work[index])
+            code = grid.codes(row, work[index], codes[row ^ 1])
             codes[row] = code
             error = (work[index] - grid.values(row, code)) / factor[index, index]
             work[index + 1 : stop] -= np.outer(factor[index, index + 1 : stop], error)
             errors[index - start] = error
         work[stop:] -= factor[start:stop, stop:].T @ errors
-    return codes
+    return codes[: len(matrix)]

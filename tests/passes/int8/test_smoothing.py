@@ -253,19 +253,19 @@ def test_the_exponent_is_searched_on_real_rows() -> None:
 
     def error(divisors: np.ndarray, by_token: bool) -> float:
         left = rounded_activation(rows / divisors, by_token=by_token)
-        right = rounded_weight(matrix * divisors[:, None], 8)
+        right = rounded_weight(matrix * divisors[:, None], saturating=False)
         return relative_l2(rows @ matrix, left @ right)
 
     for by_token in (False, True):
         seen = Observation(rows.min(0), rows.max(0), rows)
-        found = divisor(seen, members, 8, by_token=by_token)
+        found = divisor(seen, members, saturating=False, by_token=by_token)
         assert found is not None
-        fixed = divisor(replace(seen, rows=None), members, 8, by_token=by_token)
+        fixed = divisor(replace(seen, rows=None), members, saturating=False, by_token=by_token)
         assert fixed is not None
         assert error(found, by_token) <= error(fixed, by_token) * 1.02
         assert error(found, by_token) < error(np.ones(WIDTH), by_token) / 3
     even = Observation(-np.ones(WIDTH), np.ones(WIDTH), random.uniform(-1, 1, (200, WIDTH)))
-    assert divisor(even, members, 8, by_token=True) is None
+    assert divisor(even, members, saturating=False, by_token=True) is None
 
 
 def test_weights_are_rounded_on_rows_of_the_quotient() -> None:

@@ -47,9 +47,6 @@ MANNERS = (
 )  # fmt: skip
 """What is counted of the products."""
 
-WIDE_ACCUMULATION = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
-"""Instruction sets that add products of uint8 and int8 in 32 bits, without saturation."""
-
 
 @dataclass(frozen=True)
 class DynamicInt8(Sparing):
@@ -71,8 +68,9 @@ class DynamicInt8(Sparing):
         matrix or holds NaN, or the product is in `keep`: what by itself loses a quarter of its
         norm, or what the whole model's budget cannot afford.
     Numerics:
-        Lossy. Weights: symmetric, 8 bits per output channel (7 where the processor saturates); with
-        the user's data rounded by error feedback (GPTQ), else to the nearest.
+        Lossy. Weights: symmetric, 8 bits per output channel, of a range in which no sum of two
+        products saturates where the target adds them in 16 bits; with the user's data rounded by
+        error feedback (GPTQ), else to the nearest.
         Activations: uint8, from their own range in each run: asymmetric per tensor; by token
         symmetric, and above the least value where an activation function has one. With `static` the
         range is fixed; what is beyond it is cut off.
@@ -96,7 +94,6 @@ class DynamicInt8(Sparing):
 
     def apply(self, model: ir.Model, context: Context) -> Outcome:
         """Rewrite in place, by the choices of `context.choose`."""
-        bits = 8 if context.processor_flags & WIDE_ACCUMULATION else 7
         products, refusals = find_products(model)
         tables, others = lookups.find(model, self.keep)
         refusals += others
@@ -106,9 +103,9 @@ class DynamicInt8(Sparing):
         plan: Plan = []
         for group in groups(products):
             if members := usable(group, self.keep, refusals):
-                plan.append((members, self._choose(members, model, context, bits)))
+                plan.append((members, self._choose(members, model, context)))
         refusals += not_taken(model, ("Gather", *HANDED_ON))
-        rewriter = Rewriter(model, bits, context.memo)
+        rewriter = Rewriter(model, context.saturating, context.memo)
         stay = {item.weight for group, choice in plan if choice.winner == FLOAT for item in group}
         looked_up, others = lookups.rewrite(tables, stay, rewriter.lookup)
         refusals += others
@@ -139,9 +136,7 @@ class DynamicInt8(Sparing):
             merged, by_token = choice.winner.endswith("merged"), is_by_token(choice.winner)
             divisor = rows = fixed = None
             if found is not None:
-                divisor, rows = smoothed(
-                    members, found, model, rewriter.bits, context.memo, by_token=by_token
-                )
+                divisor, rows = smoothed(members, found, model, context, by_token=by_token)
                 if is_static(choice.winner):
                     fixed = range_of(found, members, divisor, self.ranges)
             counts["products merged" if merged else "products alone"] += len(members)
@@ -153,11 +148,9 @@ class DynamicInt8(Sparing):
                 rewriter.product(part, divisor, rows, by_token=by_token, fixed=fixed)
         return counts
 
-    def _choose(
-        self, members: list[Product], model: ir.Model, context: Context, bits: int
-    ) -> Choice:
+    def _choose(self, members: list[Product], model: ir.Model, context: Context) -> Choice:
         """The fastest form for a group; groups of the same sizes share one measurement."""
-        sample = sample_of(members, context, bits)
+        sample = sample_of(members, context)
         by_token = any(member.output.name in self.finer for member in members)
         static = not by_token and self._may_fix(members, model, context)
         ways = ["int8-token"] if by_token else ["int8", *(["int8-static"] if static else [])]

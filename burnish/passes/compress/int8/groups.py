@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Hashable, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -57,14 +56,14 @@ def _why_not(product: Product, keep: Collection[str]) -> str:
     return "" if is_finite(product.weight) else "its weight holds NaN or infinity"
 
 
-def sample_of(members: Sequence[Product], context: Context, bits: int) -> Sample:
+def sample_of(members: Sequence[Product], context: Context) -> Sample:
     """A model of the group's sizes for timing; groups of the same sizes share one measurement."""
     widths = [member.n for member in members]
     biased = [member.bias is not None for member in members]
     k = members[0].k
     cut = max(1, min(sum(widths), LARGEST_SAMPLE // max(k, 1)))
     rows = max(1, min(_rows(members, context), LARGEST_WORK // (k * cut)))
-    return Sample(rows, k, tuple(widths), tuple(biased), cut / sum(widths), bits)
+    return Sample(rows, k, tuple(widths), tuple(biased), cut / sum(widths))
 
 
 def _rows(members: Sequence[Product], context: Context) -> int:
@@ -121,22 +120,23 @@ def smoothed(
     members: Sequence[Product],
     seen: Observation,
     model: ir.Model,
-    bits: int,
-    memo: dict[Hashable, Any],
+    context: Context,
     *,
     by_token: bool,
 ) -> tuple[FloatArray | None, Array | None]:
     """What the activation is divided by, where that can be and pays, and rows of the quotient.
 
-    The products read the quotient afterwards. What was searched for is kept in `memo`.
+    The products read the quotient afterwards.
     """
     divisor = None
     if smoothing.smoothable(members, model):
         weights = tuple(member.weight.name for member in members)
-        key = ("divisor", members[0].activation.name, weights, bits, by_token)
-        if key not in memo:
-            memo[key] = smoothing.divisor(seen, members, bits, by_token=by_token)
-        divisor = memo[key]
+        key = ("divisor", members[0].activation.name, weights, by_token)
+        if key not in context.memo:
+            context.memo[key] = smoothing.divisor(
+                seen, members, saturating=context.saturating, by_token=by_token
+            )
+        divisor = context.memo[key]
     if divisor is None:
         return None, seen.rows
     smoothing.divide(members, divisor)

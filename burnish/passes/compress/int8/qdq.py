@@ -39,8 +39,6 @@ from burnish.passes.compress.int8.sample import PAIRS
 from burnish.passes.compress.splice import drop_unused
 from burnish.passes.compress.times import FLOAT, times
 
-BITS = 8
-
 NO_DATA = (
     "ranges of activations are fixed beforehand, and only real data (--data) says what they are"
 )
@@ -109,7 +107,7 @@ class StaticInt8(Sparing):
 
     def _choose(self, members: list[Product], context: Context) -> Choice:
         """Whether a group is faster in int8; groups of the same sizes share one measurement."""
-        sample = sample_of(members, context, BITS)
+        sample = sample_of(members, context)
         forms: dict[str, Callable[[], onnx.ModelProto]] = {
             name: functools.partial(sample.build, name) for name in (FLOAT, PAIRS)
         }
@@ -127,13 +125,13 @@ class StaticInt8(Sparing):
         refusals: list[Refusal],
     ) -> int:
         """Rewrite the groups whose activation has a known range; how many products."""
-        done, rewriter = 0, Rewriter(model, BITS, context.memo)
+        done, rewriter = 0, Rewriter(model, memo=context.memo)
         seen = observed(taken, model, context)
         for members in taken:
             found = seen.get(members[0].activation.name or "")
             divisor = rows = fixed = None
             if found is not None and members[0].graph is model.graph:
-                divisor, rows = smoothed(members, found, model, BITS, context.memo, by_token=False)
+                divisor, rows = smoothed(members, found, model, context, by_token=False)
                 fixed = range_of(found, members, divisor, self.ranges, symmetric=True)
             if fixed is None:
                 refusals += [Refusal(label(member.nodes[0]), UNSEEN) for member in members]

@@ -35,12 +35,12 @@ class Rewriter:
 
     Attributes:
         model: changed in place.
-        bits: of the products' weights; 8, or 7 (see `weights.operand`).
+        saturating: see `weights.operand`.
         memo: see `contract.Context`.
     """
 
     model: ir.Model
-    bits: int = 8
+    saturating: bool = False
     memo: dict[Hashable, Any] = field(default_factory=dict)
     _operands: dict[tuple[object, ...], tuple[ir.Value, weights.FloatArray]] = field(
         default_factory=dict
@@ -188,20 +188,23 @@ class Rewriter:
     ) -> weights.Quantized:
         """What `weights.operand` gives, remembered where it took long."""
         if rows is None:
-            return weights.operand(tensors, self.bits, factors)
+            return weights.operand(tensors, factors, saturating=self.saturating)
         spread = None if factors is None else factors.tobytes()
-        key = ("int8", *((id(tensor), turned) for tensor, turned in tensors), self.bits, spread)
+        key = ("int8", *((id(tensor), turned) for tensor, turned in tensors), spread)
         if key not in self.memo:
             # The tensors stay alive with what was made of them, so that no other has their ids.
-            self.memo[key] = tensors, weights.operand(tensors, self.bits, factors, rows)
-        made: weights.Quantized = self.memo[key][1]
-        return made
+            made = weights.operand(tensors, factors, rows, saturating=self.saturating)
+            self.memo[key] = tensors, made
+        found: weights.Quantized = self.memo[key][1]
+        return found
 
     def _table(self, source: ir.Value) -> tuple[ir.Value, ir.Value]:
         if source not in self._tables:
             home = source.graph
             assert isinstance(home, ir.Graph)
-            made = weights.table(_tensor(source), self.bits)
+            # Rows that are only looked up are added to nothing.
+            multiplied = any(use.node.op_type != "Gather" for use in source.uses())
+            made = weights.table(_tensor(source), saturating=self.saturating and multiplied)
             column = made.scales.reshape(-1, 1)
             rows, scales = (
                 add_initializer(home, f"{source.name}_int8", made.values),

@@ -7,6 +7,7 @@ import numpy as np
 from burnish.optimizer.contract import Array
 from burnish.passes.compress.int8.inputs import MIDDLE, TOP
 from burnish.passes.compress.int8.ranges import TINY, Range
+from burnish.passes.compress.int8.weights import channel_scales
 
 
 def rounded_activation(rows: Array, *, by_token: bool) -> Array:
@@ -18,8 +19,7 @@ def rounded_activation(rows: Array, *, by_token: bool) -> Array:
     return Range.covering(float(rows.min()), float(rows.max())).rounded(rows)
 
 
-def rounded_weight(matrix: Array, bits: int) -> Array:
+def rounded_weight(matrix: Array, *, saturating: bool) -> Array:
     """A weight [k, n] after a round trip through symmetric integers, a scale for each column."""
-    top = 2 ** (bits - 1) - 1
-    scale = np.maximum(np.abs(matrix).max(axis=0, keepdims=True), TINY) / top
+    scale = channel_scales(matrix, 1, saturating=saturating)
     return np.asarray(np.rint(matrix / scale) * scale)

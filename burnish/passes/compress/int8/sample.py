@@ -36,7 +36,6 @@ class Sample:
         widths: output channels of each product.
         biased: whether each has a bias.
         share: of the widths that the sample has, where all of them would be too large.
-        bits: of the weights.
     """
 
     rows: int
@@ -44,7 +43,6 @@ class Sample:
     widths: tuple[int, ...]
     biased: tuple[bool, ...]
     share: float
-    bits: int
 
     @property
     def key(self) -> str:
@@ -52,7 +50,7 @@ class Sample:
             f"{width}{'b' if bias else ''}"
             for width, bias in zip(self.widths, self.biased, strict=True)
         )
-        return f"linear rows={self.rows} k={self.k} n={widths} bits={self.bits}"
+        return f"linear rows={self.rows} k={self.k} n={widths}"
 
     def build(self, form: str) -> onnx.ModelProto:
         """The model with normal random weights (never zeros).
@@ -75,7 +73,7 @@ class Sample:
         model = ir.Model(graph, ir_version=8)
         if form != "fp32":
             members, _ = find_products(model)
-            self._rewrite(form, members, Rewriter(model, self.bits))
+            self._rewrite(form, members, Rewriter(model))
             drop_unused(model)
         return ir.to_proto(model)
 

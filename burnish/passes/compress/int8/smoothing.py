@@ -92,7 +92,7 @@ def _wide(members: Sequence[Product]) -> bool:
 
 
 def divisor(
-    seen: Observation, members: Sequence[Product], bits: int, *, by_token: bool
+    seen: Observation, members: Sequence[Product], *, saturating: bool, by_token: bool
 ) -> FloatArray | None:
     """The divisors [k] of the activation's channels, or None where they gain too little.
 
@@ -103,7 +103,7 @@ def divisor(
     Args:
         seen: what the activation was.
         members: products of the activation.
-        bits: of the weights.
+        saturating: see `weights.operand`.
         by_token: whether each token has a range of its own.
     """
     peaks = np.maximum(np.abs(seen.least), np.abs(seen.largest)).astype(np.float64)
@@ -118,7 +118,9 @@ def divisor(
     peaks = np.maximum(peaks, 1e-4 * peaks.max())
     weights = np.maximum(weights, 1e-4 * weights.max())
     if seen.rows is not None:
-        return _searched(seen.rows, peaks, weights, members, bits, by_token=by_token)
+        return _searched(
+            seen.rows, peaks, weights, members, saturating=saturating, by_token=by_token
+        )
     found = _ratios(peaks, weights, 0.5)
     bounds = np.array([seen.least, seen.largest], np.float64)
     before = np.ptp([*bounds.flat, 0.0]) * np.linalg.norm(weights)
@@ -138,8 +140,8 @@ def _searched(
     peaks: Array,
     weights: Array,
     members: Sequence[Product],
-    bits: int,
     *,
+    saturating: bool,
     by_token: bool,
 ) -> FloatArray | None:
     """The divisors whose products differ least from the exact ones on the rows."""
@@ -148,7 +150,7 @@ def _searched(
 
     def error(divisors: Array) -> float:
         left = rounded_activation(rows / divisors, by_token=by_token)
-        right = rounded_weight(matrix * divisors[:, None], bits)
+        right = rounded_weight(matrix * divisors[:, None], saturating=saturating)
         return float(np.linalg.norm(left @ right - exact))
 
     errors = {exponent: error(_ratios(peaks, weights, exponent)) for exponent in EXPONENTS}

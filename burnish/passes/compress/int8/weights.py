@@ -13,11 +13,15 @@ import onnx_ir as ir
 from burnish.optimizer.analysis.products import Product
 from burnish.optimizer.contract import Array
 from burnish.passes.compress.error_feedback import Grid, rounded
+from burnish.passes.compress.int8.saturation import LARGEST_PAIR, largest_pairs
 
 FloatArray = npt.NDArray[np.float32]
 
 CHUNK = 1 << 20
 """Elements worked on at a time: small enough for the cache, large enough for numpy."""
+
+TOP = 127
+"""The largest integer."""
 
 MOST_COLUMNS = 256
 """Columns of a weight that errors of products are estimated on."""
@@ -36,19 +40,23 @@ class Quantized:
     scales: FloatArray
 
 
-def channel_scales(matrix: FloatArray, axis: int, bits: int) -> FloatArray:
+def channel_scales(matrix: FloatArray, axis: int, *, saturating: bool = False) -> FloatArray:
     """Largest magnitude of each channel over the largest integer; float32 [channels].
 
-    `axis` is the channels' axis. A channel of zeros gets scale 1.
+    `axis` is the channels' axis. A channel of zeros gets scale 1. With `saturating` it is the
+    largest magnitude of two neighbours, so that they add up to no more than `LARGEST_PAIR` once
+    they are rounded (each by half at most).
 
     Raises:
         ValueError: where the matrix holds NaN or infinity.
     """
-    top = 2 ** (bits - 1) - 1
     peaks = np.zeros(matrix.shape[axis], np.float32)
     for rows in _chunks(matrix):
         part = matrix[rows]
-        peak = np.maximum(part.max(axis=1 - axis), -part.min(axis=1 - axis))
+        if saturating:
+            peak = largest_pairs(part, 1 - axis).astype(np.float32)
+        else:
+            peak = np.maximum(part.max(axis=1 - axis), -part.min(axis=1 - axis))
         if axis == 0:
             peaks[rows] = peak
         else:
@@ -56,8 +64,8 @@ def channel_scales(matrix: FloatArray, axis: int, bits: int) -> FloatArray:
     if not np.isfinite(peaks).all():
         raise ValueError("the weight holds NaN or infinity")
     # Below the smallest normal number the quotient would overflow; such channels round to zero.
-    usable = peaks > np.finfo(np.float32).tiny * top
-    return np.where(usable, peaks / np.float32(top), np.float32(1.0)).astype(np.float32)
+    usable = peaks > np.finfo(np.float32).tiny * TOP
+    return np.where(usable, peaks / np.float32(TOP), np.float32(1.0)).astype(np.float32)
 
 
 def round_to_int8(matrix: FloatArray, scales: FloatArray, axis: int) -> npt.NDArray[np.int8]:
@@ -73,7 +81,7 @@ def round_to_int8(matrix: FloatArray, scales: FloatArray, axis: int) -> npt.NDAr
 
 
 def _chunks(matrix: FloatArray) -> list[slice]:
-    step = max(1, CHUNK // max(matrix.shape[1], 1))
+    step = max(2, CHUNK // max(matrix.shape[1], 1) // 2 * 2)  # neighbours stay together
     return [slice(start, start + step) for start in range(0, matrix.shape[0], step)]
 
 
@@ -87,9 +95,9 @@ def lazy(shape: Sequence[int], compute: Callable[[], npt.NDArray[Any]]) -> ir.La
     )
 
 
-def table(tensor: ir.TensorProtocol, bits: int) -> Quantized:
-    """A lookup table [rows, width], one scale per row; `bits` as of a product that shares it."""
-    scales = channel_scales(tensor.numpy(), 0, bits)
+def table(tensor: ir.TensorProtocol, *, saturating: bool) -> Quantized:
+    """A lookup table [rows, width], one scale per row; `saturating` as of a product with it."""
+    scales = channel_scales(tensor.numpy(), 0, saturating=saturating)
     values = lazy(
         tensor.shape.numpy(),
         lambda: round_to_int8(tensor.numpy(), scales, 0),
@@ -99,18 +107,19 @@ def table(tensor: ir.TensorProtocol, bits: int) -> Quantized:
 
 def operand(
     tensors: list[tuple[ir.TensorProtocol, bool]],
-    bits: int,
     factors: FloatArray | None = None,
     rows: Array | None = None,
+    *,
+    saturating: bool = False,
 ) -> Quantized:
     """The right operand [k, n] of one product, or of several side by side.
 
     Args:
         tensors: matrices with whether each is stored as [n, k].
-        bits: 8, or 7 where the processor adds pairs of products in 16 bits.
         factors: of the rows, [k], where the activation is divided by them.
         rows: activations [rows, k] (divided by the factors); with them the weights are rounded by
             error feedback, at once, else to the nearest when they are written.
+        saturating: whether the processor adds products of two neighbours in 16 bits.
     """
 
     def matrix(tensor: ir.TensorProtocol, transposed: bool) -> FloatArray:
@@ -120,8 +129,8 @@ def operand(
         return array * (factors[None, :] if transposed else factors[:, None])
 
     scales = [
-        channel_scales(matrix(tensor, transposed), 0 if transposed else 1, bits)
-        for tensor, transposed in tensors
+        channel_scales(matrix(tensor, turned), 0 if turned else 1, saturating=saturating)
+        for tensor, turned in tensors
     ]
 
     def compute() -> npt.NDArray[np.int8]:
@@ -136,9 +145,9 @@ def operand(
     channels = np.concatenate(scales)
     if rows is None:
         return Quantized(lazy((k, len(channels)), compute), channels)
-    top = 2 ** (bits - 1) - 1
     whole = np.concatenate([matrix(*item).T if item[1] else matrix(*item) for item in tensors], 1)
-    codes = rounded(whole, rows, Grid(channels[None, :], 0, k, -top, top))
+    pair = LARGEST_PAIR if saturating else None
+    codes = rounded(whole, rows, Grid(channels[None, :], 0, k, -TOP, TOP, pair))
     return Quantized(ir.Tensor(codes.astype(np.int8)), channels)
 
 
