@@ -273,7 +273,7 @@ def test_weights_are_rounded_on_rows_of_the_quotient() -> None:
     rows = np.random.default_rng(0).standard_normal((200, WIDTH))
     rows[:, [3, 17, 40]] *= 60
     seen = Observation(rows.min(0), rows.max(0), rows)
-    by, found = smoothed(find_products(model)[0], seen, model, 8, by_token=False)
+    by, found = smoothed(find_products(model)[0], seen, model, make_context(), by_token=False)
     assert by is not None
     assert found is not None
     assert np.ptp(by) > 1

@@ -106,7 +106,7 @@ def test_onnx_runtime_makes_one_kernel_of_it(executor: Executor) -> None:
     assert loaded["MatMulIntegerToFloat"] == 2
     assert not {"MatMulInteger", "Cast", "Mul", "Add", "DynamicQuantizeLinear"} & {*loaded}
     members = find_products(layers(16, 24))[0]
-    sample = ir.from_proto(sample_of(members, make_context(), 8).build("int8-static"))
+    sample = ir.from_proto(sample_of(members, make_context()).build("int8-static"))
     assert Counter(loaded_operators(sample)) == loaded
 
 
