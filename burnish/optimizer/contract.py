@@ -125,6 +125,7 @@ class Outcome:
             name of the value that they give; from samples of them.
         padding: rows of outputs that it sets to zero by definition, and that count for nothing.
         caches: ports that are integers in the artifact.
+        hidden: values that it scaled, in order, with later ones that their error shows in.
     """
 
     rewrites: int = 0
@@ -134,6 +135,7 @@ class Outcome:
     padding: tuple[Padding, ...] = ()
     times: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     caches: tuple[Cache, ...] = ()
+    hidden: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -216,7 +216,12 @@ def _rejected(transform: Pass, outcome: Outcome, reason: str) -> Step:
 
 
 def _with_errors(step: Step, verdict: Verdict) -> Step:
-    return replace(step, error=verdict.error, errors=dict(verdict.errors))
+    errors = dict(verdict.errors)
+    for name, later in reversed([*step.outcome.hidden.items()]):
+        found = [errors[item] for item in later if item in errors]
+        if found:
+            errors[name] = max(found)
+    return replace(step, error=verdict.error, errors=errors)
 
 
 def first_lossy(compiled: Compiled) -> int | None:

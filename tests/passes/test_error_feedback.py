@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from burnish.passes.compress import error_feedback
-from burnish.passes.compress.error_feedback import Grid, rounded
+from burnish.passes.compress.error_feedback import Feedback, Grid, rounded
 
 
 def correlated(rows: int, k: int, seed: int) -> np.ndarray:
@@ -39,7 +39,7 @@ def decoded(codes: np.ndarray, grid: Grid) -> np.ndarray:
 def test_products_on_other_rows_are_closer(bits: int, size: int, rows: int) -> None:
     matrix = np.random.default_rng(0).standard_normal((192, 40)).astype(np.float32)
     grid = grid_of(matrix, bits, size)
-    codes = rounded(matrix, correlated(rows, 192, 1), grid)
+    codes = rounded(matrix, Feedback(correlated(rows, 192, 1)), grid)
     assert codes.min() >= grid.low
     assert codes.max() <= grid.high
     others = correlated(500, 192, 2)
@@ -49,10 +49,42 @@ def test_products_on_other_rows_are_closer(bits: int, size: int, rows: int) -> N
     assert feedback < 0.7 * nearest
 
 
+def test_a_divided_activation_needs_no_other_factor() -> None:
+    matrix = np.random.default_rng(0).standard_normal((192, 40)).astype(np.float32)
+    by = np.exp2(np.random.default_rng(1).uniform(-2, 2, 192)).astype(np.float32)
+    x, others = correlated(1000, 192, 1), correlated(500, 192, 2) / by
+    scaled = matrix * by[:, None]
+    grid = grid_of(scaled, 4, 32)
+
+    def error(feedback: Feedback) -> float:
+        found = decoded(rounded(scaled, feedback, grid), grid)
+        return float(np.linalg.norm(others @ (found - scaled)))
+
+    assert error(Feedback(x, by)) < 1.05 * error(Feedback(x / by))
+    assert error(Feedback(x, by)) < 0.8 * error(Feedback(x))
+
+
+def test_the_loss_that_it_foresees_is_the_one_it_has() -> None:
+    matrix = np.random.default_rng(0).standard_normal((192, 40)).astype(np.float32)
+    x, grid = correlated(4000, 192, 1), grid_of(matrix, 4, 192)
+    feedback = Feedback(x)
+    near, fed = (
+        decoded(codes, grid) - matrix
+        for codes in (to_nearest(matrix, grid), rounded(matrix, feedback, grid))
+    )
+    damping = error_feedback.DAMPING * (x**2).sum() / 192
+
+    def loss(errors: np.ndarray) -> float:
+        return float(((x @ errors) ** 2).sum() + damping * (errors**2).sum())
+
+    assert 0.9 < loss(fed) / feedback.loss(near) < 1.1
+    assert loss(near) > 1.3 * feedback.loss(near)
+
+
 def test_without_correlations_it_is_the_nearest() -> None:
     matrix = np.random.default_rng(0).standard_normal((32, 8)).astype(np.float32)
     grid = grid_of(matrix, 8, 32)
-    codes = rounded(matrix, np.eye(32, dtype=np.float32), grid)
+    codes = rounded(matrix, Feedback(np.eye(32, dtype=np.float32)), grid)
     np.testing.assert_array_equal(codes, to_nearest(matrix, grid))
 
 
@@ -61,16 +93,16 @@ def test_channels_that_are_never_used_are_no_trouble() -> None:
     x = correlated(100, 32, 0)
     x[:, 5] = 0
     grid = grid_of(matrix, 4, 32)
-    assert np.isfinite(decoded(rounded(matrix, x, grid), grid)).all()
-    assert np.isfinite(decoded(rounded(matrix, np.zeros_like(x), grid), grid)).all()
+    assert np.isfinite(decoded(rounded(matrix, Feedback(x), grid), grid)).all()
+    assert np.isfinite(decoded(rounded(matrix, Feedback(np.zeros_like(x)), grid), grid)).all()
 
 
 def test_columns_do_not_depend_on_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = np.random.default_rng(0).standard_normal((64, 50)).astype(np.float32)
     x, grid = correlated(200, 64, 0), grid_of(matrix, 4, 16)
-    whole = rounded(matrix, x, grid)
+    whole = rounded(matrix, Feedback(x), grid)
     monkeypatch.setattr(error_feedback, "COLUMNS", 7)
-    np.testing.assert_array_equal(rounded(matrix, x, grid), whole)
+    np.testing.assert_array_equal(rounded(matrix, Feedback(x), grid), whole)
 
 
 def test_neighbours_of_one_sign_add_up_to_no_more_than_they_may() -> None:
@@ -78,11 +110,11 @@ def test_neighbours_of_one_sign_add_up_to_no_more_than_they_may() -> None:
     matrix = np.random.default_rng(0).standard_normal((65, 40)).astype(np.float32)
     x, free = correlated(500, 65, 1), grid_of(matrix, 8, 65)
     grid = replace(free, pair=100)
-    codes = rounded(matrix, x, grid)
+    codes = rounded(matrix, Feedback(x), grid)
     first, second = codes[:-1:2], codes[1::2]
     assert (np.maximum(first, 0) + np.maximum(second, 0)).max() == 100
     assert (np.minimum(first, 0) + np.minimum(second, 0)).min() == -100
-    whole = rounded(matrix, x, free)
+    whole = rounded(matrix, Feedback(x), free)
     assert (np.maximum(whole[:-1:2], 0) + np.maximum(whole[1::2], 0)).max() > 150
     exact = x @ matrix
     errors = [np.linalg.norm(x @ decoded(item, grid) - exact) for item in (whole, codes)]

@@ -7,6 +7,7 @@ correlations say. Rows of channels with large activations go first.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,30 +70,61 @@ class Grid:
         return self.scales[block], self.zeros if isinstance(self.zeros, int) else self.zeros[block]
 
 
-def rounded(matrix: Array, rows: Array, grid: Grid) -> Array:
+@dataclass(frozen=True)
+class Feedback:
+    """Where the errors of rounding go, as rows of an activation say; computed when it is needed.
+
+    Attributes:
+        rows: of the activation, [rows, k].
+        by: what the activation is divided by before the product, [k]; None for 1. The weights that
+            are rounded are those of the quotient. Damping is that of the activation itself.
+    """
+
+    rows: Array
+    by: Array | None = None
+
+    @functools.cached_property
+    def factored(self) -> tuple[Array, Array]:
+        """The channels in the order of rounding [k], those with the largest activations first.
+
+        And in that order the upper Cholesky factor of the inverse correlations, [k, k].
+        """
+        rows = np.asarray(self.rows, np.float64)
+        gram = rows.T @ rows
+        mean = float(np.diag(gram).mean()) or 1.0
+        gram[np.diag_indices_from(gram)] += DAMPING * mean
+        order = np.argsort(-np.diag(gram), kind="stable")
+        inverse = np.linalg.inv(gram[np.ix_(order, order)])
+        factor = np.linalg.cholesky((inverse + inverse.T) / 2).T
+        if self.by is not None:
+            factor = factor * self.by[order]
+        return order, factor.astype(np.float32)
+
+    def loss(self, errors: Array) -> float:
+        """The squared error of the products that rounding by feedback makes.
+
+        Args:
+            errors: of the weights [k, n] when each by itself is rounded to the nearest. What is
+                left of one is what no channel that is rounded later can make up for.
+        """
+        order, factor = self.factored
+        return float(((errors[order] / np.diag(factor)[:, None]) ** 2).sum())
+
+
+def rounded(matrix: Array, feedback: Feedback, grid: Grid) -> Array:
     """The codes [k, n] of a weight, int16.
 
     Args:
         matrix: the weight [k, n].
-        rows: activations that it is multiplied with, [rows, k].
+        feedback: of the activation that it is multiplied with.
         grid: see `Grid`.
     """
-    order, factor = _factor(np.asarray(rows, np.float64))
+    order, factor = feedback.factored
     codes = np.empty(matrix.shape, np.int16)
     for start in range(0, matrix.shape[1], COLUMNS):
         part = slice(start, start + COLUMNS)
         codes[:, part] = _rounded(matrix[:, part], order, factor, grid.columns(part))
     return codes
-
-
-def _factor(rows: Array) -> tuple[Array, Array]:
-    """The order of the channels, and the upper Cholesky factor of the inverse correlations."""
-    gram = rows.T @ rows
-    mean = float(np.diag(gram).mean()) or 1.0
-    gram[np.diag_indices_from(gram)] += DAMPING * mean
-    order = np.argsort(-np.diag(gram), kind="stable")
-    inverse = np.linalg.inv(gram[np.ix_(order, order)])
-    return order, np.linalg.cholesky((inverse + inverse.T) / 2).T.astype(np.float32)
 
 
 def _rounded(matrix: Array, order: Array, factor: Array, grid: Grid) -> Array:

@@ -11,7 +11,7 @@ from samples import Builder, parse
 from burnish.optimizer.analysis.products import Product, find_products
 from burnish.optimizer.contract import Observation
 from burnish.passes.compress.int8.ranges import METHODS, PERCENTILE, Range, range_of
-from burnish.passes.compress.int8.weights import columns
+from burnish.passes.compress.smoothing.search import columns_of
 
 WIDTH = 32
 
@@ -113,7 +113,7 @@ def test_entropy_keeps_what_has_no_tail() -> None:
 def test_the_best_is_that_of_the_products(size: float, symmetric: bool) -> None:
     rows, members = spiked(size), products()
     divisors = np.geomspace(0.5, 2, WIDTH)
-    matrix = np.concatenate([columns(member) for member in members], axis=1) * divisors[:, None]
+    matrix = np.concatenate([columns_of(member) for member in members], axis=1) * divisors[:, None]
 
     def error(found: Range | None) -> float:
         assert found is not None
@@ -149,10 +149,10 @@ def test_what_has_no_range() -> None:
 
 def test_columns_are_of_the_weight_whichever_way_it_lies() -> None:
     wide = next(item for item in products() if item.n == 300)
-    assert columns(wide).shape == (WIDTH, 150)
+    assert columns_of(wide).shape == (WIDTH, 150)
     stored = wide.weight.const_value
     assert stored is not None
-    np.testing.assert_array_equal(columns(wide), stored.numpy()[:, ::2])
+    np.testing.assert_array_equal(columns_of(wide), stored.numpy()[:, ::2])
     turned = ir.val("t", const_value=ir.tensor(stored.numpy().T.copy()))
     same = Product(wide.nodes, wide.activation, turned, True, None, 1.0, 1.0, wide.output)
-    np.testing.assert_array_equal(columns(same), columns(wide))
+    np.testing.assert_array_equal(columns_of(same), columns_of(wide))

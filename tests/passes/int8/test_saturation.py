@@ -19,7 +19,7 @@ from onnx import TensorProto
 from samples import Builder, parse
 
 from burnish.optimizer.contract import relative_l2
-from burnish.passes.compress.error_feedback import Grid, rounded
+from burnish.passes.compress.error_feedback import Feedback, Grid, rounded
 from burnish.passes.compress.int8 import saturation, weights
 from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.compress.int8.rounding import rounded_weight
@@ -231,13 +231,13 @@ def test_error_feedback_keeps_to_the_bound(saturating: bool) -> None:
     rows[:, 0] = random.standard_normal(300)
     rows[:, 2] = 0.05 * rows[:, 0]
     tensors = [(ir.tensor(matrix), False)]
-    values = weights.operand(tensors, rows=rows, saturating=saturating).values.numpy()
+    values = weights.operand(tensors, feedback=Feedback(rows), saturating=saturating).values.numpy()
     assert can_saturate(values).any() == (not saturating)
     nearest = weights.operand(tensors, saturating=saturating).values.numpy()
     steps = np.abs(values[2].astype(int) - nearest[2]).max()
     assert steps > 1
     free = Grid(weights.channel_scales(matrix, 1, saturating=True)[None], 0, 96, -127, 127)
-    assert can_saturate(rounded(matrix, rows, free).astype(np.int8)).any()
+    assert can_saturate(rounded(matrix, Feedback(rows), free).astype(np.int8)).any()
 
 
 def _tied(*, product: bool) -> ir.Model:

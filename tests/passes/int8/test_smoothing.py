@@ -19,11 +19,10 @@ from burnish.optimizer.analysis.products import find_products
 from burnish.optimizer.calibration import Calibration
 from burnish.optimizer.contract import Observation, Pass, relative_l2
 from burnish.optimizer.executor import Executor
+from burnish.passes.compress.int8.divisors import divisor
 from burnish.passes.compress.int8.dynamic import DynamicInt8
-from burnish.passes.compress.int8.groups import smoothed
 from burnish.passes.compress.int8.qdq import StaticInt8
 from burnish.passes.compress.int8.rounding import rounded_activation, rounded_weight
-from burnish.passes.compress.int8.smoothing import divisor
 
 WIDTH = 64
 
@@ -268,18 +267,6 @@ def test_the_exponent_is_searched_on_real_rows() -> None:
     assert divisor(even, members, saturating=False, by_token=True) is None
 
 
-def test_weights_are_rounded_on_rows_of_the_quotient() -> None:
-    model = block()
-    rows = np.random.default_rng(0).standard_normal((200, WIDTH))
-    rows[:, [3, 17, 40]] *= 60
-    seen = Observation(rows.min(0), rows.max(0), rows)
-    by, found = smoothed(find_products(model)[0], seen, model, make_context(), by_token=False)
-    assert by is not None
-    assert found is not None
-    assert np.ptp(by) > 1
-    np.testing.assert_allclose(found * by, rows, rtol=1e-6)
-
-
 @pytest.mark.parametrize("transform", [DynamicInt8(static=True), StaticInt8()])
 @pytest.mark.parametrize("residual", [False, True], ids=["alone", "residual"])
 def test_a_fixed_range_is_that_of_the_quotient(
@@ -294,6 +281,68 @@ def test_a_fixed_range_is_that_of_the_quotient(
     assert outcome.rewrites == 2
     (exact,), (found,) = (run_model(item, feeds[:1]) for item in (model, after))
     assert 0 < max(relative_l2(exact[name], found[name]) for name in ("a", "b")) < 0.02
+
+
+def gated() -> ir.Model:
+    """SwiGLU, in which three channels of what the gate lets through stand out."""
+    b = Builder()
+    b.input("x", TensorProto.FLOAT, ["batch", "sequence", WIDTH])
+    b.linear("x", "gate", WIDTH, WIDTH)
+    matrix = b.random.standard_normal((WIDTH, WIDTH)) / 8
+    matrix[:, [3, 17, 40]] *= 60
+    b.op("MatMul", ["x", b.constant("up.weight", matrix)], "up")
+    b.op("Sigmoid", ["gate"], "share")
+    b.op("Mul", ["gate", "share"], "silu")
+    b.op("Mul", ["silu", "up"], "inner")
+    matrix = b.random.standard_normal((WIDTH, WIDTH))
+    matrix[[3, 17, 40]] /= 60
+    b.op("MatMul", ["inner", b.constant("down.weight", matrix)], "y")
+    b.output("y", TensorProto.FLOAT, ["batch", "sequence", WIDTH])
+    return b.model()
+
+
+@pytest.mark.parametrize("finer", [(), ("y",)], ids=["by tensor", "by token"])
+def test_a_gate_is_smoothed_in_the_product_before_it(
+    executor: Executor, finer: tuple[str, ...]
+) -> None:
+    """On the user's data, not on made-up inputs."""
+    model = gated()
+    folders = executor.store(made_up(model))
+    found = []
+    for real in (False, True):
+        after = model.clone()
+        context = make_context(last_form, observe=Calibration(executor, folders, real=real))
+        outcome = DynamicInt8(finer=finer).apply(after, context)
+        assert ("1 smoothed" in outcome.detail) == real
+        assert outcome.hidden == ({"up": ("y",)} if real else {})
+        found.append(after)
+    plain, smooth = found
+    kinds = [[node.op_type for node in item.graph] for item in found]
+    assert sorted(kinds[0]) == sorted(kinds[1])
+    assert errors(model, smooth)["y"] < errors(model, plain)["y"] / 3
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_a_product_of_a_table_is_not_smoothed(executor: Executor, real: bool) -> None:
+    """The table is stored once, and what is looked up in it must not be multiplied."""
+    b = Builder()
+    b.input("input_ids", TensorProto.INT64, ["batch", "sequence"])
+    scale = np.ones(WIDTH)
+    scale[[3, 17, 40]] = 8
+    b.constant("scale", scale)
+    b.op("Gather", [b.normal("words", 512, WIDTH), "input_ids"], "rows")
+    b.linear("rows", "hidden", WIDTH, WIDTH)
+    b.op("RMSNormalization", ["hidden", "scale"], "normed", axis=-1)
+    b.op("Transpose", ["words"], "turned", perm=[1, 0])
+    b.op("MatMul", ["normed", "turned"], "y")
+    b.output("y", TensorProto.FLOAT, ["batch", "sequence", 512])
+    model = b.model(23)
+    after = model.clone()
+    observe = Calibration(executor, executor.store(made_up(model)), real=real)
+    outcome = DynamicInt8().apply(after, make_context(last_form, observe=observe))
+    assert outcome.rewrites == 3
+    assert "smoothed" not in outcome.detail
+    assert errors(model, after)["y"] < 0.1
 
 
 def test_ranges_leave_nothing_behind(executor: Executor) -> None:

@@ -14,7 +14,7 @@ from burnish.optimizer.contract import Array
 from burnish.optimizer.forms import FUSED
 from burnish.optimizer.model import add_initializer
 from burnish.passes.compress.blockwise.blocks import Layout, Matrix, Quantized, quantize
-from burnish.passes.compress.error_feedback import Grid, rounded
+from burnish.passes.compress.error_feedback import Feedback, Grid, rounded
 from burnish.passes.compress.splice import before, replace
 
 ROUND_INPUTS = 4
@@ -66,10 +66,10 @@ class Rewriter:
         )
         replace((node,), node.outputs[0], result)
 
-    def product(self, member: Product, rows: Array | None) -> None:
-        """Multiply with a weight in blocks; `rows` are some of the activation's, [rows, k]."""
+    def product(self, member: Product, feedback: Feedback | None = None) -> None:
+        """Multiply with a weight in blocks, rounded by feedback of the activation or else not."""
         anchor, layout = member.nodes[0], self.layout_of(member.output)
-        weight = self._weight(member.weight, member.transposed, layout, rows)
+        weight = self._weight(member.weight, member.transposed, layout, feedback)
         result = before(
             anchor,
             "MatMulNBits",
@@ -91,12 +91,12 @@ class Rewriter:
         replace(member.nodes, member.output, result)
 
     def _weight(
-        self, source: ir.Value, transposed: bool, layout: Layout, rows: Array | None
+        self, source: ir.Value, transposed: bool, layout: Layout, feedback: Feedback | None
     ) -> tuple[ir.Value, ...]:
         """Codes, scales and zeros of a weight."""
         key = (source, transposed, layout)
         if key not in self._stored:
-            made = self._quantized(source, transposed, layout, rows)
+            made = self._quantized(source, transposed, layout, feedback)
             self._stored[key] = self._add(source, made, made.codes)
         return self._stored[key]
 
@@ -128,19 +128,20 @@ class Rewriter:
         return tuple(add_initializer(home, f"{name}_{key}", part) for key, part in parts.items())
 
     def _quantized(
-        self, source: ir.Value, transposed: bool, layout: Layout, rows: Array | None
+        self, source: ir.Value, transposed: bool, layout: Layout, feedback: Feedback | None
     ) -> Quantized:
         assert source.const_value is not None
-        matrix = Matrix(source.const_value, transposed)
-        if rows is None:
-            return quantize(matrix, layout)
+        if feedback is None:
+            return quantize(Matrix(source.const_value, transposed), layout)
         self.fed_back += 1
-        key = ("blocks", id(source.const_value), transposed, layout)
+        spread = None if feedback.by is None else feedback.by.tobytes()
+        key = ("blocks", id(source.const_value), transposed, layout, spread)
         if key not in self.memo:
 
             def round_(columns: Array, grid: Grid) -> Array:
-                return rounded(columns, rows, grid).astype(np.uint8)
+                return rounded(columns, feedback, grid).astype(np.uint8)
 
+            matrix = Matrix(source.const_value, transposed, feedback.by)
             # The tensor stays alive with what was made of it, so that no other has its id.
             self.memo[key] = source.const_value, quantize(matrix, layout, round_)
         made: Quantized = self.memo[key][1]

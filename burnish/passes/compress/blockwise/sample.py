@@ -44,6 +44,6 @@ class Sample:
         model = sample.model(product)
         if quantized:
             rewriter = Rewriter(model, lambda place: self.layout, {})
-            rewriter.product(find_products(model)[0][0], None)
+            rewriter.product(find_products(model)[0][0])
             drop_unused(model)
         return ir.to_proto(model)

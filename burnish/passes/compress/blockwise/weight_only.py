@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.products import (
     Product,
     find_products,
+    groups,
     is_finite,
     label,
     shape_of,
@@ -23,7 +23,6 @@ from burnish.optimizer.contract import (
     Array,
     Choice,
     Context,
-    Observation,
     Outcome,
     Phase,
     Refusal,
@@ -31,8 +30,12 @@ from burnish.optimizer.contract import (
 )
 from burnish.passes.compress import lookups
 from burnish.passes.compress.blockwise.blocks import Layout
+from burnish.passes.compress.blockwise.divisors import divisor
 from burnish.passes.compress.blockwise.rewrite import Rewriter
 from burnish.passes.compress.blockwise.sample import Sample
+from burnish.passes.compress.error_feedback import Feedback
+from burnish.passes.compress.smoothing.dividing import Divided, divide_all
+from burnish.passes.compress.smoothing.search import FloatArray, tell_apart
 from burnish.passes.compress.splice import drop_unused
 from burnish.passes.compress.times import FLOAT, at_full_size, times
 
@@ -60,15 +63,19 @@ class WeightOnly(Sparing):
     After:
         ONNX Runtime's `MatMulNBits(x, codes, scales, zeros)` and the bias;
         `GatherBlockQuantized(codes, i, scales, zeros)`. A table that is also a product's weight
-        is stored once. The weights of the places in `finer` get 8 bits.
+        is stored once. The weights of the places in `finer` get 8 bits. With the user's data `x` is
+        divided where that lowers the error of 4 bits, and the rows of `w` multiplied (AWQ): in the
+        scale of a normalization, in the product before a ReLU or beside a gate, else behind a
+        normalization by a `Mul`.
     Refuses when:
         The product is slower so (measured; not with `force`), the weight is not a float32 matrix,
         has columns shorter than a block, or holds NaN, or the product is in `keep`.
     Numerics:
         Lossy. A scale, and unless `symmetric` a zero, for each `block` of a column, from its range
-        or, with `search` and where the model is run, from the part of it that loses least. With the
-        user's data weights are rounded by error feedback (GPTQ), else to the nearest. Activations
-        stay in float; the kernel rounds them to int8, each block by itself (`accuracy_level` 4).
+        or, with `search` and where the model is run, from the part of it that loses least, with the
+        scale by least squares. With the user's data weights are rounded by error feedback (GPTQ),
+        else to the nearest. Activations stay in float; the kernel rounds them to int8, each block
+        by itself (`accuracy_level` 4).
     """
 
     bits: int = 4
@@ -114,24 +121,26 @@ class WeightOnly(Sparing):
                 taken.append(member)
         # Where the model is not run, time and memory are scarce.
         search = self.search and context.observe is not None
-        rewriter = Rewriter(model, functools.partial(self._layout, search=search), context.memo)
-        seen = _observed(taken, model, context)
-        for member in taken:
-            rewriter.product(member, _rows(seen, member))
+        places = [member.output for member in taken] + [node.outputs[0] for node in tables]
+        layouts = {place: self._layout(place, search=search) for place in places}
+        rewriter = Rewriter(model, layouts.__getitem__, context.memo)
+        divided = _rewrite_products(taken, layouts, rewriter, context)
         served = {member.weight for member in taken}
         in_float = {member.weight for member in products if member.weight not in served}
         looked_up, others = lookups.rewrite(tables, in_float, rewriter.lookup)
         refusals += others
         if taken or looked_up:
             drop_unused(model)
-        finer = sum(member.output.name in self.finer for member in taken)
+        finer = sum(layouts[member.output].bits > self.bits for member in taken)
         said = [f"{looked_up} lookup{'s' * (looked_up > 1)}"] if looked_up else []
         said += [f"{len(taken)} products"] if taken else []
         said += [f"{finer} with {FINER_BITS} bits"] if finer else []
+        said += [f"{divided.count} scaled"] if divided.count else []
         said += [f"{rewriter.fed_back} by error feedback"] if rewriter.fed_back else []
         done = looked_up + len(taken)
         detail = ", ".join(said) if done else NOTHING_FOUND
-        return Outcome(done, tuple(refusals), None, detail, times=spent)
+        hidden = divided.hidden
+        return Outcome(done, tuple(refusals), None, detail, times=spent, hidden=hidden)
 
     def _layout(self, place: ir.Value, *, search: bool = False) -> Layout:
         """How the weight of the place that gives a value is stored."""
@@ -183,14 +192,38 @@ def _why_slower(choice: Choice, product: Product) -> str:
     )
 
 
-def _observed(taken: list[Product], model: ir.Model, context: Context) -> dict[str, Observation]:
-    """What the activations of products are; nothing where the feeds are made up."""
+def _rewrite_products(
+    taken: list[Product],
+    layouts: dict[ir.Value, Layout],
+    rewriter: Rewriter,
+    context: Context,
+) -> Divided:
+    """Rewrite products, by error feedback of divided activations where rows of them are known."""
+    rows = _observed(taken, rewriter.model, context)
+
+    def divisor_of(members: Sequence[Product]) -> FloatArray | None:
+        known = rows.get(members[0].activation)
+        if known is None:
+            return None
+        return divisor(known, members, [layouts[item.output] for item in members], context.memo)
+
+    shared = groups(taken)
+    divided = divide_all(
+        rewriter.model, shared, divisor_of, context.memo, real=tell_apart(rows.values())
+    )
+    for before, (members, by) in zip(shared, divided.groups, strict=True):
+        known = rows.get(before[0].activation)
+        feedback = None if known is None else Feedback(known, by)
+        for member in members:
+            rewriter.product(member, feedback)
+    return divided
+
+
+def _observed(taken: list[Product], model: ir.Model, context: Context) -> dict[ir.Value, Array]:
+    """Rows of the activations of products; nothing where the feeds are made up."""
     if context.observe is None or not context.observe.real:
         return {}
-    names = dict.fromkeys(member.activation.name or "" for member in taken)
-    return context.observe(model, [*names])
-
-
-def _rows(seen: dict[str, Observation], member: Product) -> Array | None:
-    found = seen.get(member.activation.name or "")
-    return None if found is None or found.rows is None else np.asarray(found.rows)
+    # By value: a division gives another name.
+    named = {member.activation.name or "": member.activation for member in taken}
+    found = context.observe(model, [*named])
+    return {named[name]: seen.rows for name, seen in found.items() if seen.rows is not None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import onnx
@@ -14,28 +14,31 @@ from burnish.optimizer.contract import (
     LOSSY,
     Choice,
     Context,
+    Observation,
     Outcome,
     Phase,
     Refusal,
     Sparing,
 )
 from burnish.passes.compress import lookups
+from burnish.passes.compress.error_feedback import Feedback
 from burnish.passes.compress.int8.groups import (
     HANDED_ON,
     SMALLEST_BY_RULE,
     Plan,
+    divided,
     gain,
     in_float,
     not_taken,
     observed,
     sample_of,
-    smoothed,
     timed,
     usable,
 )
 from burnish.passes.compress.int8.ranges import BEST, range_of
 from burnish.passes.compress.int8.rewrite import Rewriter
 from burnish.passes.compress.int8.sample import is_by_token, is_static
+from burnish.passes.compress.smoothing.dividing import Divided
 from burnish.passes.compress.splice import drop_unused
 from burnish.passes.compress.times import FLOAT, times
 
@@ -58,7 +61,8 @@ class DynamicInt8(Sparing):
         `DynamicQuantizeLinear(x)` once, `MatMulInteger`, the scales, the bias; one product and a
         `Split` for Q, K and V where that is measured faster; int8 rows and a scale each for `t`.
         Where single channels of a normalized `x` stand out, they are divided by a factor that goes
-        into the rows of `w` (SmoothQuant): in the scale of the normalization, else by a `Mul`.
+        into the rows of `w` (SmoothQuant): in the scale of the normalization, else by a `Mul`; with
+        the user's data also in the product before a ReLU or beside a gate.
         With `static`, where that is measured faster, `QuantizeLinear(x, scale, zero)` in place of
         `DynamicQuantizeLinear`, the range fixed by the user's data (`ranges` names the method).
         For the products in `finer`, `QuantizeLinear(x * (127 / m), 1, 128)` with `m` the largest
@@ -105,47 +109,48 @@ class DynamicInt8(Sparing):
             if members := usable(group, self.keep, refusals):
                 plan.append((members, self._choose(members, model, context)))
         refusals += not_taken(model, ("Gather", *HANDED_ON))
+        refusals += in_float(plan)
+        taken = [(members, choice) for members, choice in plan if choice.winner != FLOAT]
+        seen = observed([members for members, _ in taken], model, context)
+        # Before tables are replaced, since a weight that one shares must not be multiplied.
+        smooth = divided(taken, seen, model, context)
         rewriter = Rewriter(model, context.saturating, context.memo)
         stay = {item.weight for group, choice in plan if choice.winner == FLOAT for item in group}
         looked_up, others = lookups.rewrite(tables, stay, rewriter.lookup)
         refusals += others
-        counts = self._rewrite_products(plan, rewriter, model, context, refusals)
+        counts = self._rewrite_products(taken, smooth, seen, rewriter)
         done = looked_up + counts["products alone"] + counts["products merged"]
         drop_unused(model)
         said = [f"{looked_up} lookup{'s' * (looked_up > 1)}"] if looked_up else []
         said += [f"{count} {what}" for what, count in counts.items() if count]
         detail = ", ".join(said) if done else NOTHING_FOUND
         spent = {name: pair for item in plan for name, pair in times(*item).items()}
-        return Outcome(done, tuple(refusals), gain(plan), detail, times=spent)
+        hidden = smooth.hidden
+        return Outcome(done, tuple(refusals), gain(plan), detail, times=spent, hidden=hidden)
 
     def _rewrite_products(
         self,
-        plan: Plan,
+        taken: Plan,
+        smooth: Divided,
+        seen: Mapping[ir.Value, Observation],
         rewriter: Rewriter,
-        model: ir.Model,
-        context: Context,
-        refusals: list[Refusal],
     ) -> dict[str, int]:
-        """Rewrite the groups that int8 makes faster; how many products, by manner."""
+        """Rewrite groups of products in the forms chosen; how many, by manner."""
         counts = dict.fromkeys(MANNERS, 0)
-        taken = [(members, choice) for members, choice in plan if choice.winner != FLOAT]
-        refusals += in_float(plan)
-        seen = observed([members for members, _ in taken], model, context)
-        for members, choice in taken:
-            found = seen.get(members[0].activation.name or "")
+        for (before, choice), (members, by) in zip(taken, smooth.groups, strict=True):
             merged, by_token = choice.winner.endswith("merged"), is_by_token(choice.winner)
-            divisor = rows = fixed = None
-            if found is not None:
-                divisor, rows = smoothed(members, found, model, context, by_token=by_token)
-                if is_static(choice.winner):
-                    fixed = range_of(found, members, divisor, self.ranges)
+            known, feedback, fixed = seen.get(before[0].activation), None, None
+            if known is not None and known.rows is not None:
+                feedback = Feedback(known.rows, by)
+            if known is not None and is_static(choice.winner):
+                fixed = range_of(known, members, by, self.ranges)
             counts["products merged" if merged else "products alone"] += len(members)
             counts["by token"] += len(members) * by_token
             counts["of fixed range"] += len(members) * (fixed is not None)
-            counts["smoothed"] += len(members) * (divisor is not None)
-            counts["by error feedback"] += len(members) * (rows is not None)
+            counts["smoothed"] += len(members) * (by is not None)
+            counts["by error feedback"] += len(members) * (feedback is not None)
             for part in [members] if merged else [[member] for member in members]:
-                rewriter.product(part, divisor, rows, by_token=by_token, fixed=fixed)
+                rewriter.product(part, by, feedback, by_token=by_token, fixed=fixed)
         return counts
 
     def _choose(self, members: list[Product], model: ir.Model, context: Context) -> Choice:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.products import Product, is_finite, label
-from burnish.optimizer.contract import Array, Choice, Context, Observation, Refusal
-from burnish.passes.compress.int8 import smoothing
+from burnish.optimizer.contract import Choice, Context, Observation, Refusal
+from burnish.passes.compress.int8.divisors import divisor
 from burnish.passes.compress.int8.sample import Sample, is_by_token
-from burnish.passes.compress.int8.smoothing import FloatArray
 from burnish.passes.compress.lookups import PRODUCTS, SMALLEST_TABLE
+from burnish.passes.compress.smoothing.dividing import Divided, divide_all
+from burnish.passes.compress.smoothing.places import site_of
+from burnish.passes.compress.smoothing.search import FloatArray, tell_apart
 from burnish.passes.compress.times import FLOAT, at_full_size
 
 LARGEST_SAMPLE = 1 << 22
@@ -106,41 +108,40 @@ def gain(plan: Plan) -> float | None:
 
 def observed(
     taken: Sequence[list[Product]], model: ir.Model, context: Context
-) -> dict[str, Observation]:
+) -> dict[ir.Value, Observation]:
     """What is known of the groups' activations: on made-up inputs, of those that smoothing asks."""
     if context.observe is None:
         return {}
     real = context.observe.real
-    wanted = [members for members in taken if real or smoothing.smoothable(members, model)]
-    names = [members[0].activation.name or "" for members in wanted]
-    return context.observe(model, names) if names else {}
+    wanted = [item for item in taken if real or site_of(item, model, {}) is not None]
+    # By value: a division gives another name.
+    named = {members[0].activation.name or "": members[0].activation for members in wanted}
+    found = context.observe(model, [*named]) if named else {}
+    return {named[name]: known for name, known in found.items()}
 
 
-def smoothed(
-    members: Sequence[Product],
-    seen: Observation,
-    model: ir.Model,
-    context: Context,
-    *,
-    by_token: bool,
-) -> tuple[FloatArray | None, Array | None]:
-    """What the activation is divided by, where that can be and pays, and rows of the quotient.
+def divided(
+    taken: Plan, seen: Mapping[ir.Value, Observation], model: ir.Model, context: Context
+) -> Divided:
+    """The groups once activations are divided by what makes int8 lose least."""
+    by_token = {members[0].nodes: is_by_token(choice.winner) for members, choice in taken}
 
-    The products read the quotient afterwards.
-    """
-    divisor = None
-    if smoothing.smoothable(members, model):
-        weights = tuple(member.weight.name for member in members)
-        key = ("divisor", members[0].activation.name, weights, by_token)
+    def divisor_of(members: Sequence[Product]) -> FloatArray | None:
+        known = seen.get(members[0].activation)
+        if known is None:
+            return None
+        apart = by_token[members[0].nodes]
+        tensors = [member.weight.const_value for member in members]
+        key = ("int8 divisor", id(known), *map(id, tensors), apart)
         if key not in context.memo:
-            context.memo[key] = smoothing.divisor(
-                seen, members, saturating=context.saturating, by_token=by_token
-            )
-        divisor = context.memo[key]
-    if divisor is None:
-        return None, seen.rows
-    smoothing.divide(members, divisor)
-    return divisor, None if seen.rows is None else seen.rows / divisor
+            by = divisor(known, members, saturating=context.saturating, by_token=apart)
+            # What has those ids stays alive with what was found for it.
+            context.memo[key] = known, tensors, by
+        found: FloatArray | None = context.memo[key][2]
+        return found
+
+    real = tell_apart(known.rows for known in seen.values())
+    return divide_all(model, [item for item, _ in taken], divisor_of, context.memo, real=real)
 
 
 def not_taken(model: ir.Model, operators: Collection[str]) -> list[Refusal]:

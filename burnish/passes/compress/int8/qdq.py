@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import onnx
@@ -14,28 +14,31 @@ from burnish.optimizer.contract import (
     LOSSY,
     Choice,
     Context,
+    Observation,
     Outcome,
     Phase,
     Refusal,
     Sparing,
 )
 from burnish.passes.compress import lookups
+from burnish.passes.compress.error_feedback import Feedback
 from burnish.passes.compress.int8.groups import (
     HANDED_ON,
     SMALLEST_BY_RULE,
     Plan,
+    divided,
     gain,
     in_float,
     not_taken,
     observed,
     sample_of,
-    smoothed,
     timed,
     usable,
 )
 from burnish.passes.compress.int8.ranges import BEST, range_of
 from burnish.passes.compress.int8.rewrite import Rewriter
 from burnish.passes.compress.int8.sample import PAIRS
+from burnish.passes.compress.smoothing.dividing import Divided
 from burnish.passes.compress.splice import drop_unused
 from burnish.passes.compress.times import FLOAT, times
 
@@ -97,13 +100,15 @@ class StaticInt8(Sparing):
             if members:
                 plan.append((members, self._choose(members, context)))
         refusals += [*in_float(plan), *not_taken(model, ("Gather", *HANDED_ON))]
-        taken = [members for members, choice in plan if choice.winner != FLOAT]
-        done = self._rewrite(taken, model, context, refusals)
+        taken = [(members, choice) for members, choice in plan if choice.winner != FLOAT]
+        seen = observed([members for members, _ in taken], model, context)
+        smooth = divided(taken, seen, model, context)
+        done = self._rewrite(taken, smooth, seen, Rewriter(model, memo=context.memo), refusals)
         if done:
             drop_unused(model)
         detail = f"{done} products" if done else NOTHING_FOUND
         spent = {name: pair for item in plan for name, pair in times(*item).items()}
-        return Outcome(done, tuple(refusals), gain(plan), detail, times=spent)
+        return Outcome(done, tuple(refusals), gain(plan), detail, times=spent, hidden=smooth.hidden)
 
     def _choose(self, members: list[Product], context: Context) -> Choice:
         """Whether a group is faster in int8; groups of the same sizes share one measurement."""
@@ -119,24 +124,23 @@ class StaticInt8(Sparing):
 
     def _rewrite(
         self,
-        taken: list[list[Product]],
-        model: ir.Model,
-        context: Context,
+        taken: Plan,
+        smooth: Divided,
+        seen: Mapping[ir.Value, Observation],
+        rewriter: Rewriter,
         refusals: list[Refusal],
     ) -> int:
         """Rewrite the groups whose activation has a known range; how many products."""
-        done, rewriter = 0, Rewriter(model, memo=context.memo)
-        seen = observed(taken, model, context)
-        for members in taken:
-            found = seen.get(members[0].activation.name or "")
-            divisor = rows = fixed = None
-            if found is not None and members[0].graph is model.graph:
-                divisor, rows = smoothed(members, found, model, context, by_token=False)
-                fixed = range_of(found, members, divisor, self.ranges, symmetric=True)
+        done = 0
+        for (before, _), (members, by) in zip(taken, smooth.groups, strict=True):
+            known, fixed, feedback = seen.get(before[0].activation), None, None
+            if known is not None and members[0].graph is rewriter.model.graph:
+                fixed = range_of(known, members, by, self.ranges, symmetric=True)
+                feedback = None if known.rows is None else Feedback(known.rows, by)
             if fixed is None:
                 refusals += [Refusal(label(member.nodes[0]), UNSEEN) for member in members]
                 continue
             for member in members:
-                rewriter.pair(member, fixed, divisor, rows)
+                rewriter.pair(member, fixed, by, feedback)
             done += len(members)
         return done

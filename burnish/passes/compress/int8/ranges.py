@@ -23,7 +23,7 @@ import numpy as np
 
 from burnish.optimizer.analysis.products import Product
 from burnish.optimizer.contract import Array, Observation
-from burnish.passes.compress.int8.weights import columns
+from burnish.passes.compress.smoothing.search import columns_of
 
 METHODS = ("minmax", "percentile", "entropy", "mse")
 """Ways to choose a range."""
@@ -116,7 +116,7 @@ def range_of(
     }
     if len(found) == 1:
         return found[method]
-    matrix = np.concatenate([columns(member) for member in members], axis=1)
+    matrix = np.concatenate([columns_of(member) for member in members], axis=1)
     matrix *= np.broadcast_to(by, len(matrix))[:, None]
     exact = rows @ matrix
     errors = {

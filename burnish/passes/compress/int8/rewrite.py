@@ -21,8 +21,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.products import Product, shape_of
-from burnish.optimizer.contract import Array
 from burnish.optimizer.model import add_initializer
+from burnish.passes.compress.error_feedback import Feedback
 from burnish.passes.compress.int8 import weights
 from burnish.passes.compress.int8.inputs import Input, Inputs
 from burnish.passes.compress.int8.ranges import Range
@@ -56,7 +56,7 @@ class Rewriter:
         self,
         members: list[Product],
         factors: npt.NDArray[np.float32] | None = None,
-        rows: Array | None = None,
+        feedback: Feedback | None = None,
         *,
         by_token: bool = False,
         fixed: Range | None = None,
@@ -64,15 +64,16 @@ class Rewriter:
         """Compute one product, or several of the same activation as one, in int8.
 
         The members are in the order of the graph: what replaces them stands before the first.
-        `factors` [k] and `rows` are those of `weights.operand`. With `by_token` each token has a
-        range of its own; one that is `fixed` is that of all.
+        `factors` [k] and `feedback` are those of `weights.operand`. With `by_token` each token has
+        a range of its own; one that is `fixed` is that of all.
         """
         anchor = members[0].nodes[0]
         # Read from the node: an earlier rewrite may have replaced the value found with the product.
         activation = anchor.inputs[0]
         assert activation is not None
         given = self._inputs.get(activation, anchor, by_token=by_token, fixed=fixed)
-        whole = self._chain(anchor, members, given, self._operand(members, anchor, factors, rows))
+        operand = self._operand(members, anchor, factors, feedback)
+        whole = self._chain(anchor, members, given, operand)
         results = [whole] if len(members) == 1 else self._split(anchor, members, whole)
         for member, result in zip(members, results, strict=True):
             replace(member.nodes, member.output, result)
@@ -82,18 +83,18 @@ class Rewriter:
         member: Product,
         fixed: Range,
         factors: npt.NDArray[np.float32] | None = None,
-        rows: Array | None = None,
+        feedback: Feedback | None = None,
     ) -> None:
         """Compute a product in float, of operands that come from int8.
 
-        Runtimes that know such pairs make a product of integers of it. `factors` and `rows` are
-        those of `weights.operand`.
+        Runtimes that know such pairs make a product of integers of it. `factors` and `feedback`
+        are those of `weights.operand`.
         """
         anchor = member.nodes[0]
         activation = anchor.inputs[0]
         assert activation is not None
         left = self._inputs.pair(activation, anchor, fixed)
-        operand, scales = self._operand([member], anchor, factors, rows)
+        operand, scales = self._operand([member], anchor, factors, feedback)
         key = (operand, anchor.graph)
         if key not in self._floats:
             home, name = member.weight.graph, f"{member.weight.name}_scales"
@@ -157,7 +158,7 @@ class Rewriter:
         members: list[Product],
         anchor: ir.Node,
         factors: npt.NDArray[np.float32] | None,
-        rows: Array | None,
+        feedback: Feedback | None,
     ) -> tuple[ir.Value, weights.FloatArray]:
         """The weights [k, n] in int8, and the scale of each column [n]."""
         # By value, not by name: the branches of an If may call different weights alike.
@@ -174,7 +175,7 @@ class Rewriter:
             operand = before(anchor, "Transpose", [table], perm=(1, 0))
             return operand, scales.const_value.numpy().reshape(-1) * np.float32(members[0].alpha)
         tensors = [(_tensor(member.weight), member.transposed) for member in members]
-        made = self._rounded(tensors, factors, rows)
+        made = self._rounded(tensors, factors, feedback)
         alphas = np.concatenate([np.full(m.n, m.alpha, np.float32) for m in members])
         value = add_initializer(home, f"{first.name}_int8", made.values)
         self._operands[key] = (value, made.scales * alphas)
@@ -184,16 +185,16 @@ class Rewriter:
         self,
         tensors: list[tuple[ir.TensorProtocol, bool]],
         factors: npt.NDArray[np.float32] | None,
-        rows: Array | None,
+        feedback: Feedback | None,
     ) -> weights.Quantized:
         """What `weights.operand` gives, remembered where it took long."""
-        if rows is None:
+        if feedback is None:
             return weights.operand(tensors, factors, saturating=self.saturating)
         spread = None if factors is None else factors.tobytes()
         key = ("int8", *((id(tensor), turned) for tensor, turned in tensors), spread)
         if key not in self.memo:
             # The tensors stay alive with what was made of them, so that no other has their ids.
-            made = weights.operand(tensors, factors, rows, saturating=self.saturating)
+            made = weights.operand(tensors, factors, feedback, saturating=self.saturating)
             self.memo[key] = tensors, made
         found: weights.Quantized = self.memo[key][1]
         return found

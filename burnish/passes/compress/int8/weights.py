@@ -10,9 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.products import Product
-from burnish.optimizer.contract import Array
-from burnish.passes.compress.error_feedback import Grid, rounded
+from burnish.passes.compress.error_feedback import Feedback, Grid, rounded
 from burnish.passes.compress.int8.saturation import LARGEST_PAIR, largest_pairs
 
 FloatArray = npt.NDArray[np.float32]
@@ -22,9 +20,6 @@ CHUNK = 1 << 20
 
 TOP = 127
 """The largest integer."""
-
-MOST_COLUMNS = 256
-"""Columns of a weight that errors of products are estimated on."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,7 @@ def table(tensor: ir.TensorProtocol, *, saturating: bool) -> Quantized:
 def operand(
     tensors: list[tuple[ir.TensorProtocol, bool]],
     factors: FloatArray | None = None,
-    rows: Array | None = None,
+    feedback: Feedback | None = None,
     *,
     saturating: bool = False,
 ) -> Quantized:
@@ -117,8 +112,8 @@ def operand(
     Args:
         tensors: matrices with whether each is stored as [n, k].
         factors: of the rows, [k], where the activation is divided by them.
-        rows: activations [rows, k] (divided by the factors); with them the weights are rounded by
-            error feedback, at once, else to the nearest when they are written.
+        feedback: of the activation; with it the weights are rounded by error feedback, at once,
+            else to the nearest when they are written.
         saturating: whether the processor adds products of two neighbours in 16 bits.
     """
 
@@ -143,18 +138,9 @@ def operand(
     first, transposed = tensors[0]
     k = first.shape.numpy()[1 if transposed else 0]
     channels = np.concatenate(scales)
-    if rows is None:
+    if feedback is None:
         return Quantized(lazy((k, len(channels)), compute), channels)
     whole = np.concatenate([matrix(*item).T if item[1] else matrix(*item) for item in tensors], 1)
     pair = LARGEST_PAIR if saturating else None
-    codes = rounded(whole, rows, Grid(channels[None, :], 0, k, -TOP, TOP, pair))
+    codes = rounded(whole, feedback, Grid(channels[None, :], 0, k, -TOP, TOP, pair))
     return Quantized(ir.Tensor(codes.astype(np.int8)), channels)
-
-
-def columns(member: Product) -> Array:
-    """Some columns of a product's weight, evenly spread; float64 [k, columns]."""
-    assert member.weight.const_value is not None
-    stored = member.weight.const_value.numpy()
-    matrix = stored.T if member.transposed else stored
-    step = -(-matrix.shape[1] // MOST_COLUMNS)
-    return np.asarray(matrix[:, ::step], np.float64)
