@@ -184,10 +184,11 @@ class Search:
     ) -> list[tuple[tuple[Place, ...], float]]:
         """What goes together, with the squared error of the answer where it alone is compressed."""
         units = together(found)
+        many = self._many(units)
         kinds: dict[str, list[tuple[Place, ...]]] = {}
         for number, unit in enumerate(units):
-            kinds.setdefault(unit[0].kind if self._many(units) else str(number), []).append(unit)
-        every = everything(compiled.snapshots[index])
+            kinds.setdefault(unit[0].kind if many else str(number), []).append(unit)
+        every = everything(compiled.snapshots[index]) | {place.name for place in found}
         result = []
         for number, members in enumerate(kinds.values(), start=1):
             self._bench.emit({"stage": f"what places cost, {number} of {len(kinds)}"})
