@@ -184,6 +184,12 @@ def main() -> None:
     ways = {
         "burnish --int4": lambda path: burnish(source, path, "--int4"),
         "burnish --int4 --data": lambda path: burnish(source, path, "--int4", *data),
+        "burnish --int4 --keep-embeddings": lambda path: burnish(
+            source, path, "--int4", "--keep-embeddings"
+        ),
+        "burnish --int4 --keep-embeddings --data": lambda path: burnish(
+            source, path, "--int4", "--keep-embeddings", *data
+        ),
         "burnish --precision int8-weights": lambda path: burnish(
             source, path, "--precision", "int8-weights"
         ),
