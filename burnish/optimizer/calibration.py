@@ -77,15 +77,17 @@ class Calibration:
         return picked
 
     def _from_feeds(self, names: Sequence[str]) -> dict[str, Observation]:
-        """Observations of inputs, which need no run."""
-        joined = {name: _Joined() for name in names}
+        """Observations of inputs, which need no run; none of what is empty in every feed."""
+        joined: dict[str, _Joined] = {}
         for index, folder in enumerate(self._feeds):
             feed = self._executor.read(folder)
             for name in names:
+                if not feed[name].size:  # caches before the first token
+                    continue
                 flat = feed[name].reshape(-1, feed[name].shape[-1])
                 picks = self._picks[index : index + 1]
                 rows = [flat[self._executor.read(pick)[PICKED] % len(flat)] for pick in picks]
-                joined[name].add(flat.min(0), flat.max(0), *rows)
+                joined.setdefault(name, _Joined()).add(flat.min(0), flat.max(0), *rows)
         return {name: item.observation() for name, item in joined.items()}
 
     def _observe(self, model: ir.Model, names: Sequence[str]) -> dict[str, Observation]:

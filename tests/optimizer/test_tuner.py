@@ -72,7 +72,7 @@ def test_a_form_wins_whose_whole_interval_is_above_one(
     executor: Executor, contest: Contest, winner: str, speedup: float
 ) -> None:
     choice = make(executor, None, contest)("key", FORMS, "int8")
-    assert choice == Choice(winner, speedup, True)
+    assert choice == Choice(winner, speedup, True, 1.0)
 
 
 def test_a_free_axis_is_fed_at_the_size_it_is_called_by() -> None:
@@ -91,9 +91,9 @@ def test_what_was_measured_is_remembered(executor: Executor, tmp_path: Path) -> 
     first.close()
     assert contest.calls == 1
     assert json.loads(record.read_text()) == {
-        "cpu A | key": {"winner": "int8", "speedup": 1.6, "measured": True}
+        "cpu A | key": {"winner": "int8", "speedup": 1.6, "measured": True, "ms": 1.0}
     }
-    assert make(executor, record)("key", FORMS, "fp32") == Choice("int8", 1.6, True)
+    assert make(executor, record)("key", FORMS, "fp32") == Choice("int8", 1.6, True, 1.0)
     other = make(executor, record, machine="cpu B")("key", FORMS, "fp32")
     assert other == Choice("fp32", 1.0, False)
 

@@ -301,6 +301,17 @@ def gated() -> ir.Model:
     return b.model()
 
 
+@pytest.mark.parametrize("real", [False, True])
+def test_inputs_without_elements_say_nothing(executor: Executor, real: bool) -> None:
+    """Caches before the first token, for one."""
+    model = block()
+    feeds = [{"x": np.zeros((2, 0, WIDTH), np.float32)}, {"x": np.ones((1, 3, WIDTH), np.float32)}]
+    seen = Calibration(executor, executor.store(feeds), real=real)(model, ["x"])["x"]
+    np.testing.assert_array_equal(seen.least, np.ones(WIDTH))
+    np.testing.assert_array_equal(seen.largest, np.ones(WIDTH))
+    assert Calibration(executor, executor.store(feeds[:1]), real=real)(model, ["x"]) == {}
+
+
 @pytest.mark.parametrize("finer", [(), ("y",)], ids=["by tensor", "by token"])
 def test_a_gate_is_smoothed_in_the_product_before_it(
     executor: Executor, finer: tuple[str, ...]
