@@ -159,3 +159,17 @@ def gelu_of(b: Builder, x: str, name: str) -> str:
 def parse(text: str) -> ir.Model:
     """A model from ONNX's text form."""
     return ir.from_proto(onnx.parser.parse_model(text))
+
+
+def branches() -> ir.Model:
+    """A product of `x` [n, 2] in one branch of an `If`, and no product in the other."""
+    return parse("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        branches (bool go, float[n, 2] x) => (float[n, 2] y)
+        <float[2, 2] w = {1, 2, 3, 4}>
+        {
+          y = If (go) <
+            then_branch = one () => (float[n, 2] a) { a = MatMul (x, w) },
+            else_branch = two () => (float[n, 2] b) { b = Tanh (x) }>
+        }
+    """)

@@ -45,21 +45,21 @@ class Unit:
     finer: Form | None
     exact_ms: float
 
-    def steps(self) -> list[tuple[float, str, float, float]]:
-        """Steps to gentler forms: energy for a millisecond, which form, energy, milliseconds.
+    def steps(self) -> list[tuple[float, str, float]]:
+        """Steps to gentler forms: energy saved for a millisecond, which form, energy saved.
 
         A form that costs more than a mixture of its neighbours is left out.
         """
         there = [("keep", Form(0.0, self.exact_ms))]
         if self.finer is not None and self.finer.energy < self.coarse.energy:
             there.insert(0, ("finer", self.finer))
-        found: list[tuple[float, str, float, float]] = []
+        found: list[tuple[float, str, float]] = []
         at = self.coarse
         while there:
             rates = [self._rate(at, *item) for item in there]
             best = max(range(len(there)), key=lambda index: rates[index])
             name, form = there[best]
-            found.append((rates[best], name, at.energy - form.energy, form.ms - at.ms))
+            found.append((rates[best], name, at.energy - form.energy))
             at, there = form, there[best + 1 :]
         return found
 
@@ -75,12 +75,10 @@ class Step:
     Attributes:
         spared: the places that are not simply compressed.
         energy: what is left, as a share of that of everything compressed.
-        ms: what it takes more than everything compressed.
     """
 
     spared: Spared
     energy: float
-    ms: float
 
 
 def way(units: Sequence[Unit]) -> list[Step]:
@@ -88,9 +86,9 @@ def way(units: Sequence[Unit]) -> list[Step]:
     moves = [(*step, unit) for unit in units for step in unit.steps()]
     moves.sort(key=lambda move: (-move[0], move[-1].names))
     total = left = sum(unit.coarse.energy for unit in units) or 1.0
-    ms, spared, found = 0.0, Spared(), []
-    for _, form, energy, more, unit in moves:
-        left, ms = left - energy, ms + more
+    spared, found = Spared(), []
+    for _, form, energy, unit in moves:
+        left -= energy
         spared += Spared(**{form: unit.names})
-        found.append(Step(spared, max(left, 0.0) / total, ms))
+        found.append(Step(spared, max(left, 0.0) / total))
     return found

@@ -108,6 +108,7 @@ class Search:
         budget = self._bench.request.max_drop
         low, high, factor = -1, len(steps), spent
         found: tuple[Candidate, Spared] | None = None
+        last: Candidate | None = None
         for _ in range(ATTEMPTS):
             if high - low <= 1:
                 break
@@ -117,7 +118,7 @@ class Search:
             if attempt.steps[index].status != "kept":  # nothing of it is left
                 high = at
                 continue
-            candidate = self._judge(attempt)
+            candidate = last = self._judge(attempt)
             assert candidate.fidelity is not None
             drop = candidate.fidelity.drop
             self._least = min(self._least, drop)
@@ -127,10 +128,10 @@ class Search:
                 high, found = at, (candidate, steps[at].spared)
             else:
                 low = at
-        if found is not None:
+        if found is not None and found[0] is not last:
             # What was judged since has taken the place of its files.
             return self._judge(found[0].compiled), found[1]
-        return None
+        return found
 
     def _without_broken(self, compiled: Compiled) -> Compiled:
         """The compilation with those places spared that broke the promise of a compression."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -45,7 +45,7 @@ def places(model: ir.Model, errors: Mapping[str, float]) -> list[Place]:
     """
     known = _all(model)
     found = [
-        Place(name, known[name].kind, error, known[name].parameters, known[name].group)
+        replace(known[name], error=error)
         if name in known
         else Place(name, LOOKUPS, error, 1, -1 - index)
         for index, (name, error) in enumerate(_places_of(model, errors, {*known}).items())

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.shapes.concrete import Axes
+from burnish.optimizer.contract import Context
 from burnish.optimizer.forms import FUSED
 from burnish.optimizer.model import add_initializer
 
@@ -16,6 +17,13 @@ LARGEST = 1 << 24
 
 LARGEST_WORK = 1 << 31
 """Multiplications of a sample; longer activations are cut to it, as rows cost alike."""
+
+
+def rows_of(activation: ir.Value, context: Context) -> int:
+    """Rows of the left operand of a product, at the context's sizes; tokens where not known."""
+    shape = context.shapes.get(activation.name or "")
+    tokens = context.sizes.get("batch", 8) * context.sizes.get("sequence", 128)
+    return math.prod(shape[:-1]) if shape else tokens
 
 
 class Sample:

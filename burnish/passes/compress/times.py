@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from burnish.optimizer.analysis.products import Product
@@ -27,6 +27,11 @@ def at_full_size(choice: Choice, work: float, sampled: float, gain: float) -> Ch
     ms = choice.ms * work / sampled if choice.ms else work / RATE
     known = choice.measured or choice.winner == FLOAT
     return replace(choice, ms=ms, speedup=choice.speedup if known else gain)
+
+
+def spent(plan: Iterable[tuple[Sequence[Product], Choice]]) -> dict[str, tuple[float, float]]:
+    """The times of several groups of products."""
+    return {name: pair for item in plan for name, pair in times(*item).items()}
 
 
 def times(members: Sequence[Product], choice: Choice) -> dict[str, tuple[float, float]]:

@@ -22,6 +22,7 @@ from burnish.optimizer.computed import Part, side_by_side
 from burnish.optimizer.contract import ROUNDING, Choice, Context, Outcome, Pass, Phase, Refusal
 from burnish.optimizer.model import add_initializer
 from burnish.optimizer.pruning import prune
+from burnish.optimizer.samples import rows_of
 from burnish.passes.restructure.merge_sample import Sample
 
 LARGEST = 1 << 29
@@ -160,9 +161,7 @@ def _runs(members: list[Product]) -> list[list[Product]]:
 
 
 def _choose(members: list[Product], context: Context) -> Choice:
-    tokens = context.sizes.get("batch", 8) * context.sizes.get("sequence", 128)
-    shape = context.shapes.get(members[0].activation.name or "")
-    rows = math.prod(shape[:-1]) if shape else tokens
+    rows = rows_of(members[0].activation, context)
     sample = Sample(
         rows,
         members[0].k,

@@ -11,6 +11,7 @@ from burnish.optimizer.analysis.tokens.packing import Packing
 from burnish.optimizer.analysis.tokens.region import Kind, Kinds, Region, leading
 from burnish.optimizer.contract import Padding
 from burnish.optimizer.model import add_initializer
+from burnish.optimizer.naming import Names
 from burnish.passes.restructure.token_indices import TokenIndices
 
 
@@ -29,9 +30,8 @@ class Packer:
         self._made: dict[tuple[ir.Value, Kind], ir.Value] = {}
         self._whole: dict[ir.Value, ir.Value] = {}
         self._declared: dict[ir.Value, ir.Shape] = {}
-        self._names = {value.name for node in model.graph for value in node.outputs}
-        self._names |= {value.name for value in model.graph.inputs} | set(model.graph.initializers)
-        self.indices = TokenIndices(model.graph, plan.mask, plan.spill.selected, self._free)
+        self._names = Names(model.graph)
+        self.indices = TokenIndices(model.graph, plan.mask, plan.spill.selected, self._names.free)
 
     def rewrite(self) -> None:
         """Pack the region's nodes in place, and leave the outputs' padded rows at zero."""
@@ -52,7 +52,7 @@ class Packer:
         names = [value.name for value in declared]
         for value in self._plan.spill.axes:
             packed = value.producer() in self._plan.region
-            value.name = self._free(f"{value.name}_{'on_tokens' if packed else 'repadded'}")
+            value.name = self._names.free(f"{value.name}_{'on_tokens' if packed else 'repadded'}")
         for index, (value, name) in enumerate(zip(declared, names, strict=True)):
             result = outputs[name]
             if result is value:
@@ -95,7 +95,7 @@ class Packer:
             operator = "GatherND" if lead == 2 else "Gather"
             back = ir.node(operator, [value, places])
             whole = back.outputs[0]
-            whole.name = self._free(f"{value.name}_padded")
+            whole.name = self._names.free(f"{value.name}_padded")
             whole.type, whole.shape = value.type, before or _shape(dims)
             self._graph.insert_after(node, back)
             self._whole[value] = whole
@@ -120,7 +120,7 @@ class Packer:
         attributes = {"axis": axis} if operator == "Gather" else {}
         node = ir.node(operator, [value, self.indices.get(index)], attributes)
         packed = node.outputs[0]
-        packed.name, packed.type = self._free(f"{value.name}_packed"), self._type(value)
+        packed.name, packed.type = self._names.free(f"{value.name}_packed"), self._type(value)
         packed.shape = _shape(self._packed_dims(dims, kind))
         producer = value.producer()
         if producer is None:
@@ -164,15 +164,6 @@ class Packer:
     def _packed_from(self, whole: ir.Value) -> ir.Value:
         producer = whole.producer()
         return producer.inputs[0] if producer is not None and producer.inputs[0] else whole
-
-    def _free(self, name: str) -> str:
-        """A name that nothing has, like this one."""
-        free, count = name, 1
-        while free in self._names:
-            count += 1
-            free = f"{name}_{count}"
-        self._names.add(free)
-        return free
 
 
 def _shape(dims: Dims) -> ir.Shape:

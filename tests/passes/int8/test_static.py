@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 from harness import choosing, last_form, loaded_operators, make_context, run_model
 from onnx import TensorProto
-from samples import Builder, parse
+from samples import Builder, branches
 
 from burnish.optimizer.analysis.products import find_products
 from burnish.optimizer.calibration import Calibration
@@ -146,16 +146,7 @@ def test_a_range_for_each_token_comes_before_a_fixed_one(executor: Executor) -> 
 
 def test_what_is_not_observed_has_its_range_found_in_each_run(executor: Executor) -> None:
     """In a subgraph, whose values calibration does not see."""
-    model = parse("""
-        <ir_version: 8, opset_import: ["" : 17]>
-        branches (bool go, float[n, 2] x) => (float[n, 2] y)
-        <float[2, 2] w = {1, 2, 3, 4}>
-        {
-          y = If (go) <
-            then_branch = one () => (float[n, 2] a) { a = MatMul (x, w) },
-            else_branch = two () => (float[n, 2] b) { b = Tanh (x) }>
-        }
-    """)
+    model = branches()
     random = np.random.default_rng(0)
     feed = {"go": np.array(True), "x": random.standard_normal((5, 2)).astype(np.float32)}
     observe = Calibration(executor, executor.store([feed]), real=True)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 from harness import last_form, loaded_operators, made_up, make_checker, make_context, run_model
 from onnx import TensorProto
-from samples import Builder, encoder, parse
+from samples import Builder, branches, encoder
 
 from burnish.driver.plan import passes_for
 from burnish.driver.request import Request
@@ -164,16 +164,7 @@ def test_left_alone(executor: Executor) -> None:
 
 
 def test_a_subgraph_is_not_observed(executor: Executor) -> None:
-    model = parse("""
-        <ir_version: 8, opset_import: ["" : 17]>
-        branches (bool go, float[n, 2] x) => (float[n, 2] y)
-        <float[2, 2] w = {1, 2, 3, 4}>
-        {
-          y = If (go) <
-            then_branch = one () => (float[n, 2] a) { a = MatMul (x, w) },
-            else_branch = two () => (float[n, 2] b) { b = Tanh (x) }>
-        }
-    """)
+    model = branches()
     _, outcome = apply(model, executor)
     assert outcome.rewrites == 0
     assert [item.reason for item in outcome.refusals] == [UNSEEN]

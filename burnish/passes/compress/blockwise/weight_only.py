@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,6 @@ from burnish.optimizer.analysis.products import (
     Product,
     find_products,
     groups,
-    is_finite,
     label,
     shape_of,
 )
@@ -28,12 +26,14 @@ from burnish.optimizer.contract import (
     Refusal,
     Sparing,
 )
+from burnish.optimizer.samples import rows_of
 from burnish.passes.compress import lookups
 from burnish.passes.compress.blockwise.blocks import Layout
 from burnish.passes.compress.blockwise.divisors import divisor
 from burnish.passes.compress.blockwise.rewrite import Rewriter
 from burnish.passes.compress.blockwise.sample import Sample
 from burnish.passes.compress.error_feedback import Feedback
+from burnish.passes.compress.products import observed, why_not
 from burnish.passes.compress.smoothing.dividing import Divided, divide_all
 from burnish.passes.compress.smoothing.search import FloatArray, tell_apart
 from burnish.passes.compress.splice import drop_unused
@@ -148,13 +148,9 @@ class WeightOnly(Sparing):
         return Layout(bits, self.block, self.symmetric, search)
 
     def _why_not(self, product: Product) -> str:
-        if product.output.name in self.keep:
-            return "kept in fp32 to stay within the budget"
-        if product.k < self.block:
+        if product.k < self.block and product.output.name not in self.keep:
             return f"too small for blocks of {self.block} ({product.k} x {product.n})"
-        if product.activation.dtype not in (None, ir.DataType.FLOAT):
-            return "its input is not float32"
-        return "" if is_finite(product.weight) else "its weight holds NaN or infinity"
+        return why_not(product, self.keep)
 
     def _why_no_table(self, node: ir.Node) -> str:
         if not self.embeddings:
@@ -165,9 +161,7 @@ class WeightOnly(Sparing):
 
     def _choose(self, product: Product, context: Context) -> Choice:
         """Whether the product is no slower so; those of the same sizes share one measurement."""
-        tokens = context.sizes.get("batch", 8) * context.sizes.get("sequence", 128)
-        shape = context.shapes.get(product.activation.name or "")
-        rows = tokens = math.prod(shape[:-1]) if shape else tokens
+        rows = tokens = rows_of(product.activation, context)
         columns = max(1, min(product.n, LARGEST_SAMPLE // product.k))
         rows = max(1, min(rows, LARGEST_WORK // (product.k * columns)))
         layout = self._layout(product.output)
@@ -199,7 +193,7 @@ def _rewrite_products(
     context: Context,
 ) -> Divided:
     """Rewrite products, by error feedback of divided activations where rows of them are known."""
-    rows = _observed(taken, rewriter.model, context)
+    rows = _rows(taken, rewriter.model, context)
 
     def divisor_of(members: Sequence[Product]) -> FloatArray | None:
         known = rows.get(members[0].activation)
@@ -219,11 +213,9 @@ def _rewrite_products(
     return divided
 
 
-def _observed(taken: list[Product], model: ir.Model, context: Context) -> dict[ir.Value, Array]:
+def _rows(taken: list[Product], model: ir.Model, context: Context) -> dict[ir.Value, Array]:
     """Rows of the activations of products; nothing where the feeds are made up."""
     if context.observe is None or not context.observe.real:
         return {}
-    # By value: a division gives another name.
-    named = {member.activation.name or "": member.activation for member in taken}
-    found = context.observe(model, [*named])
-    return {named[name]: seen.rows for name, seen in found.items() if seen.rows is not None}
+    found = observed((member.activation for member in taken), model, context)
+    return {value: seen.rows for value, seen in found.items() if seen.rows is not None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import onnx
@@ -14,23 +14,21 @@ from burnish.optimizer.contract import (
     LOSSY,
     Choice,
     Context,
-    Observation,
     Outcome,
     Phase,
     Refusal,
     Sparing,
 )
 from burnish.passes.compress import lookups
-from burnish.passes.compress.error_feedback import Feedback
 from burnish.passes.compress.int8.groups import (
     HANDED_ON,
     SMALLEST_BY_RULE,
     Plan,
-    divided,
+    Ready,
     gain,
     in_float,
     not_taken,
-    observed,
+    prepared,
     sample_of,
     timed,
     usable,
@@ -38,9 +36,8 @@ from burnish.passes.compress.int8.groups import (
 from burnish.passes.compress.int8.ranges import BEST, range_of
 from burnish.passes.compress.int8.rewrite import Rewriter
 from burnish.passes.compress.int8.sample import is_by_token, is_static
-from burnish.passes.compress.smoothing.dividing import Divided
 from burnish.passes.compress.splice import drop_unused
-from burnish.passes.compress.times import FLOAT, times
+from burnish.passes.compress.times import FLOAT, spent
 
 NOTHING_FOUND = "it has no product with a constant weight and no lookup table"
 
@@ -110,40 +107,29 @@ class DynamicInt8(Sparing):
                 plan.append((members, self._choose(members, model, context)))
         refusals += not_taken(model, ("Gather", *HANDED_ON))
         refusals += in_float(plan)
-        taken = [(members, choice) for members, choice in plan if choice.winner != FLOAT]
-        seen = observed([members for members, _ in taken], model, context)
         # Before tables are replaced, since a weight that one shares must not be multiplied.
-        smooth = divided(taken, seen, model, context)
+        ready, hidden = prepared(plan, model, context)
         rewriter = Rewriter(model, context.saturating, context.memo)
         stay = {item.weight for group, choice in plan if choice.winner == FLOAT for item in group}
         looked_up, others = lookups.rewrite(tables, stay, rewriter.lookup)
         refusals += others
-        counts = self._rewrite_products(taken, smooth, seen, rewriter)
+        counts = self._rewrite_products(ready, rewriter)
         done = looked_up + counts["products alone"] + counts["products merged"]
         drop_unused(model)
         said = [f"{looked_up} lookup{'s' * (looked_up > 1)}"] if looked_up else []
         said += [f"{count} {what}" for what, count in counts.items() if count]
         detail = ", ".join(said) if done else NOTHING_FOUND
-        spent = {name: pair for item in plan for name, pair in times(*item).items()}
-        hidden = smooth.hidden
-        return Outcome(done, tuple(refusals), gain(plan), detail, times=spent, hidden=hidden)
+        return Outcome(done, tuple(refusals), gain(plan), detail, times=spent(plan), hidden=hidden)
 
-    def _rewrite_products(
-        self,
-        taken: Plan,
-        smooth: Divided,
-        seen: Mapping[ir.Value, Observation],
-        rewriter: Rewriter,
-    ) -> dict[str, int]:
+    def _rewrite_products(self, ready: list[Ready], rewriter: Rewriter) -> dict[str, int]:
         """Rewrite groups of products in the forms chosen; how many, by manner."""
         counts = dict.fromkeys(MANNERS, 0)
-        for (before, choice), (members, by) in zip(taken, smooth.groups, strict=True):
-            merged, by_token = choice.winner.endswith("merged"), is_by_token(choice.winner)
-            known, feedback, fixed = seen.get(before[0].activation), None, None
-            if known is not None and known.rows is not None:
-                feedback = Feedback(known.rows, by)
-            if known is not None and is_static(choice.winner):
-                fixed = range_of(known, members, by, self.ranges)
+        for group in ready:
+            members, by, feedback = group.members, group.by, group.feedback
+            form = group.choice.winner
+            merged, by_token, fixed = form.endswith("merged"), is_by_token(form), None
+            if group.seen is not None and is_static(form):
+                fixed = range_of(group.seen, members, by, self.ranges)
             counts["products merged" if merged else "products alone"] += len(members)
             counts["by token"] += len(members) * by_token
             counts["of fixed range"] += len(members) * (fixed is not None)

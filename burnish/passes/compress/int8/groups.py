@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.products import Product, is_finite, label
+from burnish.optimizer.analysis.products import Product, label
 from burnish.optimizer.contract import Choice, Context, Observation, Refusal
+from burnish.optimizer.samples import rows_of
+from burnish.passes.compress.error_feedback import Feedback
 from burnish.passes.compress.int8.divisors import divisor
 from burnish.passes.compress.int8.sample import Sample, is_by_token
 from burnish.passes.compress.lookups import PRODUCTS, SMALLEST_TABLE
+from burnish.passes.compress.products import observed, why_not
 from burnish.passes.compress.smoothing.dividing import Divided, divide_all
 from burnish.passes.compress.smoothing.places import site_of
 from burnish.passes.compress.smoothing.search import FloatArray, tell_apart
@@ -41,7 +44,7 @@ def usable(
     members: Sequence[Product], keep: Collection[str], refusals: list[Refusal]
 ) -> list[Product]:
     """The products that int8 can take; why others stay is added to the refusals."""
-    reasons = [_why_not(member, keep) for member in members]
+    reasons = [why_not(member, keep) for member in members]
     refusals += [
         Refusal(label(member.nodes[0]), reason)
         for member, reason in zip(members, reasons, strict=True)
@@ -50,35 +53,21 @@ def usable(
     return [member for member, reason in zip(members, reasons, strict=True) if not reason]
 
 
-def _why_not(product: Product, keep: Collection[str]) -> str:
-    if product.output.name in keep:
-        return "kept in fp32 to stay within the budget"
-    if product.activation.dtype not in (None, ir.DataType.FLOAT):
-        return "its input is not float32"
-    return "" if is_finite(product.weight) else "its weight holds NaN or infinity"
-
-
 def sample_of(members: Sequence[Product], context: Context) -> Sample:
     """A model of the group's sizes for timing; groups of the same sizes share one measurement."""
     widths = [member.n for member in members]
     biased = [member.bias is not None for member in members]
     k = members[0].k
     cut = max(1, min(sum(widths), LARGEST_SAMPLE // max(k, 1)))
-    rows = max(1, min(_rows(members, context), LARGEST_WORK // (k * cut)))
+    rows = max(1, min(rows_of(members[0].activation, context), LARGEST_WORK // (k * cut)))
     return Sample(rows, k, tuple(widths), tuple(biased), cut / sum(widths))
-
-
-def _rows(members: Sequence[Product], context: Context) -> int:
-    """Rows of the activation, at the sizes of the context."""
-    shape = context.shapes.get(members[0].activation.name or "")
-    tokens = context.sizes.get("batch", 8) * context.sizes.get("sequence", 128)
-    return math.prod(shape[:-1]) if shape else tokens
 
 
 def timed(choice: Choice, members: Sequence[Product], sample: Sample, context: Context) -> Choice:
     """A choice among forms of the sample, with the time of the group itself."""
     whole = members[0].k * sum(sample.widths)
-    work, sampled = _rows(members, context) * whole, sample.rows * whole * sample.share
+    work = rows_of(members[0].activation, context) * whole
+    sampled = sample.rows * whole * sample.share
     by_rule = GAIN_BY_TOKEN if is_by_token(choice.winner) else GAIN
     return at_full_size(choice, work, sampled, by_rule)
 
@@ -106,24 +95,52 @@ def gain(plan: Plan) -> float | None:
     return float(np.exp(np.mean(np.log(gains)))) if gains else None
 
 
-def observed(
-    taken: Sequence[list[Product]], model: ir.Model, context: Context
-) -> dict[ir.Value, Observation]:
-    """What is known of the groups' activations: on made-up inputs, of those that smoothing asks."""
-    if context.observe is None:
-        return {}
-    real = context.observe.real
-    wanted = [item for item in taken if real or site_of(item, model, {}) is not None]
-    # By value: a division gives another name.
-    named = {members[0].activation.name or "": members[0].activation for members in wanted}
-    found = context.observe(model, [*named]) if named else {}
-    return {named[name]: known for name, known in found.items()}
+@dataclass(frozen=True)
+class Ready:
+    """A group about to be rewritten.
+
+    Attributes:
+        members: the products, once their activation is divided.
+        choice: the form.
+        by: what the activation is divided by; None for 1.
+        seen: what the activation was before; None where nothing is known.
+    """
+
+    members: list[Product]
+    choice: Choice
+    by: FloatArray | None
+    seen: Observation | None
+
+    @property
+    def feedback(self) -> Feedback | None:
+        """By what weights are rounded, where rows of the activation are known."""
+        rows = self.seen.rows if self.seen is not None else None
+        return Feedback(rows, self.by) if rows is not None else None
 
 
-def divided(
+def prepared(
+    plan: Plan, model: ir.Model, context: Context
+) -> tuple[list[Ready], Mapping[str, tuple[str, ...]]]:
+    """The groups that leave float, their activations divided by what makes int8 lose least.
+
+    On made-up inputs that is asked only of what smoothing takes. Also what
+    `contract.Outcome` calls `hidden`.
+    """
+    taken = [(members, choice) for members, choice in plan if choice.winner != FLOAT]
+    real = context.observe is not None and context.observe.real
+    wanted = [item for item, _ in taken if real or site_of(item, model, {}) is not None]
+    seen = observed((members[0].activation for members in wanted), model, context)
+    divided = _divided(taken, seen, model, context)
+    ready = [
+        Ready(members, choice, by, seen.get(before[0].activation))
+        for (before, choice), (members, by) in zip(taken, divided.groups, strict=True)
+    ]
+    return ready, divided.hidden
+
+
+def _divided(
     taken: Plan, seen: Mapping[ir.Value, Observation], model: ir.Model, context: Context
 ) -> Divided:
-    """The groups once activations are divided by what makes int8 lose least."""
     by_token = {members[0].nodes: is_by_token(choice.winner) for members, choice in taken}
 
     def divisor_of(members: Sequence[Product]) -> FloatArray | None:

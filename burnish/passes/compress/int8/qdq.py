@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import onnx
@@ -14,23 +14,21 @@ from burnish.optimizer.contract import (
     LOSSY,
     Choice,
     Context,
-    Observation,
     Outcome,
     Phase,
     Refusal,
     Sparing,
 )
 from burnish.passes.compress import lookups
-from burnish.passes.compress.error_feedback import Feedback
 from burnish.passes.compress.int8.groups import (
     HANDED_ON,
     SMALLEST_BY_RULE,
     Plan,
-    divided,
+    Ready,
     gain,
     in_float,
     not_taken,
-    observed,
+    prepared,
     sample_of,
     timed,
     usable,
@@ -38,9 +36,8 @@ from burnish.passes.compress.int8.groups import (
 from burnish.passes.compress.int8.ranges import BEST, range_of
 from burnish.passes.compress.int8.rewrite import Rewriter
 from burnish.passes.compress.int8.sample import PAIRS
-from burnish.passes.compress.smoothing.dividing import Divided
 from burnish.passes.compress.splice import drop_unused
-from burnish.passes.compress.times import FLOAT, times
+from burnish.passes.compress.times import FLOAT, spent
 
 NO_DATA = (
     "ranges of activations are fixed beforehand, and only real data (--data) says what they are"
@@ -100,15 +97,12 @@ class StaticInt8(Sparing):
             if members:
                 plan.append((members, self._choose(members, context)))
         refusals += [*in_float(plan), *not_taken(model, ("Gather", *HANDED_ON))]
-        taken = [(members, choice) for members, choice in plan if choice.winner != FLOAT]
-        seen = observed([members for members, _ in taken], model, context)
-        smooth = divided(taken, seen, model, context)
-        done = self._rewrite(taken, smooth, seen, Rewriter(model, memo=context.memo), refusals)
+        ready, hidden = prepared(plan, model, context)
+        done = self._rewrite(ready, Rewriter(model, memo=context.memo), refusals)
         if done:
             drop_unused(model)
         detail = f"{done} products" if done else NOTHING_FOUND
-        spent = {name: pair for item in plan for name, pair in times(*item).items()}
-        return Outcome(done, tuple(refusals), gain(plan), detail, times=spent, hidden=smooth.hidden)
+        return Outcome(done, tuple(refusals), gain(plan), detail, times=spent(plan), hidden=hidden)
 
     def _choose(self, members: list[Product], context: Context) -> Choice:
         """Whether a group is faster in int8; groups of the same sizes share one measurement."""
@@ -122,21 +116,13 @@ class StaticInt8(Sparing):
             choice = context.choose(f"{sample.key} in pairs", forms, PAIRS if large else FLOAT)
         return timed(choice, members, sample, context)
 
-    def _rewrite(
-        self,
-        taken: Plan,
-        smooth: Divided,
-        seen: Mapping[ir.Value, Observation],
-        rewriter: Rewriter,
-        refusals: list[Refusal],
-    ) -> int:
+    def _rewrite(self, ready: list[Ready], rewriter: Rewriter, refusals: list[Refusal]) -> int:
         """Rewrite the groups whose activation has a known range; how many products."""
         done = 0
-        for (before, _), (members, by) in zip(taken, smooth.groups, strict=True):
-            known, fixed, feedback = seen.get(before[0].activation), None, None
-            if known is not None and members[0].graph is rewriter.model.graph:
-                fixed = range_of(known, members, by, self.ranges, symmetric=True)
-                feedback = None if known.rows is None else Feedback(known.rows, by)
+        for group in ready:
+            members, by, feedback, fixed = group.members, group.by, group.feedback, None
+            if group.seen is not None and members[0].graph is rewriter.model.graph:
+                fixed = range_of(group.seen, members, by, self.ranges, symmetric=True)
             if fixed is None:
                 refusals += [Refusal(label(member.nodes[0]), UNSEEN) for member in members]
                 continue

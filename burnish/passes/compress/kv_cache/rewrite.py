@@ -18,7 +18,7 @@ from burnish.optimizer.analysis.heads import merged_heads, split_heads
 from burnish.optimizer.analysis.matching import only_reader, optional, rank
 from burnish.optimizer.caches import INTEGERS, Cache
 from burnish.optimizer.constants import Constants
-from burnish.optimizer.model import value_names
+from burnish.optimizer.naming import Names
 from burnish.optimizer.pruning import idle
 from burnish.passes.compress.kv_cache.places import QUANTIZED, Place
 
@@ -41,12 +41,12 @@ class Rewriter:
     def __init__(self, model: ir.Model) -> None:
         self._graph = model.graph
         self._constants = Constants()
-        self._names = value_names(model.graph)
+        self._names = Names(model.graph)
 
     def cache(self, place: Place, scale: Scale) -> Cache:
         """Keep a cache in int8; `scale` is that of its channels, [groups, 1, size]."""
         past, present = place.past.name or "", place.present.name or ""
-        stored, grown = self._free(f"{past}_int8"), self._free(f"{present}_int8")
+        stored, grown = self._names.free(f"{past}_int8"), self._names.free(f"{present}_int8")
         cache = Cache(past, present, stored, grown, scale)
         integers = self._integers(self._times(place.past, cache.inverse, place.node), place.node)
         integers.name = stored
@@ -89,7 +89,7 @@ class Rewriter:
         assert maker is not None
         for value in () if merged is None else (result, maker.inputs[0]):
             assert value is not None
-            value.name = self._free(f"{value.name}_units")
+            value.name = self._names.free(f"{value.name}_units")
         flat = scale if merged is None else scale.reshape(-1)
         whole = self._put(maker, _times(old, self._constant("scale", flat)), after=True)
         self._hand_over(old, whole, uses)
@@ -130,7 +130,7 @@ class Rewriter:
             return self._times(value, scale, reader)
         reshape.replace_input_with(0, self._times(split.source, scale.reshape(-1), reshape))
         for item in (apart, value):
-            item.name = self._free(f"{item.name}_scaled")
+            item.name = self._names.free(f"{item.name}_scaled")
         return value
 
     def _times(self, value: ir.Value, factors: Scale, before: ir.Node) -> ir.Value:
@@ -169,16 +169,7 @@ class Rewriter:
             if output is old:
                 outputs[index] = new
         new.type, new.shape = old.type, old.shape
-        new.name, old.name = old.name, self._free(f"{old.name}_units")
-
-    def _free(self, name: str) -> str:
-        """A name that no value has."""
-        free, count = name, 1
-        while free in self._names:
-            count += 1
-            free = f"{name}_{count}"
-        self._names.add(free)
-        return free
+        new.name, old.name = old.name, self._names.free(f"{old.name}_units")
 
 
 def _times(value: ir.Value, factors: ir.Value) -> ir.Node:
