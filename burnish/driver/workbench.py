@@ -40,6 +40,9 @@ TIMING_FLOPS = 4e11
 TIMING_BYTES = 2_000_000_000
 """Weights past which the whole model is not timed: loading it would take most of the run."""
 
+CHECKING_FLOPS = 4e12
+"""Work of one run past which long inputs are not checked."""
+
 SHORTER = (64, 32, 16, 8)
 """Lengths to try for timing where the model does not take the default."""
 
@@ -128,6 +131,24 @@ class Workbench:
         half = made[:2] if self.request.pack else []
         padded = (feeds.pad(feed, self.slots, feeds.MUCH_PADDING) for feed in half)
         return self.executor.store([*(made if self.request.data else []), *padded])
+
+    def longer(self, length: int) -> list[Path]:
+        """Feeds of more than so many tokens, padded on either side; none where that costs much."""
+        length += length // 4 + 5
+        sizes = self.sizes() | {"batch": 2, "sequence": length}
+        made = [
+            feeds.make(self.slots, feeds.Sizes(2, length), masking, self.request.seed, self.found)
+            for masking in (feeds.Masking.RIGHT, feeds.Masking.LEFT)
+        ]
+        sizes |= feeds.Sizes(2, length).assign(tuple(slot.port for slot in self.slots))
+        inferred = shapes.infer(self.loaded.model, sizes)
+        flops = sum(matrix_flops(self.loaded.model, inferred).values())
+        if flops > CHECKING_FLOPS:
+            self.warnings.append(
+                f"what runs on {length} tokens was not checked: that is {flops / 1e9:.0f} GFLOP"
+            )
+            return []
+        return self.executor.store(made)
 
     def sizes(self) -> dict[str, int]:
         """A size for every symbolic dimension, the user's first; batch and sequence always."""

@@ -126,6 +126,7 @@ class Outcome:
         padding: rows of outputs that it sets to zero by definition, and that count for nothing.
         caches: ports that are integers in the artifact.
         hidden: values that it scaled, in order, with later ones that their error shows in.
+        lengths: sequences longer than these take another way through the graph.
     """
 
     rewrites: int = 0
@@ -136,6 +137,7 @@ class Outcome:
     times: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     caches: tuple[Cache, ...] = ()
     hidden: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lengths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

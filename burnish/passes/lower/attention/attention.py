@@ -13,13 +13,16 @@ from burnish.optimizer.analysis.products import find_products
 from burnish.optimizer.analysis.shapes.concrete import Concrete
 from burnish.optimizer.contract import ROUNDING, Choice, Context, Outcome, Pass, Phase
 from burnish.optimizer.forms import AS_IT_IS, Tally
+from burnish.passes.lower.attention.band.band import Band, band_of
+from burnish.passes.lower.attention.band.choice import Banding, banding_of
+from burnish.passes.lower.attention.band.places import Places
 from burnish.passes.lower.attention.bias import WrittenMasks
 from burnish.passes.lower.attention.facts import Facts, facts_of
 from burnish.passes.lower.attention.forms import FORMS, RULES, runs_operator
 from burnish.passes.lower.attention.meaning import meaning_of
 from burnish.passes.lower.attention.region import builder
 from burnish.passes.lower.attention.sample import sample_of
-from burnish.passes.lower.attention.site import Site, integers_of, replace, site_of
+from burnish.passes.lower.attention.site import Results, Site, integers_of, replace, site_of
 from burnish.passes.lower.attention.writer import Writer
 
 
@@ -33,9 +36,15 @@ class LowerAttention(Pass):
     with the products that make queries, keys and values. A mask is a tensor that is added, or,
     where its meaning is proven, the operator's own causal limit and one number for each key.
 
+    A mask that is proven to leave each query a window of keys needs no scores of all queries with
+    all keys: queries are taken in blocks, each with the keys that its window reaches, and what
+    else the mask says is computed at those places only. Where the length is free, a condition on
+    the number of keys keeps the form that was chosen without a window for the shorter ones.
+
     Before:
         `Attention(q, k, v, mask, past_key, past_value)`.
     After:
+        `Softmax(FusedMatMul(q[blocks], k[reach]) + band) @ v[reach]`,
         `Softmax(FusedMatMul(q, k) + mask) @ v` of the past and new keys,
         `MultiHeadAttention(q, k, v, mask or padding, past)`,
         `GroupQueryAttention(q, k, v, past, lengths, mask)`, or
@@ -48,7 +57,7 @@ class LowerAttention(Pass):
         padding of keys is added as a tensor; `GroupQueryAttention` needs a causal limit.
     Numerics:
         Rounding. A query without keys gives zero, as before, or the mean where the mask hides by a
-        finite number.
+        finite number. Inputs longer than the condition's number are added to the check.
     """
 
     name = "attention-form"
@@ -68,43 +77,91 @@ class LowerAttention(Pass):
         sizes, tally = Concrete(model, context), Tally("attentions")
         sites = _sites(model, nodes, tally)
         # All choices first: what is read of the model is valid as long as nothing is changed.
-        choices = [(site, _choose(site, sizes, context)) for site in sites]
-        writers: dict[ir.Graph, tuple[Writer, WrittenMasks]] = {}
-        for site, choice in choices:
-            if not tally.takes(site.node, choice):
-                continue
+        choices = [(site, *_choose(site, band, sizes, context)) for site, band in sites]
+        graphs: dict[ir.Graph, _Written] = {}
+        for site, choice, banding in choices:
             graph = site.node.graph
             assert isinstance(graph, ir.Graph)
-            if graph not in writers:
-                writer = Writer(graph)
-                writers[graph] = writer, WrittenMasks(writer)
-            writer, masks = writers[graph]
-            site = site.again()
-            replace(writer, site, FORMS[choice.winner].build(writer, masks, site))
-            if site.inner is not None:
-                graph.sort()  # what converts the integers stands before what gives them now
-        return tally.outcome(model, *FORMS)
+            if isinstance(banding, str) and banding:
+                tally.refuse(site.node, banding)
+            if not isinstance(banding, Banding) and not tally.takes(site.node, choice):
+                continue
+            if graph not in graphs:
+                graphs[graph] = _Written(graph)
+            if isinstance(banding, Banding):
+                tally.takes(site.node, banding.choice)
+                graphs[graph].in_blocks(site.again(), choice.winner, banding)
+            else:
+                graphs[graph].in_form(site.again(), choice.winner)
+        lengths = {length for written in graphs.values() for length in written.finish()}
+        blocks = [item.choice.winner for _, _, item in choices if isinstance(item, Banding)]
+        return tally.outcome(model, *FORMS, *blocks, lengths=tuple(sorted(lengths)))
 
 
-def _sites(model: ir.Model, nodes: list[ir.Node], tally: Tally) -> list[Site]:
+class _Written:
+    """Writes the attentions of one graph."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._writer = Writer(graph)
+        self._masks = WrittenMasks(self._writer)
+        self._places = Places(self._writer)
+
+    def in_form(self, site: Site, form: str) -> None:
+        """Replace an attention by one of the forms."""
+        replace(self._writer, site, FORMS[form].build(self._writer, self._masks, site))
+        if site.inner is not None:
+            # What converts the integers stands before what gives them now.
+            self._writer.graph.sort()
+
+    def in_blocks(self, site: Site, dense: str, banding: Banding) -> None:
+        """Write an attention in blocks, beside its dense form where that may be the faster one."""
+        other = None
+        if banding.above is not None and dense in FORMS:
+            other = FORMS[dense].build(self._writer, self._masks, site)
+        elif banding.above is not None:
+            other = self._as_it_is(site)
+        self._places.put(site, banding, other)
+
+    def _as_it_is(self, site: Site) -> Results:
+        node, facts = site.node, site.facts
+        attributes = list(node.attributes.values())
+        same = ir.Node("", node.op_type, node.inputs, attributes, num_outputs=len(node.outputs))
+        self._writer.graph.insert_before(node, same)
+        for new, old in zip(same.outputs, node.outputs, strict=True):
+            new.type, new.shape = old.type, old.shape
+        present = (same.outputs[1], same.outputs[2]) if facts.kept else None
+        return Results(same.outputs[0], facts.flat, present)
+
+    def finish(self) -> list[int]:
+        """Replace what stands in blocks; the lengths from which on it runs."""
+        return self._places.finish()
+
+
+def _sites(model: ir.Model, nodes: list[ir.Node], tally: Tally) -> list[tuple[Site, Band | str]]:
+    """The attentions whose operands are known, with the band of each mask or why it has none."""
     products = {item.output: item for item in find_products(model)[0]}
     masks = Masks()
     sites = []
     for node in nodes:
         facts = facts_of(node)
         if isinstance(facts, Facts):
-            site = site_of(node, facts, meaning_of(node, facts, masks), products)
+            meaning = meaning_of(node, facts, masks)
+            site = site_of(node, facts, meaning, products)
+            band = band_of(node, facts, masks, zero=meaning.zero, full=meaning.sees_itself)
             if (past := integers_of(node, facts)) is not None:
                 meaning = meaning_of(node, facts, masks, past)
                 inner = dataclasses.replace(site, past=past, meaning=meaning)
                 site = dataclasses.replace(site, inner=inner)
-            sites.append(site)
+            sites.append((site, band))
         else:
             tally.refuse(node, facts)
     return sites
 
 
-def _choose(site: Site, sizes: Concrete, context: Context) -> Choice:
+def _choose(
+    site: Site, band: Band | str, sizes: Concrete, context: Context
+) -> tuple[Choice, Banding | str]:
+    """The form of an attention, and how it is computed in blocks, or why it is not."""
     provider = context.provider
     forms = [AS_IT_IS] if runs_operator(provider, site) else []
     forms += [
@@ -115,6 +172,9 @@ def _choose(site: Site, sizes: Concrete, context: Context) -> Choice:
     rule = next(name for name in RULES[provider] if name in forms)
     sample = sample_of(site, sizes.of)
     if sample is None:
-        return Choice(rule, 1.0, measured=False)
+        return Choice(rule, 1.0, measured=False), ""
     entrants = {name: builder(sample, name) for name in forms}
-    return context.choose(sample.key, entrants, rule)
+    choice = context.choose(sample.key, entrants, rule)
+    if isinstance(band, str):
+        return choice, ""
+    return choice, banding_of(site, band, sample, forms, choice.winner, context)

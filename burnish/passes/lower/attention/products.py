@@ -24,7 +24,7 @@ class Products:
 
     def build(self, writer: Writer, masks: Masks, site: Site) -> Results:
         facts, node = site.facts, site.node
-        query, (key, value) = site.query, _all(writer, site)
+        query, (key, value) = site.query, all_keys(writer, site)
         present = key, value
         if facts.flat:
             query = writer.apart(node, query, facts.heads)
@@ -45,8 +45,8 @@ class Products:
         return Results(result, facts.flat, present if facts.kept else None)
 
 
-def _all(writer: Writer, site: Site) -> tuple[ir.Value, ir.Value]:
-    """All keys and values [batch, groups, keys, size]."""
+def all_keys(writer: Writer, site: Site) -> tuple[ir.Value, ir.Value]:
+    """All keys and values [batch, groups, keys, size], those of the past included."""
     facts, node, past = site.facts, site.node, site.past
     found = []
     for index, operand in enumerate(node.inputs[1:3]):

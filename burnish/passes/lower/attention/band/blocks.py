@@ -1,0 +1,154 @@
+"""Queries in blocks, and for each block the keys that its window reaches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import onnx_ir as ir
+
+from burnish.optimizer.analysis.masks.rewrite import axes
+from burnish.optimizer.analysis.masks.terms import TRUE, ZERO
+from burnish.passes.lower.attention.band.band import Band
+from burnish.passes.lower.attention.band.written import BOOL, FLOAT, INT64, WrittenTerms
+from burnish.passes.lower.attention.bias import FLOOR
+from burnish.passes.lower.attention.site import Site
+from burnish.passes.lower.attention.writer import Writer
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """What layers with the same window share.
+
+    Attributes:
+        queries: index of the query at each place of each block, [blocks * block].
+        keys: index of the key at each place that a block reaches, [blocks * span].
+        block, span: sizes of these, [1] each.
+        rows: number of queries, [1].
+        bias: what is added to the scores, [batch or 1, heads or 1, blocks, block, span].
+        alive: whether a query sees a key, [batch or 1, heads or 1, blocks, block, 1]; None where
+            all do.
+        by_head: whether the bias has an axis for heads.
+    """
+
+    queries: ir.Value
+    keys: ir.Value
+    block: ir.Value
+    span: ir.Value
+    rows: ir.Value
+    bias: ir.Value
+    alive: ir.Value | None
+    by_head: bool
+
+
+class Banded(Protocol):
+    """Makes the blocks that an attention is computed in."""
+
+    def blocks(self, site: Site, band: Band, block: int) -> Blocks:
+        """Blocks of so many queries, or of all where there are fewer."""
+        ...
+
+
+class WrittenBlocks:
+    """The blocks of a graph's attentions, each kind written once, before the first of them."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._made: dict[tuple[object, ...], Blocks] = {}
+
+    def blocks(self, site: Site, band: Band, block: int) -> Blocks:
+        rows, keys = site.lengths(self._writer)
+        parts = band.left, band.right, band.offset, band.seen, band.bias, band.full
+        key = (rows, keys, block, *parts, site.facts.heads if band.by_head else 0)
+        if key not in self._made:
+            self._made[key] = _Layout(self._writer, site, band, block).written(rows, keys)
+        return self._made[key]
+
+
+class _Layout:
+    """Writes one kind of blocks. Axes stand in the order batch, head, block, query, key."""
+
+    def __init__(self, writer: Writer, site: Site, band: Band, block: int) -> None:
+        self._writer, self._site, self._band = writer, site, band
+        self._most = block
+
+    def written(self, rows: ir.Value, keys: ir.Value) -> Blocks:
+        band, writer = self._band, self._writer
+        one = writer.integers(1)
+        block = self._whole("Min", rows, writer.integers(self._most))
+        above = self._whole("Sub", self._whole("Add", rows, block), one)
+        blocks = self._whole("Div", above, block)
+        span = self._whole("Add", block, writer.integers(band.left + band.right))
+        starts = self._apart(self._whole("Mul", self._range(blocks), block), 1, 2)
+        within, across = self._apart(self._range(block), 1), self._range(span)
+        place = WrittenTerms(writer, self._site.node, {}, band.sizes).value(band.offset)
+        first = self._whole("Sub", place, self._number(band.left))
+        reached = self._whole("Add", self._whole("Add", starts, across), first)
+        zero = self._number(0)
+        key = self._whole("Min", self._whole("Max", reached, zero), self._last(keys))
+        query = self._whole("Min", self._whole("Add", starts, within), self._last(rows))
+        last = self._whole("Add", within, self._number(band.left + band.right))
+        near = [
+            self._truth("LessOrEqual", within, across),
+            self._truth("LessOrEqual", across, last),
+        ]
+        near.append(self._truth("Equal", reached, key))
+        bias, alive = self._bias(near, query, key)
+        flat = [self._node("Reshape", [item, writer.integers(-1)], INT64) for item in (query, key)]
+        return Blocks(flat[0], flat[1], block, span, rows, bias, alive, band.by_head)
+
+    def _bias(
+        self, near: list[ir.Value], query: ir.Value, key: ir.Value
+    ) -> tuple[ir.Value, ir.Value | None]:
+        band, writer = self._band, self._writer
+        positions = {"query": query, "key": key}
+        used = axes(band.seen) | axes(band.bias)
+        if "batch" in used:
+            batch = self._range(writer.length(self._site.node, self._site.query, 0))
+            positions["batch"] = self._apart(batch, 1, 2, 3, 4)
+        if "head" in used:
+            heads = np.arange(self._site.facts.heads).reshape(-1, 1, 1, 1)
+            positions["head"] = writer.constant("heads", heads)
+        terms = WrittenTerms(writer, self._site.node, positions, band.sizes)
+        seen = near[0]
+        for item in (*near[1:], *([terms.value(band.seen)] if band.seen is not TRUE else [])):
+            seen = self._truth("And", seen, item)
+        added = writer.number(0.0) if band.bias is ZERO else terms.number(band.bias)
+        bias = self._node("Where", [seen, added, writer.number(FLOOR)], FLOAT)
+        missing = 5 - (5 if "batch" in used else 4 if "head" in used else 3)
+        bias = self._apart(bias, *range(missing)) if missing else bias
+        bias.shape = ir.Shape([None] * 5)
+        if band.full:
+            return bias, None
+        numbers = self._node("Cast", [seen], FLOAT, to=FLOAT.value)
+        most = self._node("ReduceMax", [numbers, writer.integers(-1)], FLOAT, keepdims=1)
+        alive = self._node("Cast", [most], BOOL, to=BOOL.value)
+        return bias, self._apart(alive, *range(missing)) if missing else alive
+
+    def _range(self, length: ir.Value) -> ir.Value:
+        limit = self._node("Squeeze", [length], INT64)
+        return self._node("Range", [self._number(0), limit, self._number(1)], INT64)
+
+    def _last(self, length: ir.Value) -> ir.Value:
+        return self._whole("Sub", length, self._writer.integers(1))
+
+    def _apart(self, value: ir.Value, *axes: int) -> ir.Value:
+        return self._node("Unsqueeze", [value, self._writer.integers(*axes)], value.dtype)
+
+    def _number(self, number: int) -> ir.Value:
+        return self._writer.constant("number", np.array(number, np.int64))
+
+    def _whole(self, operator: str, *inputs: ir.Value) -> ir.Value:
+        return self._node(operator, list(inputs), INT64)
+
+    def _truth(self, operator: str, *inputs: ir.Value) -> ir.Value:
+        return self._node(operator, list(inputs), BOOL)
+
+    def _node(
+        self, operator: str, inputs: list[ir.Value], kind: ir.DataType | None, **attributes: int
+    ) -> ir.Value:
+        assert kind is not None
+        key = (operator, *inputs, kind, *attributes.items())
+        before = self._site.node
+        return self._writer.once(key, before, operator, [*inputs], kind, **attributes)
