@@ -30,6 +30,7 @@ attention (float[b, s, 32] q, float[b, s, 32] k, float[b, s, 32] v, int64[b, s] 
   => (float[b, s, 32] y)
 <float zero = {0}, float low = {-inf}, float lowest = {-3e38}, float far = {-1e4},
  int64[2] axes = {1, 2}, int64 first = {0}, int64 step = {1}, int64[1] last = {1},
+ int64 four = {4}, int64 two = {2},
  int64 left = {-20}, int64 right = {9}, int64 none = {0}, int64 after = {5}, int64 much = {30}>
 {
   length = Shape <start = 1, end = 2> (q)
@@ -55,6 +56,14 @@ attention (float[b, s, 32] q, float[b, s, 32] k, float[b, s, 32] v, int64[b, s] 
   number = Cast <to = 1> (distance)
   size = Abs (number)
   biased = Where (both, size, low)
+  start = Less (places, four)
+  leading = Less (rows, two)
+  around = Or (near, start)
+  sinks = And (around, keys)
+  reached = Or (behind, start)
+  streaming = And (causal, reached)
+  anywhere = Or (around, leading)
+  global = And (anywhere, keys)
   mask = Identity (near)
   y = Attention <q_num_heads = 4, kv_num_heads = 4> (q, k, v, mask)
 }
@@ -78,6 +87,10 @@ CASES: dict[str, dict[str, str]] = {
     "groups of heads, all keys alike": {**GROUPED, CALL: "(q, k, v, finite)"},
     "bounded scores": {"<q_num": "<softcap = 5.0, q_num"},
     "only later keys": {CALL: "(q, k, v, future)"},
+    "keys that all see": {CALL: "(q, k, v, sinks)"},
+    "keys that all later ones see": {CALL: "(q, k, v, streaming)"},
+    "queries that see all": {CALL: "(q, k, v, global)"},
+    "groups of heads with queries that see all": {**GROUPED, CALL: "(q, k, v, global)"},
     "a fixed length": {"[b, s": "[b, 100"},
 }
 LENGTHS = (1, 2, 29, 30, 31, 59, 60, 61, 63, 64, 65, 127, 128, 150, 197)

@@ -7,20 +7,17 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.masks import Causal, Mask, Masks, Window, logic
+from burnish.optimizer.analysis.masks import Mask, Masks, Opaque, logic
+from burnish.optimizer.analysis.masks.proof import bias as bias_of
 from burnish.optimizer.analysis.masks.rewrite import axes, topological
 from burnish.optimizer.analysis.masks.sizes import declared
 from burnish.optimizer.analysis.masks.terms import (
     TRUE,
-    ZERO,
     Term,
-    add,
     const,
-    linear,
-    minus,
-    total,
 )
 from burnish.optimizer.analysis.matching import optional
+from burnish.passes.lower.attention.band.reach import exact, reach_of
 from burnish.passes.lower.attention.band.written import unwritable
 from burnish.passes.lower.attention.facts import Facts
 
@@ -39,8 +36,11 @@ class Band:
         left, right: keys before and after the one at a query's own place that it may see.
         offset: that place, less the query's index.
         seen: what must hold besides for a key to be seen; over `batch`, `head`, `query`, `key`.
+        whole: all that must hold, the window included.
         bias: what is added to the scores of keys that are seen.
         full: whether every query certainly sees a key.
+        sinks: so many keys at the start may be seen from anywhere.
+        first: so many queries at the start may see keys anywhere.
         sizes: for each symbol in the terms a value, and its axis, of that size.
     """
 
@@ -48,19 +48,28 @@ class Band:
     right: int
     offset: Term
     seen: Term
+    whole: Term
     bias: Term
     full: bool
+    sinks: int
+    first: int
     sizes: Mapping[str, tuple[ir.Value, int]]
 
     @property
     def width(self) -> int:
         """Keys that a query may see."""
-        return self.left + self.right + 1
+        return self.left + self.right + 1 + self.sinks
 
     @property
     def by_head(self) -> bool:
         """Whether heads have masks of their own."""
-        return "head" in axes(self.seen) | axes(self.bias)
+        return "head" in axes(self.whole) | axes(self.bias)
+
+    @property
+    def parts(self) -> tuple[object, ...]:
+        """All that its blocks depend on."""
+        reach = (self.left, self.right, self.offset, self.sinks, self.first)
+        return (*reach, self.whole, self.bias, self.full)
 
 
 def band_of(node: ir.Node, facts: Facts, masks: Masks, *, zero: bool, full: bool) -> Band | str:
@@ -73,50 +82,35 @@ def band_of(node: ir.Node, facts: Facts, masks: Masks, *, zero: bool, full: bool
     if value is None or facts.causal:
         return "it has no mask" if value is None else "it is causal by an attribute as well"
     mask = masks.of(value)
-    if mask.opaque:
-        return f"its mask is not understood at {mask.opaque[0].node} ({mask.opaque[0].reason})"
-    sides = _sides(mask)
-    if sides is None:
+    reach, others = reach_of(mask)
+    if reach is None:
         return f"its mask has no window: {mask}"
-    left, right, offset = sides
-    if left + right + 1 > LONGEST:
+    unknown = next((item for item in mask.opaque if not _linear(item, mask)), None)
+    if unknown is not None:
+        return f"its mask is not understood at {unknown.node} ({unknown.reason})"
+    if reach.left + reach.right + 1 > LONGEST:
         return "its window is of more keys than any sequence has"
-    others = [item for item in mask.clauses if not isinstance(item, Causal | Window)]
-    seen = logic.both(TRUE, *(item.condition(mask.grid) for item in others))
-    bias = add(ZERO, *(item.term for item in mask.biases if item.term is not None))
-    sizes = _named(node)
-    reason = next(filter(None, (unwritable(item, sizes) for item in (offset, seen, bias))), "")
+    whole = logic.both(TRUE, *(exact(item, mask) for item in mask.clauses))
+    # Keys at the start are not among those that the window's bounds are checked for.
+    seen = whole if reach.sinks else logic.both(TRUE, *others)
+    bias, sizes = bias_of(mask), _named(node)
+    written = (unwritable(item, sizes) for item in (reach.offset, whole, bias))
     unproven = [text for text in mask.assumed if text not in _harmless(mask, (seen, bias))]
     if unproven:
         return f"its mask is known only if {', '.join(unproven)}"
     if not (zero or full) and (len(mask.levels) != 1 or max(mask.levels) > UNIFORM):
         return "what a query without keys gives depends on its scores"
-    return reason or Band(left, right, offset, seen, bias, full, sizes)
+    return next(filter(None, written), "") or Band(
+        reach.left, reach.right, reach.offset, seen, whole, bias, full, reach.sinks, reach.first,
+        sizes,
+    )  # fmt: skip
 
 
-def _sides(mask: Mask) -> tuple[int, int, Term] | None:
-    """The reach to both sides and the offset, where these are numbers."""
-    highest, lowest = [], []
-    for item in mask.clauses:
-        if isinstance(item, Causal):
-            highest.append(item.offset)
-        if isinstance(item, Window) and item.right is not None:
-            highest.append(add(item.offset, item.right))
-        if isinstance(item, Window) and item.left is not None:
-            lowest.append(minus(item.offset, item.left))
-    if not (highest and lowest) or not lowest[0].integral:
-        return None
-    offset = total(linear(lowest[0])[0], 0)
-    left = [minus(offset, item) for item in lowest]
-    right = [minus(item, offset) for item in highest]
-    if any(item.op != "const" for item in (*left, *right)):
-        return None
-    before, after = (int(min(item.value for item in side)) for side in (left, right))
-    if before + after < 0:
-        return None
-    # A window that lies wholly to one side is one around another place.
-    shift = -before if before < 0 else after if after < 0 else 0
-    return before + shift, after - shift, add(offset, const(shift))
+def _linear(item: Opaque, mask: Mask) -> bool:
+    """Whether what has no name can be computed without a table over queries and keys."""
+    both = {mask.grid.key, mask.grid.query}
+    looked_up = [part for part in topological(item.term or TRUE) if part.op == "lookup"]
+    return item.term is not None and not any(both <= {*topological(part)} for part in looked_up)
 
 
 def _named(node: ir.Node) -> dict[str, tuple[ir.Value, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.masks.rewrite import axes
-from burnish.optimizer.analysis.masks.terms import TRUE, ZERO
+from burnish.optimizer.analysis.masks.terms import TRUE, ZERO, Term
 from burnish.passes.lower.attention.band.band import Band
 from burnish.passes.lower.attention.band.written import BOOL, FLOAT, INT64, WrittenTerms
 from burnish.passes.lower.attention.bias import FLOOR
@@ -30,6 +31,7 @@ class Blocks:
         alive: whether a query sees a key, [batch or 1, heads or 1, blocks, block, 1]; None where
             all do.
         by_head: whether the bias has an axis for heads.
+        first: one block of the first queries, where those see keys far away as well.
     """
 
     queries: ir.Value
@@ -40,6 +42,7 @@ class Blocks:
     bias: ir.Value
     alive: ir.Value | None
     by_head: bool
+    first: Blocks | None = None
 
 
 class Banded(Protocol):
@@ -59,8 +62,7 @@ class WrittenBlocks:
 
     def blocks(self, site: Site, band: Band, block: int) -> Blocks:
         rows, keys = site.lengths(self._writer)
-        parts = band.left, band.right, band.offset, band.seen, band.bias, band.full
-        key = (rows, keys, block, *parts, site.facts.heads if band.by_head else 0)
+        key = (rows, keys, block, *band.parts, site.facts.heads if band.by_head else 0)
         if key not in self._made:
             self._made[key] = _Layout(self._writer, site, band, block).written(rows, keys)
         return self._made[key]
@@ -78,32 +80,64 @@ class _Layout:
         one = writer.integers(1)
         block = self._whole("Min", rows, writer.integers(self._most))
         above = self._whole("Sub", self._whole("Add", rows, block), one)
-        blocks = self._whole("Div", above, block)
+        count = self._whole("Div", above, block)
         span = self._whole("Add", block, writer.integers(band.left + band.right))
-        starts = self._apart(self._whole("Mul", self._range(blocks), block), 1, 2)
-        within, across = self._apart(self._range(block), 1), self._range(span)
-        place = WrittenTerms(writer, self._site.node, {}, band.sizes).value(band.offset)
+        starts = self._apart(self._whole("Mul", self._range(count), block), 1, 2)
+        within = self._apart(self._range(block), 1)
+        query = self._whole("Min", self._whole("Add", starts, within), self._last(rows))
+        key, near = self._reach(starts, within, span, keys)
+        if band.sinks:
+            key, near = self._with_sinks(key, near, self._whole("Concat", count, block, axis=0))
+            span = self._whole("Add", span, writer.integers(band.sinks))
+        bias, alive = self._bias(near, band.seen, query, key)
+        flat = [self._node("Reshape", [item, writer.integers(-1)], INT64) for item in (query, key)]
+        first = self._first(keys) if band.first else None
+        return Blocks(flat[0], flat[1], block, span, rows, bias, alive, band.by_head, first)
+
+    def _reach(
+        self, starts: ir.Value, within: ir.Value, span: ir.Value, keys: ir.Value
+    ) -> tuple[ir.Value, ir.Value]:
+        """The keys that blocks reach [blocks, 1, span], and whether each is in the window."""
+        band, across = self._band, self._range(span)
+        place = WrittenTerms(self._writer, self._site.node, {}, band.sizes).value(band.offset)
         first = self._whole("Sub", place, self._number(band.left))
         reached = self._whole("Add", self._whole("Add", starts, across), first)
-        zero = self._number(0)
-        key = self._whole("Min", self._whole("Max", reached, zero), self._last(keys))
-        query = self._whole("Min", self._whole("Add", starts, within), self._last(rows))
+        key = self._whole("Max", reached, self._number(band.sinks))
+        key = self._whole("Min", key, self._last(keys))
         last = self._whole("Add", within, self._number(band.left + band.right))
-        near = [
-            self._truth("LessOrEqual", within, across),
-            self._truth("LessOrEqual", across, last),
-        ]
-        near.append(self._truth("Equal", reached, key))
-        bias, alive = self._bias(near, query, key)
-        flat = [self._node("Reshape", [item, writer.integers(-1)], INT64) for item in (query, key)]
-        return Blocks(flat[0], flat[1], block, span, rows, bias, alive, band.by_head)
+        near = self._truth("LessOrEqual", within, across)
+        near = self._truth("And", near, self._truth("LessOrEqual", across, last))
+        return key, self._truth("And", near, self._truth("Equal", reached, key))
+
+    def _with_sinks(
+        self, key: ir.Value, near: ir.Value, sizes: ir.Value
+    ) -> tuple[ir.Value, ir.Value]:
+        """The first keys of the sequence before those that each block reaches."""
+        writer, sinks = self._writer, self._band.sinks
+        count = self._node("Slice", [sizes, writer.integers(0), writer.integers(1)], INT64)
+        one, last = writer.integers(1), writer.integers(sinks)
+        few = writer.constant("sinks", np.arange(sinks).reshape(1, 1, -1))
+        few = self._whole("Expand", few, self._whole("Concat", count, one, last, axis=0))
+        always = writer.constant("always", np.ones((1, 1, 1), bool))
+        always = self._truth("Expand", always, self._whole("Concat", sizes, last, axis=0))
+        near = self._node("Concat", [always, near], BOOL, axis=-1)
+        return self._whole("Concat", few, key, axis=-1), near
+
+    def _first(self, keys: ir.Value) -> Blocks:
+        """One block of the first queries, which all keys are in reach of."""
+        writer, count = self._writer, self._band.first
+        query = writer.constant("first", np.arange(count).reshape(1, -1, 1))
+        key = self._apart(self._range(keys), 0, 1)
+        bias, alive = self._bias(None, self._band.whole, query, key)
+        rows = writer.integers(count)
+        return Blocks(query, key, rows, keys, rows, bias, alive, self._band.by_head)
 
     def _bias(
-        self, near: list[ir.Value], query: ir.Value, key: ir.Value
+        self, near: ir.Value | None, term: Term, query: ir.Value, key: ir.Value
     ) -> tuple[ir.Value, ir.Value | None]:
         band, writer = self._band, self._writer
         positions = {"query": query, "key": key}
-        used = axes(band.seen) | axes(band.bias)
+        used = axes(term) | axes(band.bias)
         if "batch" in used:
             batch = self._range(writer.length(self._site.node, self._site.query, 0))
             positions["batch"] = self._apart(batch, 1, 2, 3, 4)
@@ -111,9 +145,9 @@ class _Layout:
             heads = np.arange(self._site.facts.heads).reshape(-1, 1, 1, 1)
             positions["head"] = writer.constant("heads", heads)
         terms = WrittenTerms(writer, self._site.node, positions, band.sizes)
-        seen = near[0]
-        for item in (*near[1:], *([terms.value(band.seen)] if band.seen is not TRUE else [])):
-            seen = self._truth("And", seen, item)
+        parts = [near] if near is not None else []
+        parts += [terms.value(term)] if term is not TRUE or not parts else []
+        seen = functools.reduce(lambda one, other: self._truth("And", one, other), parts)
         added = writer.number(0.0) if band.bias is ZERO else terms.number(band.bias)
         bias = self._node("Where", [seen, added, writer.number(FLOOR)], FLOAT)
         missing = 5 - (5 if "batch" in used else 4 if "head" in used else 3)
@@ -139,8 +173,8 @@ class _Layout:
     def _number(self, number: int) -> ir.Value:
         return self._writer.constant("number", np.array(number, np.int64))
 
-    def _whole(self, operator: str, *inputs: ir.Value) -> ir.Value:
-        return self._node(operator, list(inputs), INT64)
+    def _whole(self, operator: str, *inputs: ir.Value, **attributes: int) -> ir.Value:
+        return self._node(operator, list(inputs), INT64, **attributes)
 
     def _truth(self, operator: str, *inputs: ir.Value) -> ir.Value:
         return self._node(operator, list(inputs), BOOL)

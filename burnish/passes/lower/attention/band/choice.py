@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from burnish.optimizer.contract import Choice, Context
+from burnish.optimizer.contract import Array, Choice, Context
 from burnish.optimizer.forms import FUSED
 from burnish.passes.lower.attention.band.band import Band
 from burnish.passes.lower.attention.band.blocks import Blocks
@@ -62,7 +62,7 @@ def banding_of(
         return "blocks of a window have not been measured on this provider"
     if site.inner is not None:
         return "its past is in integers"
-    lengths = [band.width * count for count in WINDOWS]
+    lengths = [band.width * count for count in WINDOWS if band.width * count > band.first]
     fixed = _fixed(site)
     if fixed is not None:
         lengths = [fixed]
@@ -102,7 +102,8 @@ def _measured(
         entrants: dict[str, Callable[[], onnx.ModelProto]]
         entrants = {name: builder(small, name) for name in dict.fromkeys(forms)}
         entrants |= {name: _builder(small, band, item) for name, item in blocks.items()}
-        key = f"{small.key} window={band.left}+{band.right}"
+        key = f"{small.key} window={band.left}+{band.right}+{band.sinks}"
+        key += f" first={band.first}" if band.first else ""
         key += f" {'by head' if band.by_head else ''}{'' if band.full else ' empty rows'}"
         choice = context.choose(key, entrants, rule)
         if choice.winner not in blocks:
@@ -168,18 +169,28 @@ class _Made:
         distance = reached[:, None, :] - queries[:, :, None] - (total - rows)
         seen = (distance >= -band.left) & (distance <= band.right)
         seen &= ((reached >= 0) & (reached < total))[:, None, :]
-        bias = np.where(seen, np.float32(0), np.float32(FLOOR))[None, None]
-        if band.by_head:
-            bias = np.tile(bias, (1, sample.facts.heads, 1, 1, 1))
-        some = np.asarray(np.any(seen, axis=-1, keepdims=True))
-        alive = None if band.full else constant("alive", some[None, None])
+        seen = np.pad(seen, [(0, 0), (0, 0), (band.sinks, 0)], constant_values=True)
+        reached = np.pad(reached, [(0, 0), (band.sinks, 0)])
+        bias, alive = self._bias(seen)
+        few = np.ones((1, band.first, total), bool)
+        count, whole = (constant("size", np.array([size])) for size in (band.first, total))
+        first = Blocks(count, count, count, whole, count, *self._bias(few), band.by_head)
         return Blocks(
             constant("queries", np.minimum(queries, rows - 1).reshape(-1)),
             constant("keys", np.clip(reached, 0, total - 1).reshape(-1)),
             constant("block", np.array([block])),
-            constant("span", np.array([span])),
+            constant("span", np.array([span + band.sinks])),
             constant("rows", np.array([rows])),
-            constant("bias", bias),
+            bias,
             alive,
             band.by_head,
+            first if band.first else None,
         )
+
+    def _bias(self, seen: Array) -> tuple[ir.Value, ir.Value | None]:
+        constant, band = self.writer.constant, self.band
+        bias = np.where(seen, np.float32(0), np.float32(FLOOR))[None, None]
+        if band.by_head:
+            bias = np.tile(bias, (1, self.sample.facts.heads, 1, 1, 1))
+        some = np.asarray(np.any(seen, axis=-1, keepdims=True))[None, None]
+        return constant("bias", bias), None if band.full else constant("alive", some)

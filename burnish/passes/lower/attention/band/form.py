@@ -45,10 +45,13 @@ class InBlocks:
         rows = writer.node(node, "Gather", [query, blocks.queries], axis=2)
         reach = [writer.node(node, "Gather", [item, blocks.keys], axis=2) for item in present]
         result = _Attended(writer, site, blocks).result(rows, reach[0], reach[1], value)
-        shape = writer.integers(0, facts.heads, -1, facts.value_size)
-        result = writer.node(node, "Reshape", [result, shape])
-        ends = [writer.integers(0), blocks.rows, writer.integers(2)]
-        result = writer.node(node, "Slice", [result, *ends])
+        axis, start = writer.integers(2), writer.integers(band.first)
+        result = writer.node(node, "Slice", [result, start, blocks.rows, axis])
+        if blocks.first is not None:
+            few = [writer.integers(0), blocks.first.rows, axis]
+            rows = writer.node(node, "Slice", [query, *few])
+            first = _Attended(writer, site, blocks.first).result(rows, key, value, value)
+            result = writer.node(node, "Concat", [first, result], axis=2)
         if flat:
             result = writer.together(node, result, facts.heads * facts.value_size)
         return Results(result, flat, present if facts.kept else None)
@@ -63,7 +66,7 @@ class _Attended:
         self._grouped = facts.groups not in (1, facts.heads)
 
     def result(self, rows: ir.Value, keys: ir.Value, reach: ir.Value, values: ir.Value) -> ir.Value:
-        """[batch, heads, blocks, block, size], or with groups and heads of a group apart."""
+        """The queries' results [batch, heads, blocks * block, size]."""
         facts, blocks = self._site.facts, self._blocks
         heads = [facts.groups, facts.heads // facts.groups] if self._grouped else [facts.heads]
         shared = [facts.groups, 1] if self._grouped else [facts.groups]
@@ -77,7 +80,10 @@ class _Attended:
             scores = self._node("Mul", self._node("Tanh", scores), cap)
         scores = self._node("Add", scores, self._by_groups(blocks.bias))
         result = self._node("MatMul", self._node("Softmax", scores, axis=-1), value)
-        return result if blocks.alive is None else self._defined(result, values)
+        if blocks.alive is not None:
+            result = self._defined(result, values)
+        shape = self._writer.integers(0, facts.heads, -1, facts.value_size)
+        return self._node("Reshape", result, shape)
 
     def _defined(self, result: ir.Value, values: ir.Value) -> ir.Value:
         """What queries without keys give is zero, or the mean of all values."""
