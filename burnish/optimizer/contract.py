@@ -242,6 +242,8 @@ class Sparing(Pass):
     finer_lookups: ClassVar[bool] = False
     """Whether there is a finer form of what is read from tables."""
 
+    kept_is: ClassVar[str] = "float32"  # what the places in `keep` have, in words
+
     @property
     def finer_is(self) -> str:
         """What the places in `finer` get, in words; empty where there is no such form."""

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from burnish.optimizer.analysis.masks import Mask, Masks, Opaque, logic
 from burnish.optimizer.analysis.masks.proof import bias as bias_of
+from burnish.optimizer.analysis.masks.reach import exact, reach_of
 from burnish.optimizer.analysis.masks.rewrite import axes, topological
 from burnish.optimizer.analysis.masks.sizes import declared
 from burnish.optimizer.analysis.masks.terms import (
@@ -17,7 +18,6 @@ from burnish.optimizer.analysis.masks.terms import (
     const,
 )
 from burnish.optimizer.analysis.matching import optional
-from burnish.passes.lower.attention.band.reach import exact, reach_of
 from burnish.passes.lower.attention.band.written import unwritable
 from burnish.passes.lower.attention.facts import Facts
 
