@@ -13,7 +13,7 @@ from burnish.optimizer.analysis.products import find_products
 from burnish.optimizer.analysis.shapes.concrete import Concrete
 from burnish.optimizer.contract import ROUNDING, Choice, Context, Outcome, Pass, Phase
 from burnish.optimizer.forms import AS_IT_IS, Tally
-from burnish.passes.lower.attention.band.band import Band, band_of
+from burnish.passes.lower.attention.band.band import Band, band_of, said_of
 from burnish.passes.lower.attention.band.choice import Banding, banding_of
 from burnish.passes.lower.attention.band.places import Places
 from burnish.passes.lower.attention.bias import WrittenMasks
@@ -147,7 +147,8 @@ def _sites(model: ir.Model, nodes: list[ir.Node], tally: Tally) -> list[tuple[Si
         if isinstance(facts, Facts):
             meaning = meaning_of(node, facts, masks)
             site = site_of(node, facts, meaning, products)
-            band = band_of(node, facts, masks, zero=meaning.zero, full=meaning.sees_itself)
+            said = said_of(node, facts, masks, zero=meaning.zero, full=meaning.sees_itself)
+            band = band_of(node, facts, masks, said)
             if (past := integers_of(node, facts)) is not None:
                 meaning = meaning_of(node, facts, masks, past)
                 inner = dataclasses.replace(site, past=past, meaning=meaning)

@@ -12,11 +12,7 @@ from burnish.optimizer.analysis.masks.proof import bias as bias_of
 from burnish.optimizer.analysis.masks.reach import exact, reach_of
 from burnish.optimizer.analysis.masks.rewrite import axes, topological
 from burnish.optimizer.analysis.masks.sizes import declared
-from burnish.optimizer.analysis.masks.terms import (
-    TRUE,
-    Term,
-    const,
-)
+from burnish.optimizer.analysis.masks.terms import TRUE, ZERO, Term, const, index, size
 from burnish.optimizer.analysis.matching import optional
 from burnish.passes.lower.attention.band.written import unwritable
 from burnish.passes.lower.attention.facts import Facts
@@ -29,41 +25,50 @@ LONGEST = 1 << 20
 
 
 @dataclass(frozen=True)
-class Band:
-    """A mask that leaves each query the keys around it.
+class Said:
+    """All that a mask says, as terms over `batch`, `head`, `query` and `key`.
 
     Attributes:
-        left, right: keys before and after the one at a query's own place that it may see.
-        offset: that place, less the query's index.
-        seen: what must hold besides for a key to be seen; over `batch`, `head`, `query`, `key`.
-        whole: all that must hold, the window included.
+        whole: what must hold for a key to be seen.
         bias: what is added to the scores of keys that are seen.
         full: whether every query certainly sees a key.
-        sinks: so many keys at the start may be seen from anywhere.
-        first: so many queries at the start may see keys anywhere.
         sizes: for each symbol in the terms a value, and its axis, of that size.
     """
 
-    left: int
-    right: int
-    offset: Term
-    seen: Term
     whole: Term
     bias: Term
     full: bool
-    sinks: int
-    first: int
     sizes: Mapping[str, tuple[ir.Value, int]]
-
-    @property
-    def width(self) -> int:
-        """Keys that a query may see."""
-        return self.left + self.right + 1 + self.sinks
 
     @property
     def by_head(self) -> bool:
         """Whether heads have masks of their own."""
         return "head" in axes(self.whole) | axes(self.bias)
+
+
+@dataclass(frozen=True)
+class Band(Said):
+    """A mask that leaves each query the keys around it.
+
+    Attributes:
+        left, right: keys before and after the one at a query's own place that it may see.
+        offset: that place, less the query's index.
+        sinks: so many keys at the start may be seen from anywhere.
+        first: so many queries at the start may see keys anywhere.
+        seen: what must hold of a key in reach, besides the window's bounds.
+    """
+
+    left: int
+    right: int
+    offset: Term
+    sinks: int
+    first: int
+    seen: Term
+
+    @property
+    def width(self) -> int:
+        """Keys that a query may see."""
+        return self.left + self.right + 1 + self.sinks
 
     @property
     def parts(self) -> tuple[object, ...]:
@@ -72,12 +77,38 @@ class Band:
         return (*reach, self.whole, self.bias, self.full)
 
 
-def band_of(node: ir.Node, facts: Facts, masks: Masks, *, zero: bool, full: bool) -> Band | str:
-    """The band of an attention's mask, or why it has none.
+def said_of(node: ir.Node, facts: Facts, masks: Masks, *, zero: bool, full: bool) -> Said | str:
+    """What the mask of an attention says, its causal limit included, or why that is not known.
 
     A query without keys gives zero or, where it does not, all keys alike; `full` says that there
     certainly is no such query.
     """
+    value, sizes = optional(node, 3), _named(node)
+    causal = TRUE
+    if facts.causal:
+        if optional(node, 4) is not None:
+            return "it is causal by an attribute, and has a past"
+        query, key = (index(name, size(name)) for name in ("query", "key"))
+        causal = logic.less_or_equal(key, query)
+    if value is None:
+        return Said(causal, ZERO, True, sizes)
+    mask = masks.of(value)
+    unknown = next((item for item in mask.opaque if not _linear(item, mask)), None)
+    if unknown is not None:
+        return f"its mask is not understood at {unknown.node} ({unknown.reason})"
+    whole = logic.both(causal, *(exact(item, mask) for item in mask.clauses))
+    bias = bias_of(mask)
+    unproven = [text for text in mask.assumed if text not in _harmless(mask, (whole, bias))]
+    if unproven:
+        return f"its mask is known only if {', '.join(unproven)}"
+    if not (zero or full) and (len(mask.levels) != 1 or max(mask.levels) > UNIFORM):
+        return "what a query without keys gives depends on its scores"
+    written = (unwritable(item, sizes) for item in (whole, bias))
+    return next(filter(None, written), "") or Said(whole, bias, full, sizes)
+
+
+def band_of(node: ir.Node, facts: Facts, masks: Masks, said: Said | str) -> Band | str:
+    """The band of an attention's mask, which says that much, or why it has none."""
     value = optional(node, 3)
     if value is None or facts.causal:
         return "it has no mask" if value is None else "it is causal by an attribute as well"
@@ -85,25 +116,16 @@ def band_of(node: ir.Node, facts: Facts, masks: Masks, *, zero: bool, full: bool
     reach, others = reach_of(mask)
     if reach is None:
         return f"its mask has no window: {mask}"
-    unknown = next((item for item in mask.opaque if not _linear(item, mask)), None)
-    if unknown is not None:
-        return f"its mask is not understood at {unknown.node} ({unknown.reason})"
+    if isinstance(said, str):
+        return said
     if reach.left + reach.right + 1 > LONGEST:
         return "its window is of more keys than any sequence has"
-    whole = logic.both(TRUE, *(exact(item, mask) for item in mask.clauses))
+    if reason := unwritable(reach.offset, said.sizes):
+        return reason
     # Keys at the start are not among those that the window's bounds are checked for.
-    seen = whole if reach.sinks else logic.both(TRUE, *others)
-    bias, sizes = bias_of(mask), _named(node)
-    written = (unwritable(item, sizes) for item in (reach.offset, whole, bias))
-    unproven = [text for text in mask.assumed if text not in _harmless(mask, (seen, bias))]
-    if unproven:
-        return f"its mask is known only if {', '.join(unproven)}"
-    if not (zero or full) and (len(mask.levels) != 1 or max(mask.levels) > UNIFORM):
-        return "what a query without keys gives depends on its scores"
-    return next(filter(None, written), "") or Band(
-        reach.left, reach.right, reach.offset, seen, whole, bias, full, reach.sinks, reach.first,
-        sizes,
-    )  # fmt: skip
+    seen = said.whole if reach.sinks else logic.both(TRUE, *others)
+    facts_too = (reach.left, reach.right, reach.offset, reach.sinks, reach.first, seen)
+    return Band(said.whole, said.bias, said.full, said.sizes, *facts_too)
 
 
 def _linear(item: Opaque, mask: Mask) -> bool:
@@ -119,9 +141,9 @@ def _named(node: ir.Node) -> dict[str, tuple[ir.Value, int]]:
     values = [*(graph.inputs if graph is not None else ()), *node.inputs[:3]]
     found: dict[str, tuple[ir.Value, int]] = {}
     for value in filter(None, values):
-        for axis, size in enumerate(declared(value) or ()):
-            if size.op == "size" and isinstance(size.value, str):
-                found.setdefault(size.value, (value, axis))
+        for axis, extent in enumerate(declared(value) or ()):
+            if extent.op == "size" and isinstance(extent.value, str):
+                found.setdefault(extent.value, (value, axis))
     return found
 
 

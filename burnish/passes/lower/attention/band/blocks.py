@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.analysis.masks.rewrite import axes
-from burnish.optimizer.analysis.masks.terms import TRUE, ZERO, Term
 from burnish.passes.lower.attention.band.band import Band
-from burnish.passes.lower.attention.band.written import BOOL, FLOAT, INT64, WrittenTerms
-from burnish.passes.lower.attention.bias import FLOOR
+from burnish.passes.lower.attention.band.said import WrittenSaid
+from burnish.passes.lower.attention.band.written import BOOL, INT64, WrittenTerms
 from burnish.passes.lower.attention.site import Site
 from burnish.passes.lower.attention.writer import Writer
 
@@ -74,6 +71,7 @@ class _Layout:
     def __init__(self, writer: Writer, site: Site, band: Band, block: int) -> None:
         self._writer, self._site, self._band = writer, site, band
         self._most = block
+        self._said = WrittenSaid(writer, site, band)
 
     def written(self, rows: ir.Value, keys: ir.Value) -> Blocks:
         band, writer = self._band, self._writer
@@ -89,7 +87,7 @@ class _Layout:
         if band.sinks:
             key, near = self._with_sinks(key, near, self._whole("Concat", count, block, axis=0))
             span = self._whole("Add", span, writer.integers(band.sinks))
-        bias, alive = self._bias(near, band.seen, query, key)
+        bias, alive = self._said.at(query, key, band.seen, near)
         flat = [self._node("Reshape", [item, writer.integers(-1)], INT64) for item in (query, key)]
         first = self._first(keys) if band.first else None
         return Blocks(flat[0], flat[1], block, span, rows, bias, alive, band.by_head, first)
@@ -128,37 +126,9 @@ class _Layout:
         writer, count = self._writer, self._band.first
         query = writer.constant("first", np.arange(count).reshape(1, -1, 1))
         key = self._apart(self._range(keys), 0, 1)
-        bias, alive = self._bias(None, self._band.whole, query, key)
+        bias, alive = self._said.at(query, key, self._band.whole)
         rows = writer.integers(count)
         return Blocks(query, key, rows, keys, rows, bias, alive, self._band.by_head)
-
-    def _bias(
-        self, near: ir.Value | None, term: Term, query: ir.Value, key: ir.Value
-    ) -> tuple[ir.Value, ir.Value | None]:
-        band, writer = self._band, self._writer
-        positions = {"query": query, "key": key}
-        used = axes(term) | axes(band.bias)
-        if "batch" in used:
-            batch = self._range(writer.length(self._site.node, self._site.query, 0))
-            positions["batch"] = self._apart(batch, 1, 2, 3, 4)
-        if "head" in used:
-            heads = np.arange(self._site.facts.heads).reshape(-1, 1, 1, 1)
-            positions["head"] = writer.constant("heads", heads)
-        terms = WrittenTerms(writer, self._site.node, positions, band.sizes)
-        parts = [near] if near is not None else []
-        parts += [terms.value(term)] if term is not TRUE or not parts else []
-        seen = functools.reduce(lambda one, other: self._truth("And", one, other), parts)
-        added = writer.number(0.0) if band.bias is ZERO else terms.number(band.bias)
-        bias = self._node("Where", [seen, added, writer.number(FLOOR)], FLOAT)
-        missing = 5 - (5 if "batch" in used else 4 if "head" in used else 3)
-        bias = self._apart(bias, *range(missing)) if missing else bias
-        bias.shape = ir.Shape([None] * 5)
-        if band.full:
-            return bias, None
-        numbers = self._node("Cast", [seen], FLOAT, to=FLOAT.value)
-        most = self._node("ReduceMax", [numbers, writer.integers(-1)], FLOAT, keepdims=1)
-        alive = self._node("Cast", [most], BOOL, to=BOOL.value)
-        return bias, self._apart(alive, *range(missing)) if missing else alive
 
     def _range(self, length: ir.Value) -> ir.Value:
         limit = self._node("Squeeze", [length], INT64)
