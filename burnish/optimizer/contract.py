@@ -121,8 +121,7 @@ class Outcome:
         refusals: the places it left alone although they are of its kind.
         speedup: measured gain of what it changed, where the pass chose by measuring.
         detail: one phrase for the report ("folded 12 constants").
-        times: milliseconds of the places it takes, as they were and in the form they got, by the
-            name of the value that they give; from samples of them.
+        times: milliseconds of the places it takes, before and after, by the value they give.
         padding: rows of outputs that it sets to zero by definition, and that count for nothing.
         caches: ports that are integers in the artifact.
         hidden: values that it scaled, in order, with later ones that their error shows in.

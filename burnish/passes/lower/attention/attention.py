@@ -13,8 +13,9 @@ from burnish.optimizer.analysis.products import find_products
 from burnish.optimizer.analysis.shapes.concrete import Concrete
 from burnish.optimizer.contract import ROUNDING, Choice, Context, Outcome, Pass, Phase
 from burnish.optimizer.forms import AS_IT_IS, Tally
-from burnish.passes.lower.attention.band.band import Band, band_of, said_of
+from burnish.passes.lower.attention.band.band import Band, Said, band_of, said_of
 from burnish.passes.lower.attention.band.choice import Banding, banding_of
+from burnish.passes.lower.attention.band.chunks import TOO_MANY, InChunks
 from burnish.passes.lower.attention.band.places import Places
 from burnish.passes.lower.attention.bias import WrittenMasks
 from burnish.passes.lower.attention.facts import Facts, facts_of
@@ -24,6 +25,8 @@ from burnish.passes.lower.attention.region import builder
 from burnish.passes.lower.attention.sample import sample_of
 from burnish.passes.lower.attention.site import Results, Site, integers_of, replace, site_of
 from burnish.passes.lower.attention.writer import Writer
+
+CHUNKS = InChunks()
 
 
 @dataclass(frozen=True)
@@ -77,25 +80,39 @@ class LowerAttention(Pass):
         sizes, tally = Concrete(model, context), Tally("attentions")
         sites = _sites(model, nodes, tally)
         # All choices first: what is read of the model is valid as long as nothing is changed.
-        choices = [(site, *_choose(site, band, sizes, context)) for site, band in sites]
+        choices = [(place, *_choose(place, sizes, context)) for place in sites]
         graphs: dict[ir.Graph, _Written] = {}
-        for site, choice, banding in choices:
+        for place, choice, banding in choices:
+            site = place.site
             graph = site.node.graph
             assert isinstance(graph, ir.Graph)
             if isinstance(banding, str) and banding:
                 tally.refuse(site.node, banding)
-            if not isinstance(banding, Banding) and not tally.takes(site.node, choice):
+            taken = banding.choice if isinstance(banding, Banding) else choice
+            if not tally.takes(site.node, taken):
                 continue
             if graph not in graphs:
                 graphs[graph] = _Written(graph)
             if isinstance(banding, Banding):
-                tally.takes(site.node, banding.choice)
                 graphs[graph].in_blocks(site.again(), choice.winner, banding)
+            elif choice.winner == CHUNKS.name:
+                assert isinstance(place.said, Said)
+                graphs[graph].in_chunks(site.again(), place.said)
             else:
                 graphs[graph].in_form(site.again(), choice.winner)
         lengths = {length for written in graphs.values() for length in written.finish()}
         blocks = [item.choice.winner for _, _, item in choices if isinstance(item, Banding)]
-        return tally.outcome(model, *FORMS, *blocks, lengths=tuple(sorted(lengths)))
+        own = (*FORMS, *blocks, CHUNKS.name)
+        return tally.outcome(model, *own, lengths=tuple(sorted(lengths)))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """An attention whose operands are known, with what its mask says and its band, or why not."""
+
+    site: Site
+    said: Said | str
+    band: Band | str
 
 
 class _Written:
@@ -105,6 +122,7 @@ class _Written:
         self._writer = Writer(graph)
         self._masks = WrittenMasks(self._writer)
         self._places = Places(self._writer)
+        self._lengths: set[int] = set()
 
     def in_form(self, site: Site, form: str) -> None:
         """Replace an attention by one of the forms."""
@@ -122,6 +140,11 @@ class _Written:
             other = self._as_it_is(site)
         self._places.put(site, banding, other)
 
+    def in_chunks(self, site: Site, said: Said) -> None:
+        """Write an attention as a loop over its queries."""
+        self._lengths.add(CHUNKS.longest(site))
+        replace(self._writer, site, CHUNKS.build(self._writer, site, said))
+
     def _as_it_is(self, site: Site) -> Results:
         node, facts = site.node, site.facts
         attributes = list(node.attributes.values())
@@ -132,13 +155,13 @@ class _Written:
         present = (same.outputs[1], same.outputs[2]) if facts.kept else None
         return Results(same.outputs[0], facts.flat, present)
 
-    def finish(self) -> list[int]:
-        """Replace what stands in blocks; the lengths from which on it runs."""
-        return self._places.finish()
+    def finish(self) -> set[int]:
+        """Replace what stands in blocks; the lengths past which inputs take another way."""
+        return self._lengths | {*self._places.finish()}
 
 
-def _sites(model: ir.Model, nodes: list[ir.Node], tally: Tally) -> list[tuple[Site, Band | str]]:
-    """The attentions whose operands are known, with the band of each mask or why it has none."""
+def _sites(model: ir.Model, nodes: list[ir.Node], tally: Tally) -> list[_Place]:
+    """The attentions whose operands are known."""
     products = {item.output: item for item in find_products(model)[0]}
     masks = Masks()
     sites = []
@@ -153,17 +176,15 @@ def _sites(model: ir.Model, nodes: list[ir.Node], tally: Tally) -> list[tuple[Si
                 meaning = meaning_of(node, facts, masks, past)
                 inner = dataclasses.replace(site, past=past, meaning=meaning)
                 site = dataclasses.replace(site, inner=inner)
-            sites.append((site, band))
+            sites.append(_Place(site, said, band))
         else:
             tally.refuse(node, facts)
     return sites
 
 
-def _choose(
-    site: Site, band: Band | str, sizes: Concrete, context: Context
-) -> tuple[Choice, Banding | str]:
+def _choose(place: _Place, sizes: Concrete, context: Context) -> tuple[Choice, Banding | str]:
     """The form of an attention, and how it is computed in blocks, or why it is not."""
-    provider = context.provider
+    provider, site = context.provider, place.site
     forms = [AS_IT_IS] if runs_operator(provider, site) else []
     forms += [
         name
@@ -174,8 +195,14 @@ def _choose(
     sample = sample_of(site, sizes.of)
     if sample is None:
         return Choice(rule, 1.0, measured=False), ""
-    entrants = {name: builder(sample, name) for name in forms}
-    choice = context.choose(sample.key, entrants, rule)
-    if isinstance(band, str):
+    whole = sample.scores * 4 > TOO_MANY
+    if whole and isinstance(place.band, str) and isinstance(place.said, Said) and not site.inner:
+        return Choice(CHUNKS.name, 1.0, measured=False), ""
+    small = sample
+    if whole:
+        small = sample.resized(sample.batch, sample.rows, sample.keys, sample.past)
+    entrants = {name: builder(small, name) for name in forms}
+    choice = context.choose(small.key, entrants, rule)
+    if isinstance(place.band, str):
         return choice, ""
-    return choice, banding_of(site, band, sample, forms, choice.winner, context)
+    return choice, banding_of(site, place.band, sample, forms, choice.winner, context)

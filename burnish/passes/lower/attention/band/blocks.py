@@ -24,7 +24,8 @@ class Blocks:
         keys: index of the key at each place that a block reaches, [blocks * span].
         block, span: sizes of these, [1] each.
         rows: number of queries, [1].
-        bias: what is added to the scores, [batch or 1, heads or 1, blocks, block, span].
+        bias: what is added to the scores, [batch or 1, heads or 1, blocks, block, span]; None for
+            nothing.
         alive: whether a query sees a key, [batch or 1, heads or 1, blocks, block, 1]; None where
             all do.
         by_head: whether the bias has an axis for heads.
@@ -36,7 +37,7 @@ class Blocks:
     block: ir.Value
     span: ir.Value
     rows: ir.Value
-    bias: ir.Value
+    bias: ir.Value | None
     alive: ir.Value | None
     by_head: bool
     first: Blocks | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -28,9 +27,6 @@ UNMEASURED = 4
 """Windows from which on blocks are taken unmeasured.
 
 On processors they were 1.0, 2.2, 3.1 and 5.6 times faster at 2, 4, 8 and 16 windows of 129 keys."""
-
-SCORES = 1 << 27
-"""Most scores of a sample; heads past that are left out, for they cost alike."""
 
 NARROWEST = 64
 """Least rows of a product's block: narrower ones were slower at any window."""
@@ -98,7 +94,7 @@ def _measured(
     rule = next(iter(blocks)) if length >= UNMEASURED * band.width else forms[0]
     found = None
     for rows, past in sizes:
-        small = _resized(sample, rows, past)
+        small = sample.resized(1, rows, rows, past)
         entrants: dict[str, Callable[[], onnx.ModelProto]]
         entrants = {name: builder(small, name) for name in dict.fromkeys(forms)}
         entrants |= {name: _builder(small, band, item) for name, item in blocks.items()}
@@ -110,29 +106,6 @@ def _measured(
             return None
         found = found or choice
     return found
-
-
-def _resized(sample: Sample, rows: int, past: int) -> Sample:
-    """The sample with one sequence of another length, and as many heads as that allows."""
-    facts = sample.facts
-    groups = facts.groups
-    ratio = facts.heads // groups
-    total = rows + max(0, past)
-    while groups > 1 and groups * ratio * rows * total > SCORES:
-        groups -= 1
-    few = dataclasses.replace(facts, heads=groups * ratio, groups=groups)
-
-    def like(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if shape is None:
-            return None
-        lead = tuple(1 if size == 1 or axis == 0 else few.heads for axis, size in enumerate(shape))
-        query = 1 if len(shape) > 1 and shape[-2] == 1 and sample.rows > 1 else rows
-        return (*lead[:-2], query, total)
-
-    return dataclasses.replace(
-        sample, facts=few, batch=1, rows=rows, keys=rows, past=past,
-        mask=like(sample.mask), narrow=like(sample.narrow),
-    )  # fmt: skip
 
 
 def _builder(sample: Sample, band: Band, form: InBlocks) -> Callable[[], onnx.ModelProto]:

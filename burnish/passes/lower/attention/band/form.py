@@ -43,30 +43,43 @@ class InBlocks:
         if facts.flat:
             query = writer.apart(node, query, facts.heads)
         rows = writer.node(node, "Gather", [query, blocks.queries], axis=2)
-        reach = [writer.node(node, "Gather", [item, blocks.keys], axis=2) for item in present]
-        result = _Attended(writer, site, blocks).result(rows, reach[0], reach[1], value)
+        keys, values = (
+            writer.node(node, "Gather", [item, blocks.keys], axis=2) for item in present
+        )
+        result = Attended(writer, site, blocks).result(rows, keys, values, value)
         axis, start = writer.integers(2), writer.integers(band.first)
         result = writer.node(node, "Slice", [result, start, blocks.rows, axis])
         if blocks.first is not None:
             few = [writer.integers(0), blocks.first.rows, axis]
             rows = writer.node(node, "Slice", [query, *few])
-            first = _Attended(writer, site, blocks.first).result(rows, key, value, value)
+            first = Attended(writer, site, blocks.first).result(rows, key, value)
             result = writer.node(node, "Concat", [first, result], axis=2)
         if flat:
             result = writer.together(node, result, facts.heads * facts.value_size)
         return Results(result, flat, present if facts.kept else None)
 
 
-class _Attended:
-    """Writes the products of one attention in blocks; groups of heads share keys."""
+class Attended:
+    """Writes the products of one attention in blocks; groups of heads share keys.
 
-    def __init__(self, writer: Writer, site: Site, blocks: Blocks) -> None:
+    They stand before a node, the attention's own where none is given.
+    """
+
+    def __init__(
+        self, writer: Writer, site: Site, blocks: Blocks, before: ir.Node | None = None
+    ) -> None:
         self._writer, self._site, self._blocks = writer, site, blocks
+        self._before = before or site.node
         facts = site.facts
         self._grouped = facts.groups not in (1, facts.heads)
 
-    def result(self, rows: ir.Value, keys: ir.Value, reach: ir.Value, values: ir.Value) -> ir.Value:
-        """The queries' results [batch, heads, blocks * block, size]."""
+    def result(
+        self, rows: ir.Value, keys: ir.Value, reach: ir.Value, values: ir.Value | None = None
+    ) -> ir.Value:
+        """The queries' results [batch, heads, blocks * block, size].
+
+        `values` are all of them, where those in reach are not.
+        """
         facts, blocks = self._site.facts, self._blocks
         heads = [facts.groups, facts.heads // facts.groups] if self._grouped else [facts.heads]
         shared = [facts.groups, 1] if self._grouped else [facts.groups]
@@ -78,10 +91,11 @@ class _Attended:
         if facts.cap:
             cap = self._writer.number(facts.cap)
             scores = self._node("Mul", self._node("Tanh", scores), cap)
-        scores = self._node("Add", scores, self._by_groups(blocks.bias))
+        if blocks.bias is not None:
+            scores = self._node("Add", scores, self._by_groups(blocks.bias))
         result = self._node("MatMul", self._node("Softmax", scores, axis=-1), value)
         if blocks.alive is not None:
-            result = self._defined(result, values)
+            result = self._defined(result, values or reach)
         shape = self._writer.integers(0, facts.heads, -1, facts.value_size)
         return self._node("Reshape", result, shape)
 
@@ -97,7 +111,7 @@ class _Attended:
 
     def _cut(self, value: ir.Value, heads: list[int], rows: ir.Value, size: int) -> ir.Value:
         """[batch, heads, blocks * rows, size] with blocks, and heads of groups, apart."""
-        writer, node = self._writer, self._site.node
+        writer, node = self._writer, self._before
         parts = [writer.integers(0, *heads, -1), rows, writer.integers(size)]
         key = ("shape", *parts)
         shape = writer.once(key, node, "Concat", [*parts], axis=0)
@@ -108,7 +122,7 @@ class _Attended:
         assert bias is not None
         if not self._grouped:
             return bias
-        writer, node, facts = self._writer, self._site.node, self._site.facts
+        writer, node, facts = self._writer, self._before, self._site.facts
         key, kind = ("by group", bias), bias.dtype or ir.DataType.FLOAT
         if not self._blocks.by_head:
             return writer.once(key, node, "Unsqueeze", [bias, writer.integers(2)], kind)
@@ -123,7 +137,7 @@ class _Attended:
         self, operator: str, *inputs: ir.Value, domain: str = "", **attributes: int | float
     ) -> ir.Value:
         return self._writer.node(
-            self._site.node,
+            self._before,
             operator,
             [*inputs],
             domain,

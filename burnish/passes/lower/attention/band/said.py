@@ -27,8 +27,8 @@ class WrittenSaid:
 
     def at(
         self, query: ir.Value, key: ir.Value, term: Term, near: ir.Value | None = None
-    ) -> tuple[ir.Value, ir.Value | None]:
-        """What is added to scores, and whether each query sees a key (None where all do).
+    ) -> tuple[ir.Value | None, ir.Value | None]:
+        """What is added to scores (None for nothing), and whether queries see keys (None: all do).
 
         Both are of five axes: batch or 1, heads or 1, blocks, queries, keys (1 for the second).
 
@@ -39,6 +39,8 @@ class WrittenSaid:
             near: what must hold besides, as a value.
         """
         said, writer = self._said, self._writer
+        if term is TRUE and near is None and said.bias is ZERO:
+            return None, None
         used = axes(term) | axes(said.bias)
         positions = {"query": query, "key": key} | self._outer(used)
         terms = WrittenTerms(writer, self._before, positions, said.sizes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -36,7 +36,7 @@ def unwritable(term: Term, sizes: Mapping[str, tuple[ir.Value, int]]) -> str:
         term: over `batch`, `head`, `query` and `key`.
         sizes: for each symbol a value, and its axis, of that size.
     """
-    for item in topological(term):
+    for item in parts_of(term):
         if item.op == "call":
             if item.value == "floor_div" and min(map(lower, item.args)) < 0:
                 return "its mask divides numbers that may be negative"
@@ -49,6 +49,13 @@ def unwritable(term: Term, sizes: Mapping[str, tuple[ir.Value, int]]) -> str:
         if item.op == "const" and not np.isfinite(item.value):
             return "its mask adds an infinite number"
     return ""
+
+
+def parts_of(term: Term, known: Iterable[Term] = ()) -> Iterator[Term]:
+    """The parts of a term but those that are known; not the extents of its axes."""
+    positions = [item for item in topological(term) if item.op == "index"]
+    yield from positions
+    yield from topological(term, dict.fromkeys([*known, *positions]))
 
 
 class WrittenTerms:
@@ -73,8 +80,9 @@ class WrittenTerms:
 
     def value(self, term: Term) -> ir.Value:
         """The term as a value: a truth value, a whole number, or a float."""
-        for item in topological(term, self._done):
-            self._done[item] = self._written(item, [self._done[part] for part in item.args])
+        for item in parts_of(term, self._done):
+            args = [] if item.op == "index" else [self._done[part] for part in item.args]
+            self._done[item] = self._written(item, args)
         return self._done[term]
 
     def number(self, term: Term) -> ir.Value:
