@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.costs.scores import block_of
 from burnish.optimizer.contract import Array, Choice, Context
 from burnish.optimizer.forms import FUSED
 from burnish.passes.lower.attention.band.band import Band
@@ -27,9 +28,6 @@ UNMEASURED = 4
 """Windows from which on blocks are taken unmeasured.
 
 On processors they were 1.0, 2.2, 3.1 and 5.6 times faster at 2, 4, 8 and 16 windows of 129 keys."""
-
-NARROWEST = 64
-"""Least rows of a product's block: narrower ones were slower at any window."""
 
 PROVIDERS = ("cpu",)
 """Those on which it has been measured."""
@@ -79,7 +77,7 @@ def _fixed(site: Site) -> int | None:
 
 def _candidates(band: Band) -> list[InBlocks]:
     """A quarter of the window more work, and twice that in fewer and larger products."""
-    quarter = max(NARROWEST, 1 << (band.width // 4).bit_length() - 1)
+    quarter = block_of(band.width)
     return [InBlocks(quarter), InBlocks(2 * quarter)]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.costs.scores import CHUNK
 from burnish.passes.lower.attention.band.band import Said
 from burnish.passes.lower.attention.band.blocks import Blocks
 from burnish.passes.lower.attention.band.form import Attended
@@ -32,7 +33,7 @@ class InChunks:
         most: see above.
     """
 
-    most: int = 1 << 28
+    most: int = CHUNK
     name: str = "chunks of queries"
 
     def longest(self, site: Site) -> int:
