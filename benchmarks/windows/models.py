@@ -112,7 +112,7 @@ def export(path: Path, module: torch.nn.Module) -> None:
     names = ["input_ids", "attention_mask"]
     with torch.no_grad():
         torch.onnx.export(
-            module.eval(), (ids, torch.ones_like(ids)), path, input_names=names,
+            module.eval(), (ids, torch.ones_like(ids)), str(path), input_names=names,
             output_names=["output"], opset_version=17, dynamo=False,
             dynamic_axes={name: {0: "batch", 1: "sequence"} for name in names},
         )  # fmt: skip
