@@ -27,7 +27,6 @@ class Matrix:
         given: elements of the result.
         inverse: with the other sign, and divided by n.
         onesided: of a real operand the first n // 2 + 1 frequencies; from these, when inverse.
-        factor: of all elements.
     """
 
     length: int
@@ -35,28 +34,30 @@ class Matrix:
     given: int
     inverse: bool = False
     onesided: bool = False
-    factor: float = 1.0
 
     @property
     def cosine(self) -> Array:
         """The real part, float32 [given, present]."""
-        return (np.cos(self._angles()) * self._weights()).astype(np.float32)
+        return self._weighted(np.cos(self._angles()))
 
     @property
     def sine(self) -> Array:
         """The imaginary part, float32 [given, present]."""
-        sign = 1.0 if self.inverse else -1.0
-        return (sign * np.sin(self._angles()) * self._weights()).astype(np.float32)
+        return self._weighted(np.sin(self._angles()) * (1.0 if self.inverse else -1.0))
 
     def _angles(self) -> Array:
         rows = np.arange(self.given, dtype=np.int64)[:, None]
         turns = rows * np.arange(self.present, dtype=np.int64) % self.length
         return turns * (2 * math.pi / self.length)
 
+    def _weighted(self, elements: Array) -> Array:
+        # Rounded, so that a cosine of a quarter turn is zero and not 6e-17.
+        return (elements.round(15) * self._weights()).astype(np.float32)
+
     def _weights(self) -> Array:
         """What each element of the operand counts."""
         read = self.length
-        weights = np.full(self.present, self.factor)
+        weights = np.ones(self.present)
         if self.inverse:
             weights /= self.length
         if self.inverse and self.onesided:

@@ -92,32 +92,42 @@ class Whole:
 
     def _made(self, part: str, value: ir.Value, turned: bool) -> ir.Value:
         """The matrix for a length that only a run tells: a table of n, gathered at `j k mod n`."""
-        transform, writer, store = self.transform, self.writer, self.writer.store
-        one = (transform.onesided and not transform.inverse) or self.half
-        key = (writer.graph, transform.present, transform.inverse, one, part, turned)
-        if key in store.made and store.made[key].producer() is not None:
-            return store.made[key]
-        whole, real = ir.DataType.INT64, ir.DataType.FLOAT
-        axis = transform.axis
+        writer, inverse = self.writer, self.transform.inverse
+        turns, angles, length = self._turns(value, turned)
+        made = (self._key(turned), part, inverse)
+        if made not in writer.store.made:
+            table = writer.node("Cos" if part == "cosine" else "Sin", angles)
+            if part == "sine" and not inverse:
+                table = writer.node("Neg", table)
+            if inverse:
+                table = writer.node("Div", table, length)
+            writer.store.made[made] = writer.node("Gather", table, turns, axis=0)
+        return writer.store.made[made]
+
+    def _key(self, turned: bool) -> tuple[object, ...]:
+        one = (self.transform.onesided and not self.transform.inverse) or self.half
+        return (self.writer.graph, self.transform.present, one, turned)
+
+    def _turns(self, value: ir.Value, turned: bool) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """`j k mod n`, the angles of one turn in n steps, and n as a real number."""
+        writer, whole, axis = self.writer, ir.DataType.INT64, self.transform.axis
+        key = self._key(turned)
+        if key in writer.store.turns:
+            return writer.store.turns[key]
         length = writer.node("Shape", value, kind=whole, start=axis, end=axis + 1)
         length = writer.node("Squeeze", length, writer.numbers(0), kind=whole)
-        zero, step = writer.number(0), writer.number(1)
-        columns = writer.node("Range", zero, length, step, kind=whole)
-        rows = columns
-        if one:
+        zero, one = writer.number(0), writer.number(1)
+        columns = rows = writer.node("Range", zero, length, one, kind=whole)
+        if key[2]:
             half = writer.node("Div", length, writer.number(2), kind=whole)
-            half = writer.node("Add", half, step, kind=whole)
-            rows = writer.node("Range", zero, half, step, kind=whole)
+            half = writer.node("Add", half, one, kind=whole)
+            rows = writer.node("Range", zero, half, one, kind=whole)
         down, across = (columns, rows) if turned else (rows, columns)
         down = writer.node("Unsqueeze", down, writer.numbers(-1), kind=whole)
         turns = writer.node("Mul", down, across, kind=whole)
         turns = writer.node("Mod", turns, length, kind=whole)
-        size = writer.node("Cast", length, to=int(real))
-        sign = 1.0 if transform.inverse or part == "cosine" else -1.0
-        step = writer.node("Div", writer.real(sign * 2 * math.pi), size)
-        angles = writer.node("Mul", writer.node("Cast", columns, to=int(real)), step)
-        table = writer.node("Cos" if part == "cosine" else "Sin", angles)
-        if transform.inverse:
-            table = writer.node("Div", table, size)
-        store.made[key] = writer.node("Gather", table, turns, axis=0)
-        return store.made[key]
+        size = writer.node("Cast", length, to=int(ir.DataType.FLOAT))
+        step = writer.node("Div", writer.real(2 * math.pi), size)
+        angles = writer.node("Mul", writer.node("Cast", columns, to=int(ir.DataType.FLOAT)), step)
+        writer.store.turns[key] = turns, angles, size
+        return writer.store.turns[key]

@@ -16,14 +16,15 @@ from burnish.optimizer.analysis.spectra import (
     Transform,
     transform_of,
 )
-from burnish.optimizer.contract import Context, Kind, Outcome, Pass, Phase, Promise
+from burnish.optimizer.contract import Choice, Context, Kind, Outcome, Pass, Phase, Promise
 from burnish.optimizer.forms import AS_IT_IS, Tally
+from burnish.optimizer.pruning import take_over
 from burnish.passes.restructure.spectral import frames
 from burnish.passes.restructure.spectral.choice import Chooser
 from burnish.passes.restructure.spectral.filtering import Filtering
 from burnish.passes.restructure.spectral.places import place_of, why_not, write
 from burnish.passes.restructure.spectral.products import PRODUCTS
-from burnish.passes.restructure.spectral.writer import Store
+from burnish.passes.restructure.spectral.writer import Store, Writer
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ class _Work:
         self.tally = Tally("transforms")
         self._opset = model.opset_imports.get("", 0)
         self._sizes, self._store = Sizes.of(model), Store()
-        self._finder = Finder(self._sizes, Constants(model), self._opset)
+        self._constants = Constants(model)
+        self._finder = Finder(self._sizes, self._constants, self._opset)
         self._chooser = Chooser(Concrete(model, context), context, self._opset)
 
     def convolve(self, node: ir.Node) -> None:
@@ -108,9 +110,16 @@ class _Work:
             kind = node.outputs[0].dtype
             self.tally.refuse(node, f"it computes in {kind.name if kind else 'an unknown type'}")
             return
-        if node.op_type == "STFT":
+        if (array := self._constants.of(node.outputs[0])) is not None:
+            self.tally.takes(node, Choice("constants", 1.0, measured=False))
+            writer, output = Writer(node, self._store), node.outputs[0]
+            take_over(output, writer.array(output, "spectrum", array))
+        elif node.op_type == "STFT":
             frames.lower(node, self._sizes, self._chooser, self.tally, self._store)
-            return
+        else:
+            self._lower(node)
+
+    def _lower(self, node: ir.Node) -> None:
         transform = transform_of(node, self._sizes, self._opset)
         reason = transform if isinstance(transform, str) else why_not(transform)
         if reason or isinstance(transform, str):

@@ -14,9 +14,15 @@ from burnish.optimizer.model import add_initializer
 
 @dataclass
 class Store:
-    """Constants that several places share, by what they are."""
+    """What several places share, by what it is.
+
+    Attributes:
+        made: constants and matrices.
+        turns: what matrices of a length that is not known are made of.
+    """
 
     made: dict[object, ir.Value] = field(default_factory=dict)
+    turns: dict[object, tuple[ir.Value, ir.Value, ir.Value]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
