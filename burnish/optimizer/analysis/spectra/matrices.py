@@ -51,8 +51,8 @@ class Matrix:
         return turns * (2 * math.pi / self.length)
 
     def _weighted(self, elements: Array) -> Array:
-        # Rounded, so that a cosine of a quarter turn is zero and not 6e-17.
-        return (elements.round(15) * self._weights()).astype(np.float32)
+        # Rounded, so that a cosine of a quarter turn is zero and not 6e-17, nor a zero negative.
+        return (elements.round(15) * self._weights() + 0.0).astype(np.float32)
 
     def _weights(self) -> Array:
         """What each element of the operand counts."""
