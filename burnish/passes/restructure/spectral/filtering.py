@@ -24,7 +24,7 @@ from burnish.passes.restructure.spectral.places import place_of, write
 from burnish.passes.restructure.spectral.products import PRODUCTS
 from burnish.passes.restructure.spectral.writer import Store, Writer
 
-SLOW_WORK = 1 << 23
+SLOW_WORK = 1 << 25
 """Steps of the operator's kernel in a sample, about 0.1 s; the rest of the signals is left out."""
 
 
