@@ -247,17 +247,20 @@ def models(folder: Path, opsets: list[int]) -> Iterator[str]:
             if not path.exists():
                 export(module, x, path, opset, free)
             target = path.with_suffix(".opt.onnx")
-            shape = f"batch={x.shape[0]},sequence={x.shape[1]}"
-            result = burnish.optimize(str(path), output=str(target), shape=shape, force=True)
+            shape = {"batch": x.shape[0], "sequence": x.shape[1]}
+            result = burnish.optimize(str(path), output=str(target), shape=shape)
             latency = result.report["latency"]
             feed = {"x": x.numpy()}
             mine, theirs = (ran(item, feed) for item in (path, target))
             low, high = latency["ci95"]
-            off, apart = [relative_l2(exact, y) for y in (mine, theirs)], relative_l2(mine, theirs)
+            off = [relative_l2(exact, array) for array in (mine, theirs)]
+            first, second, ratio = (
+                latency[key] for key in ("baseline_ms", "optimized_ms", "speedup")
+            )
             yield (
-                f"| {name} | {opset} | {latency['baseline_ms']:.1f} | {latency['optimized_ms']:.1f} "
-                f"| {latency['speedup']:.2f} ({low:.2f} to {high:.2f}) | {off[0]:.1e} "
-                f"| {off[1]:.1e} | {apart:.1e} |"
+                f"| {name} | {opset} | {first:.1f} | {second:.1f} "
+                f"| {ratio:.2f} ({low:.2f} to {high:.2f}) | {off[0]:.1e} | {off[1]:.1e} "
+                f"| {relative_l2(mine, theirs):.1e} |"
             )
 
 

@@ -163,15 +163,15 @@ def _attention(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
 
 
 def _fourier(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
-    """Of a transform along an axis that is written, or that both defaults agree on."""
+    """Of a transform along an axis that is written, or of three axes, where both defaults agree."""
     shape = sizes.shape(node.inputs[0])
     given = sizes.elements(node.inputs[2]) if len(node.inputs) > 2 else None
     axis = given[0].number if given else node.attributes.get_int("axis", -2)
-    written = given or "axis" in node.attributes or len(shape or ()) == 3
+    one, inverse = (node.attributes.get_int(name, 0) for name in ("onesided", "inverse"))
+    written = given is not None or "axis" in node.attributes or len(shape or ()) == 3
     if shape is None or axis is None or not written:
         return []
     length: Size | None = shape[axis]
-    one, inverse = (node.attributes.get_int(name, 0) for name in ("onesided", "inverse"))
     if len(node.inputs) > 1 and node.inputs[1] is not None:
         elements = sizes.elements(node.inputs[1])
         length = elements[0] if elements else None
