@@ -47,7 +47,7 @@ class Chooser:
         all of them; its time is that of a row times the rows, and products gain by more rows. The
         other forms are timed against each other on all rows.
         """
-        plain, rule = place.forms[0], place.forms[-1]
+        plain, rule = place.forms[0], place.rule
         first: Choice | None = None
         for transform in (place.transform, *([place.second] if place.second else [])):
             axes = self._axes(transform)

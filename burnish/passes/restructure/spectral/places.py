@@ -20,6 +20,9 @@ from burnish.passes.restructure.spectral.surface import (
 )
 from burnish.passes.restructure.spectral.writer import Store, Writer
 
+LONG = 1024
+"""The length from which two steps are taken unmeasured: at 512 and 768 they took as long."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -56,6 +59,12 @@ class Place:
             return (PRODUCTS, *forms_of_surface(self.transform, self.second))
         steps = () if why_not_steps(self.transform) else (STEPS,)
         return steps if too_large(self.transform) else (PRODUCTS, *steps)
+
+    @property
+    def rule(self) -> str:
+        """The form that is taken unmeasured."""
+        short = (self.transform.length.number or 0) < LONG
+        return self.forms[0] if self.forms[-1] == STEPS and short else self.forms[-1]
 
 
 def place_of(transform: Transform, sizes: Sizes, opset: int) -> Place:
