@@ -60,12 +60,13 @@ class Filtering:
         }
         return chooser.context.choose(key, samples, rule)
 
-    def write(self, form: str, store: Store) -> None:
+    def write(self, form: str, sizes: Sizes, store: Store) -> None:
         """Write the convolution in a form."""
         item, anchor = self.convolution, self.convolution.output.producer()
         assert anchor is not None
         result = filters.write(item, form, filters.forms_of(item)[form], Writer(anchor, store))
         result.shape = item.output.shape
+        sizes.copy(item.output, result)
         take_over(item.output, result)
 
     def sample(self, axes: Axes, form: str) -> onnx.ModelProto:
@@ -75,14 +76,14 @@ class Filtering:
         output = self._operators(sample, signal)
         model = sample.model(output)
         here = replace(self, convolution=replace(item, signal=signal, output=output))
+        sizes, store = Sizes.of(model), Store()
         if form == PRODUCTS:
-            sizes, store = Sizes.of(model), Store()
             for node in [node for node in model.graph if node.op_type == "DFT"]:
                 found = transform_of(node, sizes, self.opset)
                 assert isinstance(found, Transform)
                 write(place_of(found, sizes, self.opset), PRODUCTS, sizes, store)
         elif form != AS_IT_IS:
-            here.write(form, Store())
+            here.write(form, sizes, store)
         return ir.to_proto(model)
 
     def _operators(self, sample: Sample, signal: ir.Value) -> ir.Value:

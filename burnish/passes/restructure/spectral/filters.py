@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import numpy as np
 import onnx_ir as ir
@@ -74,7 +73,7 @@ def _taps(convolution: Convolution, writer: Writer) -> ir.Value:
     largest = max(convolution.largest, 0)
     taps = _kernel(convolution, np.arange(largest, least - 1, -1))
     behind = convolution.given - convolution.present - least
-    weight = writer.array(_key(taps), "filter", taps[:, None].astype(np.float32))
+    weight = _constant(taps[:, None], "filter", writer)
     return writer.node(
         "Conv", convolution.signal, weight, group=convolution.channels, pads=[largest, behind]
     )
@@ -87,8 +86,8 @@ def _kernel(convolution: Convolution, lags: Array) -> Array:
     return convolution.kernel[:, places] * inside
 
 
-def _key(array: Array, *more: Iterable[int]) -> tuple[object, ...]:
-    return (array.shape, array.tobytes(), *more)
+def _constant(array: Array, name: str, writer: Writer) -> ir.Value:
+    return writer.array((array.shape, array.tobytes()), name, array.astype(np.float32))
 
 
 def _blocks(convolution: Convolution, size: int, writer: Writer) -> ir.Value:
@@ -104,7 +103,7 @@ def _blocks(convolution: Convolution, size: int, writer: Writer) -> ir.Value:
     blocks = writer.node("Reshape", convolution.signal, writer.numbers(0, 0, present, size))
     turned = writer.node("Transpose", blocks, perm=[0, 1, 3, 2])
     flat = writer.node("Reshape", turned, writer.numbers(0, channels * size, present))
-    filters = writer.array(_key(weight), "filter_blocks", weight.astype(np.float32))
+    filters = _constant(weight, "filter_blocks", writer)
     behind = given - present - least
     mixed = writer.node("Conv", flat, filters, group=channels, pads=[largest, behind])
     parted = writer.node("Reshape", mixed, writer.numbers(0, channels, size, given))

@@ -62,7 +62,7 @@ class Whole:
     Attributes:
         transform: along an axis of values that have lost the axis of parts.
         writer: of the graph.
-        half: whether to give the first n // 2 + 1 elements only.
+        half: whether to give the first n // 2 + 1 elements only, of a known n.
     """
 
     transform: Transform
@@ -105,7 +105,7 @@ class Whole:
         return writer.store.made[made]
 
     def _key(self, turned: bool) -> tuple[object, ...]:
-        one = (self.transform.onesided and not self.transform.inverse) or self.half
+        one = self.transform.onesided and not self.transform.inverse
         return (self.writer.graph, self.transform.present, one, turned)
 
     def _turns(self, value: ir.Value, turned: bool) -> tuple[ir.Value, ir.Value, ir.Value]:

@@ -36,17 +36,21 @@ class Spectral(Pass):
 
     Before:
         `DFT(DFT(Unsqueeze(x), axis = 2), axis = 1)` of which only the real part is read;
-        `DFT<onesided = 1>(x)`; `DFT<inverse = 1>(x)`; `STFT(signal, step, window)`.
+        `DFT<onesided = 1>(x)`; `DFT<inverse = 1>(x)`; `STFT(signal, step, window)`;
+        `irfft(rfft(u) K)[..., :m]` with a constant K, in the operators that exporters write for it.
     After:
-        `C_s (x C_h) - S_s (x S_h)` with half of the columns, the others being their mirror;
-        products with a cosine and a sine matrix for the parts that are read, of a real operand
-        half as many; for long transforms two smaller products with factors between them; frames
-        by `Gather`, times the matrix with the window in it. Where a length is known in a run only,
-        the graph computes the matrix, once for all transforms of that length.
+        `C_s (x C_h) - S_s (x S_h)` with half of the rows and columns, the others being their
+        mirror; products with a cosine and a sine matrix for the parts that are read, of a real
+        operand half as many; for long transforms two smaller products with factors between them;
+        frames by `Gather`, times the matrix with the window in it, or `Conv`. Where a length is
+        known in a run only, the graph makes the matrix, once for all transforms of that length.
+        The convolution becomes a `Conv` of each channel, one of blocks of positions, or a product
+        of spectra in two steps. The spectrum of a constant becomes a constant.
     Refuses when:
         The operator is measured as fast. The axis is not constant, the result is one-sided and
         its length not known, or the operand is longer or shorter than the transform by an unknown
-        number. It computes in another type than float32. A matrix would exceed 64 MB.
+        number. It computes in another type than float32. A matrix would exceed 64 MB. A window, or
+        the step of frames, is not constant.
     Numerics:
         Rounding, at most 1e-4 of what the operator gives in float64. That is where one frequency is
         thousands of times larger than those beside it; elsewhere it is 4e-7. In float32 ONNX
@@ -100,7 +104,7 @@ class _Work:
         filtering = Filtering(found, length, self._opset)
         choice = filtering.choose(self._chooser)
         if choice.winner not in (AS_IT_IS, PRODUCTS) and self.tally.takes(node, choice):
-            filtering.write(choice.winner, self._store)
+            filtering.write(choice.winner, self._sizes, self._store)
 
     def transform(self, node: ir.Node) -> None:
         """Write one transform, unless it went with others."""
