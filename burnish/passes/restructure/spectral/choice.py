@@ -43,20 +43,20 @@ class Chooser:
     def choose(self, place: Place) -> Choice:
         """The form of a place.
 
-        The operator is timed against products on few rows, since its kernel can take seconds on
-        all of them; its time is that of a row times the rows, and products gain by more rows. The
-        other forms are timed against each other on all rows.
+        The operator is timed against the other forms of each transform on few rows, since its
+        kernel can take seconds on all of them; its time is that of a row times the rows, and
+        products gain by more rows. The other forms are timed against each other on all rows.
         """
-        plain, rule = place.forms[0], place.rule
         first: Choice | None = None
         for transform in (place.transform, *([place.second] if place.second else [])):
             axes = self._axes(transform)
             if axes is None:
-                return Choice(rule, 1.0, measured=False)
+                return Choice(place.rule, 1.0, measured=False)
             alone = Place(transform, None, None if transform.gives_real else place.takers)
             if transform is not place.last:
                 alone = replace(alone, takers=None)
-            found = self._ask(alone, self._few(axes, transform), (AS_IT_IS, plain), plain, "few ")
+            few, forms = self._few(axes, transform), (AS_IT_IS, *alone.forms)
+            found = self._ask(alone, few, forms, alone.rule, "few ")
             if found.winner == AS_IT_IS:
                 return found
             first = first or found
@@ -65,7 +65,7 @@ class Chooser:
         if len(place.forms) < 2 or axes is None:
             return first
         axes = cut_axes(axes, self._kept(place), LARGEST_WORK // _length(place.transform, axes))
-        which = self._ask(place, axes, place.forms, rule, "")
+        which = self._ask(place, axes, place.forms, place.rule, "")
         return replace(first, winner=which.winner)
 
     def _axes(self, transform: Transform) -> Axes | None:
