@@ -177,6 +177,22 @@ def _call(b: Writer, x: str) -> str:
     return b.op("Layer", [x], b.fresh("called"), domain="local")
 
 
+def _mixed(b: Writer, x: str) -> str:
+    """The real part of a transform along the width, as FNet mixes."""
+    name = b.fresh("mixed")
+    if b.opset < 17:
+        return b.op("Tanh", [x], name)
+    b.constant(f"{name}.last", [-1], np.int64)
+    b.constant(f"{name}.real", 0, np.int64)
+    b.op("Unsqueeze", [x, f"{name}.last"], f"{name}.lifted")
+    if b.opset < 20:
+        b.op("DFT", [f"{name}.lifted"], f"{name}.spectrum", axis=2)
+    else:
+        b.constant(f"{name}.axis", 2, np.int64)
+        b.op("DFT", [f"{name}.lifted", "", f"{name}.axis"], f"{name}.spectrum")
+    return b.op("Gather", [f"{name}.spectrum", f"{name}.real"], name, axis=-1)
+
+
 PLACES: tuple[Callable[[Writer, str], str], ...] = (
     _linear,
     _shared_input,
@@ -189,6 +205,7 @@ PLACES: tuple[Callable[[Writer, str], str], ...] = (
     _attention,
     _call,
     _recovered,
+    _mixed,
 )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.shapes.concrete import Axes
-from burnish.optimizer.contract import Context
+from burnish.optimizer.contract import Array, Context
 from burnish.optimizer.forms import FUSED
 from burnish.optimizer.model import add_initializer
 
@@ -53,10 +53,14 @@ class Sample:
         """A constant scalar."""
         return add_initializer(self._graph, name, ir.tensor(np.float32(number)))
 
+    def constant(self, name: str, array: Array | np.generic) -> ir.Value:
+        """A constant that matters by its value."""
+        return add_initializer(self._graph, name, ir.tensor(np.asarray(array)))
+
     def node(
         self,
         operator: str,
-        *inputs: ir.Value,
+        *inputs: ir.Value | None,
         domain: str = "",
         **attributes: int | float | str | list[int],
     ) -> ir.Value:

@@ -27,6 +27,7 @@ from burnish.optimizer.model import without_weights
 from burnish.optimizer.regions import Region, changed_region, cut, same_tensor
 from burnish.optimizer.saving import save
 from burnish.optimizer.signature import Signature
+from burnish.optimizer.widening import widened
 
 STRUCTURE_ABOVE = 1 << 16
 """Bytes of a tensor past which the legality check does without its values."""
@@ -113,9 +114,10 @@ class Checker:
         """Legality, signature and the changed region; see the module's docstring.
 
         Rows of outputs that are `padding` must be zero, whatever they were. What computes in
-        bfloat16 is emulated. Feeds longer than each of `lengths` are added.
+        bfloat16 is emulated, and transforms are computed in float64. Feeds longer than each of
+        `lengths` are added.
         """
-        before, after = emulated(before), emulated(after)
+        before, after = (widened(emulated(model)) for model in (before, after))
         if problem := Signature.of(before).difference(Signature.of(after)):
             return Verdict(problem)
         folder = self._executor.folder()

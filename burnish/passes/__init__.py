@@ -36,6 +36,7 @@ from burnish.passes.restructure.hoist_constants import HoistConstants
 from burnish.passes.restructure.merge_projections import MergeProjections
 from burnish.passes.restructure.pack import Pack
 from burnish.passes.restructure.sink_selection import SinkSelection
+from burnish.passes.restructure.spectral.spectral import Spectral
 
 REGISTRY: tuple[type[Pass], ...] = (
     # recover: exporter debris -> standard high-level operators
@@ -54,6 +55,7 @@ REGISTRY: tuple[type[Pass], ...] = (
     RecoverAttention,
     NanGuard,
     # restructure: the same function, computed with less work
+    Spectral,
     FoldAffine,
     HoistConstants,
     SinkSelection,

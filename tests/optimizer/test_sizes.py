@@ -39,6 +39,11 @@ def test_arithmetic() -> None:
         ("s = Shape (x) e = Equal (s, minus) t = Where (e, one, s) v = ConstantOfShape (t)",
          (N, M, Size.of(12))),
         ("a, v = Split <axis = 2, num_outputs = 2> (x)", (N, M, Size.of(6))),
+        ("l = Unsqueeze (x, minus) v = DFT (l, , i)", (N, M, Size.of(12), Size.of(2))),
+        ("l = Unsqueeze (x, minus) v = DFT <onesided = 1> (l, , i2)",
+         (N, M, Size.of(7), Size.of(2))),
+        ("l = Unsqueeze (x, minus) d = DFT <onesided = 1> (l, nine, i2)"
+         "v = DFT <onesided = 1, inverse = 1> (d, , i2)", (N, M, Size.of(8), Size.of(1))),
     ],
 )  # fmt: skip
 def test_shapes(nodes: str, expected: tuple[Size, ...]) -> None:
@@ -47,7 +52,8 @@ def test_shapes(nodes: str, expected: tuple[Size, ...]) -> None:
         sizes (float[n, m, 12] x, float[1] u, float[12, 5] w) => (v)
         <int64[4] shape = {{0, 0, -1, 4}}, int64[2] flat = {{-1, 12}}, int64[1] one = {{1}},
          int64[1] two = {{2}}, int64[1] end = {{99}}, int64[1] four = {{4}},
-         int64[1] minus = {{-1}}, int64 i = {{1}}, int64 z = {{0}}>
+         int64[1] minus = {{-1}}, int64 i = {{1}}, int64 z = {{0}},
+         int64 nine = {{9}}, int64 i2 = {{2}}>
         {{ {nodes} }}
     """)
     assert Sizes.of(model).shape(model.graph.outputs[0]) == expected

@@ -162,6 +162,28 @@ def _attention(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
     return [(*query[:-1], width)] if width is not None else []
 
 
+def _fourier(node: ir.Node, sizes: Sizes) -> list[Shape | None]:
+    """Of a transform along an axis that is written, or of three axes, where both defaults agree."""
+    shape = sizes.shape(node.inputs[0])
+    given = sizes.elements(node.inputs[2]) if len(node.inputs) > 2 else None
+    axis = given[0].number if given else node.attributes.get_int("axis", -2)
+    one, inverse = (node.attributes.get_int(name, 0) for name in ("onesided", "inverse"))
+    written = given is not None or "axis" in node.attributes or len(shape or ()) == 3
+    if shape is None or axis is None or not written:
+        return []
+    length: Size | None = shape[axis]
+    if len(node.inputs) > 1 and node.inputs[1] is not None:
+        elements = sizes.elements(node.inputs[1])
+        length = elements[0] if elements else None
+    elif one and inverse:
+        length = shape[axis] + shape[axis] - Size.of(2)
+    if one and not inverse and length is not None:
+        length = Size.of(length.number // 2 + 1) if length.number is not None else None
+    result = [*shape[:-1], Size.of(1 if one and inverse else 2)]
+    result[axis] = length if length is not None else Size.atom((id(node.outputs[0]), axis))
+    return [tuple(result)]
+
+
 RULES: dict[str, Callable[[ir.Node, Sizes], list[Shape | None]]] = {
     "MatMul": _matmul,
     "Gemm": _gemm,
@@ -172,6 +194,7 @@ RULES: dict[str, Callable[[ir.Node, Sizes], list[Shape | None]]] = {
     "Concat": layout.concat,
     "Slice": layout.slice_,
     "Split": layout.split,
+    "DFT": _fourier,
     "Gather": _gather,
     "GatherElements": _gather_elements,
     "GatherND": _gather_nd,

@@ -1,0 +1,1 @@
+"""Fourier transforms and convolutions by way of them, as products."""
