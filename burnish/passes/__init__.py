@@ -33,6 +33,7 @@ from burnish.passes.recover.rotary import Rotary
 from burnish.passes.restructure.fold_affine import FoldAffine
 from burnish.passes.restructure.hoist_constants import HoistConstants
 from burnish.passes.restructure.merge_projections import MergeProjections
+from burnish.passes.restructure.moves.compose_moves import ComposeMoves
 from burnish.passes.restructure.pack import Pack
 from burnish.passes.restructure.sink_selection import SinkSelection
 
@@ -57,6 +58,7 @@ REGISTRY: tuple[type[Pass], ...] = (
     HoistConstants,
     SinkSelection,
     MergeProjections,
+    ComposeMoves,
     Pack,
     # compress: a cheaper function within the user's budget
     DynamicInt8,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.masks import Masks
 from burnish.optimizer.analysis.products import find_products
+from burnish.optimizer.analysis.repeated import repeated
 from burnish.optimizer.analysis.shapes.concrete import Concrete
-from burnish.optimizer.contract import ROUNDING, Choice, Context, Outcome, Pass, Phase
+from burnish.optimizer.analysis.sizes import Sizes
+from burnish.optimizer.contract import ROUNDING, Array, Choice, Context, Outcome, Pass, Phase
 from burnish.optimizer.forms import AS_IT_IS, Tally
 from burnish.passes.lower.attention.bias import WrittenMasks
 from burnish.passes.lower.attention.facts import Facts, facts_of
@@ -88,12 +91,13 @@ class LowerAttention(Pass):
 
 def _sites(model: ir.Model, nodes: list[ir.Node], tally: Tally) -> list[Site]:
     products = {item.output: item for item in find_products(model)[0]}
-    masks = Masks()
+    masks, sizes = Masks(), Sizes.of(model)
     sites = []
     for node in nodes:
         facts = facts_of(node)
         if isinstance(facts, Facts):
             site = site_of(node, facts, meaning_of(node, facts, masks), products)
+            site = dataclasses.replace(site, windows=_windows(site, sizes))
             if (past := integers_of(node, facts)) is not None:
                 meaning = meaning_of(node, facts, masks, past)
                 inner = dataclasses.replace(site, past=past, meaning=meaning)
@@ -102,6 +106,18 @@ def _sites(model: ir.Model, nodes: list[ir.Node], tally: Tally) -> list[Site]:
         else:
             tally.refuse(node, facts)
     return sites
+
+
+def _windows(site: Site, sizes: Sizes) -> Array | None:
+    """The mask as a constant for the windows of an image; None where it is not or there is one."""
+    found = repeated(site.mask, sizes)
+    if found is None or found.array.dtype != np.float32 or not np.isfinite(found.array).all():
+        return None
+    whole = found.array
+    if whole.ndim != 4 or len(whole) < 2 or not found.slabs.open:
+        return None
+    # Nothing is repeated over the heads where the windows alone are told apart.
+    return whole if (whole != whole[:, :1]).any() else whole[:, :1]
 
 
 def _choose(site: Site, sizes: Concrete, context: Context) -> Choice:
