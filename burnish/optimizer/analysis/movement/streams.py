@@ -20,12 +20,19 @@ from burnish.optimizer.analysis.movement.places import (
     inverted,
     rows_of,
     spread,
+    strides,
     width,
 )
 from burnish.optimizer.analysis.movement.tokenwise import rowwise
 
-NARROW = 4
+NARROW = 8
 """Elements whose copying takes as long as finding out where a row begins."""
+
+PLAIN = 1.5
+"""How much longer a transpose of two axes takes than a copy: kernels work in blocks."""
+
+SIZES = {"Shape", "Size"}
+"""Operators that read no elements."""
 
 FEWEST = 64
 """Elements of a slab below which a move is not looked at."""
@@ -39,12 +46,14 @@ class Stream:
         values: computed ones, and those that moves end with.
         nodes: that compute row by row.
         fixed: why the order cannot be chosen; empty where it can.
+        sized: whether a node reads the shape of a value.
         order: new row i is the old row `order[i]` of each slab; None where nothing changes.
     """
 
     values: list[ir.Value] = field(default_factory=list)
     nodes: list[ir.Node] = field(default_factory=list)
     fixed: str = ""
+    sized: bool = False
     order: Places | None = None
 
 
@@ -64,6 +73,7 @@ class Edge:
     before: Stream
     after: Stream
     unit: int
+    _plain: float = -1.0
 
     def places(self) -> Places:
         """The map of units, in the orders that the streams have now."""
@@ -82,13 +92,27 @@ class Edge:
         """Units of the source."""
         return self.move.inner.count // self.unit
 
+    @property
+    def kept(self) -> bool:
+        """Whether the move stays as it is, and the rows of its result are put in order behind it.
+
+        Kernels transpose two axes fast, but not single elements to any places.
+        """
+        if self.after.order is None or self.before.order is not None:
+            return False
+        return self._behind() < _price(self.places(), self.count, self.unit)
+
     def cost(self) -> float:
         """Elements that are copied, and what finding them takes."""
-        found = self.places()
-        if identity(found, self.count):
-            return 0.0
-        length = width(found, self.count) * self.unit
-        return self.move.outer.count * (1 + NARROW / length)
+        return self._behind() if self.kept else _price(self.places(), self.count, self.unit)
+
+    def _behind(self) -> float:
+        """What the move costs as it is, with a gather of rows behind it."""
+        if self._plain < 0:
+            found = rows_of(self.move.places, self.unit)
+            self._plain = _price(found, self.count, self.unit)
+        count, length = self.move.outer.count, self.move.outer.shape[-1]
+        return self._plain + count * (1 + NARROW / length)
 
     def still(self, stream: Stream) -> Places | None:
         """The order of a stream, which is one end, in which nothing would move; None for none."""
@@ -103,6 +127,16 @@ class Edge:
         rows = rows_of(found, length)
         back = inverted(rows, self.count // length)
         return rows if outward and back is not None else back
+
+
+def _price(places: Places, count: int, unit: int) -> float:
+    """What moving units of so many elements costs."""
+    if identity(places, count):
+        return 0.0
+    length = width(places, count) * unit
+    if length == 1 and len(strides(places) or ()) == 2:
+        return PLAIN * len(places)
+    return len(places) * unit * (1 + NARROW / length)
 
 
 class Streams:
@@ -153,7 +187,7 @@ class Streams:
             for value in node.outputs:
                 if self._moves.moved(value):
                     if value.is_graph_output() or not all(
-                        self._goes_on(use.node) for use in value.uses()
+                        self._goes_on(use.node) or use.node.op_type in SIZES for use in value.uses()
                     ):
                         ends.append(value)
                 elif (data := rowwise(node, self._moves)) is not None:
@@ -184,9 +218,11 @@ class Streams:
                     stream.nodes.append(node)
                 elif not self._moves.moved(value):
                     stream.fixed = stream.fixed or f"{node.op_type} computes it"
-                for use in value.uses():
-                    if use.node not in self._rowwise and not self._goes_on(use.node):
-                        stream.fixed = stream.fixed or f"{use.node.op_type} reads it"
+                for node in {use.node for use in value.uses()}:
+                    stream.sized |= node.op_type in SIZES
+                    if node not in self._rowwise and not self._goes_on(node):
+                        reads = node.op_type not in SIZES
+                        stream.fixed = stream.fixed or reads * f"{node.op_type} reads it"
         for value in self._graph.inputs:
             self._of(value).fixed = "it is an input"
 

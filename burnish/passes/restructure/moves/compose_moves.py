@@ -18,7 +18,7 @@ from burnish.optimizer.analysis.sizes import Sizes
 from burnish.optimizer.contract import ROUNDING, Choice, Context, Outcome, Pass, Phase, Refusal
 from burnish.optimizer.forms import AS_IT_IS
 from burnish.optimizer.naming import Names
-from burnish.passes.restructure.moves.plan import Group, groups
+from burnish.passes.restructure.moves.plan import Group, groups, single
 from burnish.passes.restructure.moves.sample import Sample
 from burnish.passes.restructure.moves.writer import GATHERS, TRANSPOSES, Writer
 
@@ -45,9 +45,14 @@ class ComposeMoves(Pass):
         moves = Moves(Sizes.of(model), model.graph)
         chooser = _Chooser(moves, Concrete(model, context), context)
         # All choices first: what is read of the model is valid as long as nothing is changed.
-        choices = [
-            (group, chooser.form(group)) for group in groups(Streams(model.graph, moves), moves)
-        ]
+        left = groups(Streams(model.graph, moves), moves)
+        choices = []
+        while left:
+            group = left.pop(0)
+            form = chooser.form(group)
+            choices.append((group, form))
+            if not form:
+                left = [*single(group), *left]
         writer, names = Writer(model.graph), Names(model.graph)
         for group, form in choices:
             if form:

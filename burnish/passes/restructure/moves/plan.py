@@ -36,10 +36,14 @@ class Group:
 
     def changes(self) -> list[Change]:
         """What becomes of each move."""
-        return [
-            Change(edge.sink, edge.move, spread(edge.places(), edge.unit), self._sizes(edge))
-            for edge in self.edges
-        ]
+        return [self._change(edge) for edge in self.edges]
+
+    def _change(self, edge: Edge) -> Change:
+        sizes, order = self._sizes(edge), edge.after.order
+        if edge.kept and order is not None:
+            places = spread(order, edge.move.outer.shape[-1])
+            return Change(edge.sink, edge.move, True, places, sizes)
+        return Change(edge.sink, edge.move, False, spread(edge.places(), edge.unit), sizes)
 
     def drop(self) -> None:
         """Leave everything as it is."""
@@ -49,23 +53,39 @@ class Group:
     def write(self, writer: Writer, names: Names, form: str) -> None:
         """Rewrite the moves, and rename what holds its rows in another order now."""
         for change, edge in zip(self.changes(), self.edges, strict=True):
-            move, sink = edge.move, edge.sink
-            nodes = writer.move(move.source, move.inner, change.places, change.sizes, form)
-            if not nodes and sink.is_graph_output():
-                nodes = [ir.node("Identity", [move.source])]
-            if nodes:
-                replace(sink, *nodes)
-                self._renew(edge.after, nodes[-1].outputs[0], names)
-            else:
-                ir.convenience.replace_all_uses_with(sink, move.source)
-                prune([sink])
+            self._rewrite(change, edge, writer, names, form)
         for stream in self.streams:
+            kept = {edge.sink for edge in self.edges if edge.kept}
             for value in stream.values:
-                if value.producer() is not None and value.producer().graph is not None:  # type: ignore[union-attr]
+                producer = value.producer()
+                if producer is not None and producer.graph is not None and value not in kept:
                     self._renew(stream, value, names)
             for node in stream.nodes if self.streams[stream] is not None else ():
                 if node.op_type in NORMS or node.op_type in SOFTMAXES:
                     node.attributes["axis"] = ir.AttrInt64("axis", -1)
+
+    def _rewrite(self, change: Change, edge: Edge, writer: Writer, names: Names, form: str) -> None:
+        sink = edge.sink
+        source = sink if change.kept else edge.move.source
+        nodes = writer.move(source, change.inner, change.places, change.sizes, form)
+        if not nodes and sink.is_graph_output():
+            nodes = [ir.node("Identity", [source])]
+        if not nodes:
+            ir.convenience.replace_all_uses_with(sink, source)
+            prune([sink])
+        elif change.kept:
+            made = nodes[-1].outputs[0]
+            made.type, made.name = sink.type, sink.name
+            ir.convenience.replace_all_uses_with(sink, made)
+            nodes[0].replace_input_with(0, sink)
+            graph, producer = self.node.graph, sink.producer()
+            assert producer is not None and isinstance(graph, ir.Graph)
+            graph.insert_after(producer, nodes)
+            made.shape = sink.shape
+            self._renew(edge.after, made, names)
+        else:
+            replace(sink, *nodes)
+            self._renew(edge.after, nodes[-1].outputs[0], names)
 
     def _renew(self, stream: Stream, value: ir.Value, names: Names) -> None:
         if stream not in self.streams:
@@ -96,6 +116,12 @@ class Leading:
     written: tuple[int | ir.SymbolicDim, ...]
 
 
+def single(group: Group) -> list[Group]:
+    """What is left to change of a group whose streams stay in their order."""
+    edges = [edge for edge in group.edges if len(edge.move.nodes) > 1]
+    return [Group([edge]) for edge in edges] if group.streams else []
+
+
 def groups(streams: Streams, moves: Moves) -> list[Group]:
     """What could be changed, in the order of the graph."""
     changed = set(streams.settle())
@@ -113,7 +139,7 @@ def groups(streams: Streams, moves: Moves) -> list[Group]:
     found: dict[Hashable, Group] = defaultdict(Group)
     for edge in streams.edges:
         both = [stream for stream in (edge.before, edge.after) if stream in changed]
-        if not both and len(edge.move.nodes) < 2:
+        if not both and len(edge.move.nodes) < 2 and (not edge.move.nodes or edge.cost()):
             continue
         group = found[root(both[0]) if both else edge.move.source]
         group.edges.append(edge)
@@ -124,6 +150,8 @@ def groups(streams: Streams, moves: Moves) -> list[Group]:
 
 def leading(stream: Stream, edges: list[Edge], moves: Moves) -> Leading | None:
     """Sizes with which a stream needs no Reshape at an end where nothing is moved any more."""
+    if stream.sized:
+        return None
     for node in stream.nodes:
         data = rowwise(node, moves)
         if node.op_type == "Gemm" or data is None or len(data) != 1:

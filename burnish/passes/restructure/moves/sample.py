@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.matching import optional
-from burnish.optimizer.analysis.movement import Move, Moves, identity
+from burnish.optimizer.analysis.movement import Move, Moves, Slabs, identity
 from burnish.optimizer.analysis.movement.moves import VIEWS
 from burnish.optimizer.analysis.movement.places import Places
 from burnish.optimizer.analysis.shapes.concrete import Axes
@@ -29,19 +29,26 @@ class Change:
     Attributes:
         sink: the value that is made.
         move: how, so far.
+        kept: whether it stays, and something is moved behind it.
         places: of elements, from now on.
         sizes: of the value from now on, -1 where they are open.
     """
 
     sink: ir.Value
     move: Move
+    kept: bool
     places: Places
     sizes: tuple[int, ...]
 
     @property
     def moves(self) -> bool:
         """Whether anything is moved from now on."""
-        return not identity(self.places, self.move.inner.count)
+        return self.kept or not identity(self.places, self.inner.count)
+
+    @property
+    def inner(self) -> Slabs:
+        """The slabs of what is moved from now on."""
+        return self.move.outer if self.kept else self.move.inner
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Sample:
         for change in self.changes:
             move = change.move
             digest.update(move.places.tobytes() + change.places.tobytes())
-            kinds = sorted(node.op_type for node in move.nodes)
+            kinds = sorted(node.op_type for node in move.nodes) + ["more"] * change.kept
             axes = "x".join(map(str, self.axes[move.source.name or ""]))
             words.append(f"{axes} by {'+'.join(kinds)}{'' if change.moves else ' gone'}")
         text = ", ".join(f"{words.count(word)} of {word}" for word in dict.fromkeys(words))
@@ -84,13 +91,8 @@ class Sample:
             if form == AS_IT_IS and change.move.nodes:
                 result = copier.value(change.sink)
             elif form != AS_IT_IS and change.moves:
-                nodes = writer.move(
-                    made[change.move.source],
-                    change.move.inner,
-                    change.places,
-                    change.sizes,
-                    form,
-                )
+                source = copier.value(change.sink) if change.kept else made[change.move.source]
+                nodes = writer.move(source, change.inner, change.places, change.sizes, form)
                 graph.extend(nodes)
                 result = nodes[-1].outputs[0]
             else:
