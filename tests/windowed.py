@@ -27,8 +27,7 @@ class Stage(Builder):
     def rolled(self, x: str, name: str, shift: int) -> str:
         """[batch, side, side, width] moved around along both sides."""
         for axis in (1, 2):
-            parts = [(shift, 1 << 31), (0, shift)] if shift > 0 else [(shift, 1 << 31), (0, shift)]
-            for index, (start, end) in enumerate(parts):
+            for index, (start, end) in enumerate([(shift, 1 << 31), (0, shift)]):
                 bounds = [self.sizes(start), self.sizes(end), self.sizes(axis)]
                 self.op("Slice", [x, *bounds], f"{name}.{axis}.{index}")
             x = self.op(

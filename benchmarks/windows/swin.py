@@ -115,7 +115,9 @@ def main() -> None:
                     print(f"| {name} | {exporter} | none: {facts['error'][:120]} |", flush=True)
                     continue
             for precision in () if options.export else options.precisions.split(","):
-                cells = row(path, precision, ["--shape", f"batch={options.batch}"], keep=options.keep)
+                cells = row(
+                    path, precision, ["--shape", f"batch={options.batch}"], keep=options.keep
+                )
                 print(f"| {name} | {exporter} | {cells}", flush=True)
 
 

@@ -24,7 +24,7 @@ def width(places: Places, count: int) -> int:
 
 def rows_of(places: Places, length: int) -> Places:
     """The map of rows of that length, which have to be moved whole."""
-    return places[::length] // length
+    return np.asarray(places[::length] // length, np.int32)
 
 
 def inverted(places: Places, count: int) -> Places | None:
@@ -38,7 +38,7 @@ def inverted(places: Places, count: int) -> Places | None:
 
 def spread(rows: Places, length: int) -> Places:
     """The map of elements that moves rows of that length."""
-    return (rows[:, None] * length + np.arange(length, dtype=np.int32)).reshape(-1)
+    return np.asarray(rows[:, None] * length + np.arange(length), np.int32).reshape(-1)
 
 
 def strides(places: Places) -> list[tuple[int, int]] | None:

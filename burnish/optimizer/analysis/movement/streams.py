@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from burnish.optimizer.analysis.matching import readers
 from burnish.optimizer.analysis.movement.moves import Move, Moves
 from burnish.optimizer.analysis.movement.places import (
     Places,
@@ -187,7 +188,8 @@ class Streams:
             for value in node.outputs:
                 if self._moves.moved(value):
                     if value.is_graph_output() or not all(
-                        self._goes_on(use.node) or use.node.op_type in SIZES for use in value.uses()
+                        self._goes_on(reader) or reader.op_type in SIZES
+                        for reader in readers(value)
                     ):
                         ends.append(value)
                 elif (data := rowwise(node, self._moves)) is not None:
@@ -218,11 +220,11 @@ class Streams:
                     stream.nodes.append(node)
                 elif not self._moves.moved(value):
                     stream.fixed = stream.fixed or f"{node.op_type} computes it"
-                for node in {use.node for use in value.uses()}:
-                    stream.sized |= node.op_type in SIZES
-                    if node not in self._rowwise and not self._goes_on(node):
-                        reads = node.op_type not in SIZES
-                        stream.fixed = stream.fixed or reads * f"{node.op_type} reads it"
+                for reader in readers(value):
+                    if reader.op_type in SIZES:
+                        stream.sized = True
+                    elif reader not in self._rowwise and not self._goes_on(reader):
+                        stream.fixed = stream.fixed or f"{reader.op_type} reads it"
         for value in self._graph.inputs:
             self._of(value).fixed = "it is an input"
 
@@ -230,13 +232,17 @@ class Streams:
         move = self._moves.of(sink)
         assert move is not None
         inner, outer = move.inner, move.outer
-        still = not move.nodes and inner.shape[-1] == outer.shape[-1]
-        if still or min(len(inner.shape), len(outer.shape)) < 2 or outer.count < FEWEST:
+        if not move.nodes and inner.shape[-1] == outer.shape[-1]:
+            return  # the same rows
+        ends = list(dict.fromkeys((self._of(move.source), self._of(sink))))
+        if min(len(inner.shape), len(outer.shape)) < 2 or outer.count < FEWEST:
+            for stream in ends:
+                stream.fixed = stream.fixed or "little is moved there"
             return
         unit = math.gcd(width(move.places, inner.count), inner.shape[-1], outer.shape[-1])
         edge = Edge(sink, move, self._of(move.source), self._of(sink), unit)
         self.edges.append(edge)
-        for stream in {edge.before, edge.after}:
+        for stream in ends:
             self._by_stream[stream].append(edge)
 
     def _of(self, value: ir.Value) -> Stream:

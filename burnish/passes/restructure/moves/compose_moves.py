@@ -24,13 +24,37 @@ from burnish.passes.restructure.moves.writer import GATHERS, TRANSPOSES, Writer
 
 MOVES = {"Transpose", "Slice", "Gather", "Split", "Concat"}
 
+MANY = 3
+"""Nodes that move in a chain from which on one move is taken unmeasured."""
+
 LEAST_OPSET = 13
 """From here on sizes and axes are inputs wherever this pass reads them."""
 
 
 @dataclass(frozen=True)
 class ComposeMoves(Pass):
-    """Move elements once where a chain of nodes moves them several times, or not at all."""
+    """Move elements once where a chain of nodes moves them several times, or not at all.
+
+    Windows are rolled, cut out, put back and rolled back in each block, and patches are merged from
+    slices. Each such chain is one map from places to places, the same for each image. What is
+    computed row by row in between (products with constant weights, normalizations, activations,
+    residual sums) is the same in any order of the rows; so each such stream of rows gets the order
+    in which the least is moved at its ends: windows stay windows from block to block.
+
+    Before:
+        `x + Transpose(Reshape(layer(Reshape(Transpose(Reshape(x))))))` in one block, and in the
+        next one `Concat(Slice(x), Slice(x))` along both sides before that, and after it.
+    After:
+        `x + layer(x)`, with the tokens of `x` window by window; in the next block `layer` of
+        `Gather(x, places)`, and a `Gather` behind it. Where a transpose does it, it may be one.
+    Refuses when:
+        One move is not measured faster than the chain; unmeasured, where the chain has fewer than
+        three nodes that move and no stream's order changes. A size other than that of the first
+        axis is open, or a node moves that axis. An order stays where a node that is not computed
+        row by row reads or makes a value, or the graph gives it. The operator set is older than 13.
+    Numerics:
+        Rounding: rows of a product are computed in other blocks. Nothing else is computed anew.
+    """
 
     name = "compose-moves"
     phase = Phase.RESTRUCTURE
@@ -96,7 +120,8 @@ class _Chooser:
 
     def _choice(self, group: Group) -> Choice:
         changes = group.changes()
-        rule = TRANSPOSES if group.streams else AS_IT_IS
+        most = max(len(change.move.nodes) for change in changes)
+        rule = TRANSPOSES if group.streams or most >= MANY else AS_IT_IS
         if not any(change.moves for change in changes):
             return Choice(TRANSPOSES, 1.0, measured=False)
         axes = {}

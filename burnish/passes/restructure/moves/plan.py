@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.matching import replace
-from burnish.optimizer.analysis.movement import Moves, identity
+from burnish.optimizer.analysis.movement import Moves, Slabs, identity
 from burnish.optimizer.analysis.movement.places import spread
 from burnish.optimizer.analysis.movement.streams import Edge, Stream, Streams
 from burnish.optimizer.analysis.movement.tokenwise import rowwise
@@ -39,11 +39,15 @@ class Group:
         return [self._change(edge) for edge in self.edges]
 
     def _change(self, edge: Edge) -> Change:
-        sizes, order = self._sizes(edge), edge.after.order
+        move, order = edge.move, edge.after.order
+        inner, outer = (
+            self._slabs(stream, slabs)
+            for stream, slabs in ((edge.before, move.inner), (edge.after, move.outer))
+        )
         if edge.kept and order is not None:
-            places = spread(order, edge.move.outer.shape[-1])
-            return Change(edge.sink, edge.move, True, places, sizes)
-        return Change(edge.sink, edge.move, False, spread(edge.places(), edge.unit), sizes)
+            places = spread(order, move.outer.shape[-1])
+            return Change(edge.sink, move, True, places, move.outer, outer)
+        return Change(edge.sink, move, False, spread(edge.places(), edge.unit), inner, outer)
 
     def drop(self) -> None:
         """Leave everything as it is."""
@@ -67,7 +71,7 @@ class Group:
     def _rewrite(self, change: Change, edge: Edge, writer: Writer, names: Names, form: str) -> None:
         sink = edge.sink
         source = sink if change.kept else edge.move.source
-        nodes = writer.move(source, change.inner, change.places, change.sizes, form)
+        nodes = writer.move(source, change.inner, change.places, change.outer, form)
         if not nodes and sink.is_graph_output():
             nodes = [ir.node("Identity", [source])]
         if not nodes:
@@ -96,11 +100,12 @@ class Group:
         if leading is not None and value.shape is not None:
             value.shape = ir.Shape([*leading.written, value.shape[-1]])
 
-    def _sizes(self, edge: Edge) -> tuple[int, ...]:
-        leading = self.streams.get(edge.after)
+    def _slabs(self, stream: Stream, slabs: Slabs) -> Slabs:
+        """The slabs of a value of a stream from now on."""
+        leading = self.streams.get(stream)
         if leading is None:
-            return tuple(edge.move.outer.sizes())
-        return (*leading.sizes, edge.move.outer.shape[-1])
+            return slabs
+        return Slabs(slabs.lead, (*leading.sizes, slabs.shape[-1]))
 
 
 @dataclass(frozen=True)
@@ -108,8 +113,8 @@ class Leading:
     """All sizes but the last one that the values of a stream may have as well as others.
 
     Attributes:
-        sizes: numbers, -1 where they are open.
-        written: as the graph declares them.
+        sizes: of one slab.
+        written: as the graph declares them, of all slabs.
     """
 
     sizes: tuple[int, ...]
@@ -164,5 +169,5 @@ def leading(stream: Stream, edges: list[Edge], moves: Moves) -> Leading | None:
         other, slabs = (move.source, move.inner) if inward else (edge.sink, move.outer)
         same = move.inner.shape[-1] == move.outer.shape[-1]
         if same and edge.before is not edge.after and identity(edge.places(), edge.count):
-            return Leading(tuple(slabs.sizes()[:-1]), tuple(moves.declared(other))[:-1])
+            return Leading(slabs.shape[:-1], tuple(moves.declared(other))[:-1])
     return None

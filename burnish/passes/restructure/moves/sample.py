@@ -31,24 +31,20 @@ class Change:
         move: how, so far.
         kept: whether it stays, and something is moved behind it.
         places: of elements, from now on.
-        sizes: of the value from now on, -1 where they are open.
+        inner, outer: of what is moved from now on, and of the result.
     """
 
     sink: ir.Value
     move: Move
     kept: bool
     places: Places
-    sizes: tuple[int, ...]
+    inner: Slabs
+    outer: Slabs
 
     @property
     def moves(self) -> bool:
         """Whether anything is moved from now on."""
         return self.kept or not identity(self.places, self.inner.count)
-
-    @property
-    def inner(self) -> Slabs:
-        """The slabs of what is moved from now on."""
-        return self.move.outer if self.kept else self.move.inner
 
 
 @dataclass(frozen=True)
@@ -92,12 +88,16 @@ class Sample:
                 result = copier.value(change.sink)
             elif form != AS_IT_IS and change.moves:
                 source = copier.value(change.sink) if change.kept else made[change.move.source]
-                nodes = writer.move(source, change.inner, change.places, change.sizes, form)
+                # Inputs of the sample have the sizes that the sources had.
+                inner = change.inner if change.kept else change.move.inner
+                nodes = writer.move(source, inner, change.places, change.outer, form)
                 graph.extend(nodes)
                 result = nodes[-1].outputs[0]
             else:
                 continue
+            slabs = change.move.outer if form == AS_IT_IS else change.outer
             result.type = ir.TensorType(ir.DataType.FLOAT)
+            result.shape = ir.Shape([None] * len(slabs.shape))
             result.name = f"output{len(graph.outputs)}"
             graph.outputs.append(result)
         for index, node in enumerate(graph):
@@ -131,21 +131,21 @@ class _Copier:
             slabs = self._moves.slabs(node.outputs[0])
             assert slabs is not None
             return ir.node("Reshape", [source, self._integers(slabs.sizes())])
-        if node.op_type == "Concat":
-            parts = [self.value(item) for item in node.inputs if item is not None]
-            return ir.node("Concat", parts, node.attributes.values())
+        if node.op_type == "Transpose":
+            order = node.attributes.get_ints("perm", None)
+            return ir.node("Transpose", [source], {"perm": order} if order else {})
         if node.op_type == "Slice":
             bounds = [self._known(node, index) for index in range(1, len(node.inputs))]
             return ir.node("Slice", [source, *bounds])
-        if node.op_type == "Split":
-            axis = node.attributes.get_int("axis", 0)
-            parts = [self._moves.slabs(item) for item in node.outputs]
-            sizes = [part.shape[axis] for part in parts if part is not None]
-            inputs, count = [source, self._integers(sizes)], len(node.outputs)
-            return ir.node("Split", inputs, {"axis": axis}, num_outputs=count)
+        axis = {"axis": node.attributes.get_int("axis", 0)}
         if node.op_type == "Gather":
-            return ir.node("Gather", [source, self._known(node, 1)], node.attributes.values())
-        return ir.node(node.op_type, [source], node.attributes.values())
+            return ir.node("Gather", [source, self._known(node, 1)], axis)
+        if node.op_type == "Split":
+            made = [self._moves.slabs(item) for item in node.outputs]
+            sizes = self._integers([item.shape[axis["axis"]] for item in made if item is not None])
+            return ir.node("Split", [source, sizes], axis, num_outputs=len(made))
+        parts = [self.value(item) for item in node.inputs if item is not None]
+        return ir.node("Concat", parts, axis)
 
     def _known(self, node: ir.Node, index: int) -> ir.Value | None:
         value = optional(node, index)

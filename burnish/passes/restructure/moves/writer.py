@@ -23,7 +23,7 @@ class Writer:
         self._constants = Constants()
 
     def move(
-        self, source: ir.Value, inner: Slabs, places: Places, sizes: Sequence[int], form: str
+        self, source: ir.Value, inner: Slabs, places: Places, outer: Slabs, form: str
     ) -> list[ir.Node]:
         """The nodes that make a value of some sizes from a source; none where it is that already.
 
@@ -31,12 +31,12 @@ class Writer:
             source: what is moved.
             inner: the source as slabs.
             places: of elements.
-            sizes: of the result, -1 where they are open.
+            outer: the result as slabs.
             form: one of the two above.
         """
+        sizes = outer.sizes()
         if identity(places, inner.count):
-            same = list(sizes) == inner.sizes()
-            return [] if same else [self._reshape(source, inner.sizes(), sizes)]
+            return [] if sizes == inner.sizes() else [self._reshape(source, sizes)]
         length = width(places, inner.count)
         rows = rows_of(places, length)
         axes = strides(rows) if form == TRANSPOSES else None
@@ -45,7 +45,7 @@ class Writer:
         lead = [-1] if inner.open else []
         flat = [*lead, inner.count // length, length]
         indices = self._constants.of(self._graph, "places", rows.astype(np.int64))
-        nodes = [] if inner.sizes() == flat else [self._reshape(source, inner.sizes(), flat)]
+        nodes = [] if inner.sizes() == flat else [self._reshape(source, flat)]
         source = nodes[-1].outputs[0] if nodes else source
         nodes.append(ir.node("Gather", [source, indices], {"axis": len(lead)}))
         return self._shaped(nodes, [*lead, len(rows), length], sizes)
@@ -66,7 +66,7 @@ class Writer:
         first = len(lead)
         permutation = [*range(first), *(first + order.index(axis) for axis in range(len(axes)))]
         permutation += [len(permutation)] * len(last)
-        nodes = [] if inner.sizes() == split else [self._reshape(source, inner.sizes(), split)]
+        nodes = [] if inner.sizes() == split else [self._reshape(source, split)]
         source = nodes[-1].outputs[0] if nodes else source
         nodes.append(ir.node("Transpose", [source], {"perm": permutation}))
         return self._shaped(nodes, turned, sizes)
@@ -77,8 +77,8 @@ class Writer:
         """The nodes with what they give in the sizes that are wanted."""
         if list(sizes) == list(wanted):
             return nodes
-        return [*nodes, self._reshape(nodes[-1].outputs[0], sizes, wanted)]
+        return [*nodes, self._reshape(nodes[-1].outputs[0], wanted)]
 
-    def _reshape(self, source: ir.Value, sizes: Sequence[int], wanted: Sequence[int]) -> ir.Node:
-        target = self._constants.of(self._graph, "sizes", np.array(wanted, np.int64))
+    def _reshape(self, source: ir.Value, sizes: Sequence[int]) -> ir.Node:
+        target = self._constants.of(self._graph, "sizes", np.array(sizes, np.int64))
         return ir.node("Reshape", [source, target])
