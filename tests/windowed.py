@@ -49,25 +49,32 @@ class Stage(Builder):
         self.op("Transpose", [f"{name}.apart"], f"{name}.turned", perm=[0, 1, 3, 2, 4, 5])
         return self.shaped(f"{name}.turned", name, -1, SIDE, SIDE, WIDTH)
 
-    def attention(self, x: str, name: str) -> str:
+    def attention(self, x: str, name: str, *, flat: bool) -> str:
         """[batch * windows, tokens, width] attended window by window."""
+        self.normal(f"{name}.bias", 1, HEADS, TOKENS, TOKENS)
         for part in "qkv":
             self.linear(x, f"{name}.{part}", WIDTH, WIDTH)
+        if flat:
+            operands = [*(f"{name}.{part}" for part in "qkv"), f"{name}.bias"]
+            heads = {"q_num_heads": HEADS, "kv_num_heads": HEADS}
+            self.op("Attention", operands, f"{name}.joined", **heads)
+            return self.linear(f"{name}.joined", f"{name}.out", WIDTH, WIDTH)
+        for part in "qkv":
             self.shaped(f"{name}.{part}", f"{name}.{part}4", 0, 0, HEADS, WIDTH // HEADS)
             self.op("Transpose", [f"{name}.{part}4"], f"{name}.{part}h", perm=[0, 2, 1, 3])
-        operands = [f"{name}.{part}h" for part in "qkv"]
-        self.normal(f"{name}.bias", 1, HEADS, TOKENS, TOKENS)
-        self.op("Attention", [*operands, f"{name}.bias"], f"{name}.mixed")
+        operands = [*(f"{name}.{part}h" for part in "qkv"), f"{name}.bias"]
+        self.op("Attention", operands, f"{name}.mixed")
         self.op("Transpose", [f"{name}.mixed"], f"{name}.mixed4", perm=[0, 2, 1, 3])
         self.shaped(f"{name}.mixed4", f"{name}.joined", 0, 0, WIDTH)
         return self.linear(f"{name}.joined", f"{name}.out", WIDTH, WIDTH)
 
-    def block(self, x: str, name: str, shift: int) -> str:
+    def block(self, x: str, name: str, shift: int, *, flat: bool) -> str:
         """A layer on [batch, tokens of all windows, width]."""
         normed = self.norm(x, f"{name}.norm", WIDTH)
         image = self.shaped(normed, f"{name}.image", -1, SIDE, SIDE, WIDTH)
         image = self.rolled(image, f"{name}.roll", shift) if shift else image
-        attended = self.attention(self.partitioned(image, f"{name}.windows"), f"{name}.attention")
+        windows = self.partitioned(image, f"{name}.windows")
+        attended = self.attention(windows, f"{name}.attention", flat=flat)
         image = self.reversed(attended, f"{name}.reversed")
         image = self.rolled(image, f"{name}.back", -shift) if shift else image
         flat = self.shaped(image, f"{name}.flat", -1, SIDE * SIDE, WIDTH)
@@ -86,14 +93,19 @@ class Stage(Builder):
         return self.shaped(f"{name}.joined", name, -1, SIDE * SIDE // 4, 4 * WIDTH)
 
 
-def stage(*shifts: int, opset: int = 23, merge: bool = True) -> onnx.ModelProto:
-    """Blocks with these shifts from `x` to `y`, and patches merged at the end."""
+def stage(*shifts: int, flat: bool = False, opset: int = 23) -> onnx.ModelProto:
+    """Blocks with these shifts from `x` to `y`, and patches merged at the end.
+
+    Where they are `flat`, no heads are split off, and `x` is [batch, width, tokens].
+    """
     b = Stage()
-    x = b.input("x", TensorProto.FLOAT, ["batch", SIDE * SIDE, WIDTH])
+    sizes = [WIDTH, SIDE * SIDE] if flat else [SIDE * SIDE, WIDTH]
+    x = b.input("x", TensorProto.FLOAT, ["batch", *sizes])
+    if flat:
+        x = b.op("Transpose", [x], "tokens", perm=[0, 2, 1])
     for index, shift in enumerate(shifts):
-        x = b.block(x, f"block{index}", shift)
-    if merge:
-        x = b.linear(b.merged(x, "merge"), "reduced", 4 * WIDTH, 2 * WIDTH)
-    b.op("Relu", [x], "y")
-    b.output("y", TensorProto.FLOAT, ["batch", None, None])  # type: ignore[list-item]
+        x = b.block(x, f"block{index}", shift, flat=flat)
+    b.linear(b.merged(x, "merge"), "reduced", 4 * WIDTH, 2 * WIDTH)
+    b.op("Relu", ["reduced"], "y")
+    b.output("y", TensorProto.FLOAT, ["batch", SIDE * SIDE // 4, 2 * WIDTH])
     return b.message(opset)
