@@ -83,7 +83,7 @@ def row(path: Path, precision: str, shape: list[str], *, keep: bool) -> str:
     return (
         f"{precision} | {report['input']['nodes']} | {report['output']['nodes']} "
         f"| {moves['rewrites']} | {output['rel_l2']:.1e} | {timing['baseline_ms']:.1f} "
-        f"| {timing['candidate_ms']:.1f} | {timing['speedup']:.2f} ({low:.2f} to {high:.2f}) |"
+        f"| {timing['optimized_ms']:.1f} | {timing['speedup']:.2f} ({low:.2f} to {high:.2f}) |"
     )
 
 

@@ -59,16 +59,27 @@ def test_chains_are_composed_where_an_order_is_measured_slower() -> None:
 
 
 def test_rule_takes_long_chains_only() -> None:
-    b = Builder()
-    b.input("x", TensorProto.FLOAT, ["batch", 8, 8, 2])
+    b = Stage()
+    b.input("x", TensorProto.FLOAT, ["batch", 8, 4, 8])
     b.op("Transpose", ["x"], "turned", perm=[0, 2, 1, 3])
-    b.op("Transpose", ["turned"], "again", perm=[0, 1, 3, 2])
+    b.op("Gather", ["turned", b.sizes(3, 1, 2, 0)], "again", axis=1)
     b.op("Tanh", ["again"], "y")
-    b.output("y", TensorProto.FLOAT, ["batch", 8, 2, 8])
+    b.output("y", TensorProto.FLOAT, ["batch", 4, 8, 8])
     model = b.model()
     outcome = ComposeMoves().apply(model, make_context(ruled))
     assert [item.reason for item in outcome.refusals] == ["it stays by rule (not measured)"]
     assert ComposeMoves().apply(model, make_context(last_form)).rewrites == 1
+
+
+def test_what_kernels_transpose_fast_is_not_composed_element_by_element() -> None:
+    b = Stage()
+    b.input("x", TensorProto.FLOAT, ["batch", 8, 16])
+    b.op("Transpose", ["x"], "turned", perm=[0, 2, 1])
+    b.op("Gather", ["turned", b.sizes(3, 1, 2, 0)], "again", axis=1)
+    b.op("Tanh", ["again"], "y")
+    b.output("y", TensorProto.FLOAT, ["batch", 4, 8])
+    outcome = ComposeMoves().apply(b.model(), make_context(last_form))
+    assert (outcome.rewrites, outcome.refusals) == (0, ())
 
 
 def test_moves_that_undo_each_other_go_unmeasured() -> None:

@@ -96,7 +96,7 @@ class Moves:
             if before is not None and before.inner.lead == outer.lead:
                 found = self._through(node, value, before, outer)
                 if found is not None and found.size == outer.count:
-                    moving = before.nodes if node.op_type in VIEWS else before.nodes | {node}
+                    moving = before.nodes if node.op_type in VIEWS else self._nodes(node)
                     flat = np.ascontiguousarray(found.reshape(-1))
                     return Move(before.source, flat, before.inner, outer, moving)
         if outer.count not in self._still:

@@ -107,6 +107,13 @@ class Edge:
         """Elements that are copied, and what finding them takes."""
         return self._behind() if self.kept else _price(self.places(), self.count, self.unit)
 
+    def worthwhile(self) -> bool:
+        """Whether one move, or none, may take less than the nodes that move now."""
+        nodes, shape = len(self.move.nodes), self.move.outer.shape
+        if nodes < 2:
+            return nodes == 1 and self.cost() == 0.0
+        return self.cost() < nodes * self.move.outer.count * (1 + NARROW / shape[-1])
+
     def _behind(self) -> float:
         """What the move costs as it is, with a gather of rows behind it."""
         if self._plain < 0:

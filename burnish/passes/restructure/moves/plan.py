@@ -123,7 +123,7 @@ class Leading:
 
 def single(group: Group) -> list[Group]:
     """What is left to change of a group whose streams stay in their order."""
-    edges = [edge for edge in group.edges if len(edge.move.nodes) > 1]
+    edges = [edge for edge in group.edges if edge.worthwhile()]
     return [Group([edge]) for edge in edges] if group.streams else []
 
 
@@ -144,7 +144,7 @@ def groups(streams: Streams, moves: Moves) -> list[Group]:
     found: dict[Hashable, Group] = defaultdict(Group)
     for edge in streams.edges:
         both = [stream for stream in (edge.before, edge.after) if stream in changed]
-        if not both and len(edge.move.nodes) < 2 and (not edge.move.nodes or edge.cost()):
+        if not both and not edge.worthwhile():
             continue
         group = found[root(both[0]) if both else edge.move.source]
         group.edges.append(edge)
