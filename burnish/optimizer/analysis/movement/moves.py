@@ -111,6 +111,12 @@ class Moves:
             return None
         return self.of(source)
 
+    def _nodes(self, node: ir.Node) -> frozenset[ir.Node]:
+        """A node that moves, and those before it."""
+        parts = node.inputs if node.op_type == "Concat" else node.inputs[:1]
+        moves = (self.of(part) for part in parts if part is not None)
+        return frozenset({node}).union(*(move.nodes for move in moves if move is not None))
+
     def _through(self, node: ir.Node, value: ir.Value, before: Move, outer: Slabs) -> Places | None:
         """The places of what a node gives, in any shape."""
         if node.op_type in VIEWS:
