@@ -36,6 +36,15 @@ KvCache = Annotated[
     str | None,
     typer.Option(metavar="TYPE", help="int8: caches are handed on in it, and ports change."),
 ]
+Window = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Queries see the N keys around them: lossy.")
+]
+GlobalTokens = Annotated[
+    int, typer.Option(min=0, max=256, metavar="K", help="First tokens that see all, and all see.")
+]
+Layers = Annotated[
+    str | None, typer.Option(metavar="0-3,7", help="Attentions that get --window; default: all.")
+]
 Opset = Annotated[int | None, typer.Option(metavar="N", help="Raise the operator set to N.")]
 Release = Annotated[
     str | None, typer.Option(metavar="1.N", help="Exit with 1 where it needs a later ONNX Runtime.")
@@ -101,6 +110,18 @@ def precision_of(name: str | None, **flags: bool) -> dict[str, bool]:
             raise UsageError(f"--precision {name} is not known", hint=known)
         chosen[field] = True
     return chosen
+
+
+def layers_of(text: str | None) -> tuple[int, ...]:
+    """The value of `--layers`: numbers, and ranges of such."""
+    try:
+        parts = [part.partition("-") for part in (text or "").split(",") if part]
+        pairs = [(int(first), int(last or first)) for first, _, last in parts]
+    except ValueError:
+        pairs = [(1, 0)]
+    if any(first > last for first, last in pairs):
+        raise UsageError(f"--layers {text} is no list of numbers", hint="--layers 0-3,7")
+    return tuple(sorted({number for first, last in pairs for number in range(first, last + 1)}))
 
 
 def release_of(text: str | None) -> str | None:

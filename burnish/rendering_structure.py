@@ -125,6 +125,27 @@ def attention_lines(attentions: list[dict[str, Any]]) -> Iterator[str]:
         groups[text] = groups.get(text, 0) + 1
     for text, count in groups.items():
         yield f"  {count} x {text}"
+    yield from _memory_lines(attentions)
+
+
+def _memory_lines(attentions: list[dict[str, Any]]) -> Iterator[str]:
+    """What the scores of an attention take at some lengths, in each form that it may have."""
+    known = [facts["memory"] for facts in attentions if facts.get("memory")]
+    if not known:
+        return
+    names = {"dense": "at once", "blocks": "in blocks of its window", "chunks": "in chunks"}
+    most = max(known, key=lambda memory: max(sizes["dense"] for sizes in memory.values()))
+    blocks = [memory for memory in known if all("blocks" in sizes for sizes in memory.values())]
+    forms = [("dense", most), ("chunks", most), *(("blocks", memory) for memory in blocks[:1])]
+    lengths = ", ".join(f"{int(length):,}" for length in most)
+    yield f"  scores of one attention and sequence at {lengths} tokens:"
+    for form, memory in forms:
+        told = ", ".join(_bytes(sizes[form]) for sizes in memory.values())
+        yield f"    {names[form]}: {told}"
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def _attention(facts: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from burnish.driver.plan import Spared, passes_for
 from burnish.driver.workbench import Workbench
 from burnish.optimizer import pipeline
 from burnish.optimizer.analysis.costs.products import matrix_flops
-from burnish.optimizer.contract import LOSSY, Pass, Sparing
+from burnish.optimizer.contract import Pass, Sparing
 from burnish.optimizer.pipeline import Compiled
 
 MOST_ALONE = 64
@@ -87,7 +87,7 @@ class Search:
                 candidate, spared = found
                 self._bench.warnings.append(
                     f"{transform.name} everywhere loses {spent:.3g} where the budget is "
-                    f"{budget:g}: {spared.described(_finer(transform))}"
+                    f"{budget:g}: {spared.described(transform)}"
                 )
                 return candidate
         reason = f"it loses {spent:.3g} where the budget is {budget:g}"
@@ -150,10 +150,10 @@ class Search:
                 break
             self._broken, first = spared, first or found[0].name
             compiled = self._again(compiled, index, Spared())
-        if transform is not None and first:
+        if isinstance(transform, Sparing) and first:
             self._bench.warnings.append(
-                f"{self._broken.described(_finer(transform))}, since {transform.name} loses more "
-                f"than {LOSSY.rel_l2:g} of the norm there ({first} the first)"
+                f"{self._broken.described(transform)}, since {transform.name} loses more "
+                f"than {transform.promise.rel_l2:g} of the norm there ({first} the first)"
             )
         return compiled
 
@@ -228,11 +228,6 @@ def _energy_of(members: Sequence[Place], errors: Mapping[str, float]) -> float:
     return sum(min(errors.get(place.name, place.error), 1.0) ** 2 for place in members)
 
 
-def _finer(transform: Pass) -> str:
-    """What a compression gives to the places that it is gentler to, in words."""
-    return transform.finer_is if isinstance(transform, Sparing) else ""
-
-
 def _has_finer(transform: Pass, place: Place) -> bool:
     """Whether there is a gentler form of a compression for the place."""
     if not isinstance(transform, Sparing) or not transform.finer_is:
@@ -245,6 +240,6 @@ def _broken(compiled: Compiled) -> tuple[int, list[Place]] | None:
     for index, step in enumerate(compiled.steps):
         if isinstance(step.transform, Sparing) and step.status == "rejected":
             found = places(compiled.snapshots[index], step.errors)
-            broken = [item for item in found if item.error > LOSSY.rel_l2]
+            broken = [item for item in found if item.error > step.transform.promise.rel_l2]
             return (index, broken) if broken else None
     return None

@@ -129,7 +129,11 @@ class Compilation:
         """Run passes on a model. Without a reference they are checked for legality alone."""
         feeds = self.reference.folders if self.reference else []
         probes = self.reference.probes if self.reference else []
-        check = None if trusted else Checker(self.bench.executor, feeds, probes).check
+        check = (
+            None
+            if trusted
+            else Checker(self.bench.executor, feeds, probes, self.bench.longer).check
+        )
 
         def progress(name: str) -> None:
             self.bench.emit({"stage": name})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from burnish.driver.request import LEVELS, Request
-from burnish.optimizer.contract import Pass
+from burnish.optimizer.contract import Pass, Sparing
 from burnish.optimizer.pipeline import Compiled
 from burnish.optimizer.report import BY_OPSET, release
 from burnish.passes import registry
@@ -14,6 +14,7 @@ from burnish.passes.compress.fast_gelu import FastGelu
 from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.compress.int8.qdq import StaticInt8
 from burnish.passes.compress.kv_cache.kv_cache import KvCache
+from burnish.passes.compress.window import Window
 from burnish.passes.lower.half.half_precision import HalfPrecision
 from burnish.passes.recover.raise_opset import LADDER, RaiseOpset
 from burnish.passes.restructure.pack import Pack
@@ -36,9 +37,9 @@ class Spared:
         finer = {*self.finer, *other.finer} - keep
         return Spared(tuple(sorted(finer)), tuple(sorted(keep)))
 
-    def described(self, finer: str) -> str:
-        """In words; `finer` says what that is."""
-        parts = ((finer, self.finer), ("float32", self.keep))
+    def described(self, compression: Sparing) -> str:
+        """In words: what the compression gives to them."""
+        parts = ((compression.finer_is, self.finer), (compression.kept_is, self.keep))
         return " and ".join(
             f"{what} in {len(names)} place{'s' * (len(names) > 1)}"
             for what, names in parts
@@ -78,6 +79,8 @@ def _asked_for(request: Request, spared: Spared) -> list[Pass]:
     keep, finer = spared.keep, spared.finer
     if request.pack:
         asked.append(Pack())
+    if request.window:
+        asked.append(Window(request.window, request.global_tokens, tuple(request.layers), keep))
     if request.int8 and request.int8_kind == "products":
         asked.append(DynamicInt8(tables, force, keep, finer, request.static))
     if request.int8 and request.int8_kind == "qdq":

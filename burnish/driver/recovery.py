@@ -15,9 +15,12 @@ from burnish.optimizer.analysis.account import account, recovered_model
 from burnish.optimizer.analysis.anchors import Flow
 from burnish.optimizer.analysis.anchors import attentions as attention_anchors
 from burnish.optimizer.analysis.chunks import Chunks, window_of
-from burnish.optimizer.analysis.costs.attentions import GEOMETRIES, describe
+from burnish.optimizer.analysis.costs.attentions import GEOMETRIES, describe, geometry
 from burnish.optimizer.analysis.costs.plain import describe_chunks, describe_plain
+from burnish.optimizer.analysis.costs.scores import LENGTHS, scores
 from burnish.optimizer.analysis.masks import Masks
+from burnish.optimizer.analysis.masks.reach import reach_of
+from burnish.optimizer.analysis.matching import optional
 from burnish.optimizer.contract import Phase
 from burnish.optimizer.pipeline import Compiled
 
@@ -37,6 +40,19 @@ def facts(compiled: Compiled) -> dict[str, Any]:
     return {kind: count.as_json() for kind, count in account(compiled).items()}
 
 
+def _memory(
+    node: ir.Node, known: Mapping[str, tuple[int, ...]], masks: Masks
+) -> dict[str, dict[str, dict[str, int]]]:
+    """Bytes of an attention's scores by length and form."""
+    found = geometry(node, known)
+    if found is None or not found.heads:
+        return {"memory": {}}
+    mask = optional(node, 3) if node.domain == "" else None
+    reach = reach_of(masks.of(mask))[0] if mask is not None else None
+    width = reach.left + reach.right + 1 + reach.sinks if reach is not None else None
+    return {"memory": {str(length): scores(found.heads, length, width) for length in LENGTHS}}
+
+
 def attentions(compiled: Compiled, sizes: Mapping[str, int]) -> list[dict[str, Any]]:
     """The attentions that are recognized after recovery, as one operator or as several."""
     model = recovered_model(compiled)
@@ -52,7 +68,7 @@ def attentions(compiled: Compiled, sizes: Mapping[str, int]) -> list[dict[str, A
         if known is None:
             known = shapes.infer(model, sizes)
         if single:
-            told.append(describe(node, known, masks))
+            told.append(describe(node, known, masks) | _memory(node, known, masks))
         elif anchors[node].is_region:
             told.append(describe_plain(anchors[node], flow, known, masks))
         elif isinstance(window := window_of(model, anchors[node], flow), Chunks):

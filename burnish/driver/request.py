@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,9 @@ class Request:
         pack: run token-wise layers on real tokens only; padded rows of outputs become zero.
         kv_cache: "int8" to hand caches of keys and values on in that, which changes ports.
         fast_gelu: GELU by the tanh formula.
+        window: keys that a query sees in attentions that get a window; 0 for none.
+        global_tokens: so many tokens at the start are seen by all and see all, beside a window.
+        layers: numbers of the attentions that get one; empty for all.
         json: where the report will be written.
         memory_limit, time_limit: bytes and seconds, for the whole tree of processes.
     """
@@ -93,6 +96,9 @@ class Request:
     pack: bool = False
     kv_cache: str | None = None
     fast_gelu: bool = False
+    window: int = 0
+    global_tokens: int = 0
+    layers: Sequence[int] = ()
     json: str | None = None
 
     @property
@@ -197,6 +203,8 @@ def validate(request: Request) -> None:
         raise UsageError(f"--pack rounds, which -O{request.level} rules out", hint="-O2")
     if request.kv_cache is not None:
         _validate_cache(request)
+    if (request.global_tokens or request.layers) and not request.window:
+        raise UsageError("--global-tokens and --layers are those of a window", hint="--window 128")
     if request.speedup is not None and not request.measure:
         raise UsageError("--speedup needs the times that --no-measure skips")
     if not target.parent.is_dir():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,9 @@ TIMING_FLOPS = 4e11
 
 TIMING_BYTES = 2_000_000_000
 """Weights past which the whole model is not timed: loading it would take most of the run."""
+
+CHECKING_FLOPS = 4e12
+"""Work of one run past which long inputs are not checked."""
 
 SHORTER = (64, 32, 16, 8)
 """Lengths to try for timing where the model does not take the default."""
@@ -114,8 +117,22 @@ class Workbench:
             data = Path(self.request.data)
             given = user_data.read(data, self.slots, self.tokenizer)
             self.padding = feeds.padding(given.feeds, self.slots)
+            self._doubt_window(given.feeds)
             return given, f"on {data.name}"
-        return user_data.Data.alike(self.made_up()), "on made-up inputs"
+        made = self.made_up()
+        if self.request.window:
+            made += self._long(2 * self.request.window)
+        return user_data.Data.alike(made), "on made-up inputs"
+
+    def _doubt_window(self, given: Sequence[Feeds]) -> None:
+        """Say where no text is long enough for a window to matter."""
+        names = [slot.port.name for slot in self.slots if slot.role is roles.Role.IDS]
+        longest = max((feed[name].shape[-1] for feed in given for name in names), default=0)
+        if longest <= self.request.window // 2:
+            self.warnings.append(
+                f"no input of the data is longer than {longest} tokens: what a window of "
+                f"{self.request.window} loses was not seen"
+            )
 
     def made_up(self) -> list[Feeds]:
         """Feeds that find faults, of several sizes, but for those that `_find_sizes` fixed."""
@@ -128,6 +145,27 @@ class Workbench:
         half = made[:2] if self.request.pack else []
         padded = (feeds.pad(feed, self.slots, feeds.MUCH_PADDING) for feed in half)
         return self.executor.store([*(made if self.request.data else []), *padded])
+
+    def longer(self, length: int) -> list[Path]:
+        """Feeds of more than so many tokens, padded on either side; none where that costs much."""
+        length += length // 4 + 5
+        sizes = self.sizes() | {"batch": 2, "sequence": length}
+        sizes |= feeds.Sizes(2, length).assign(tuple(slot.port for slot in self.slots))
+        inferred = shapes.infer(self.loaded.model, sizes)
+        flops = sum(matrix_flops(self.loaded.model, inferred).values())
+        if flops > CHECKING_FLOPS:
+            self.warnings.append(
+                f"what runs on {length} tokens was not checked: that is {flops / 1e9:.0f} GFLOP"
+            )
+            return []
+        return self.executor.store(self._long(length))
+
+    def _long(self, length: int) -> list[Feeds]:
+        """Two sequences of a length, the one or the other padded on either side."""
+        return [
+            feeds.make(self.slots, feeds.Sizes(2, length), masking, self.request.seed, self.found)
+            for masking in (feeds.Masking.RIGHT, feeds.Masking.LEFT)
+        ]
 
     def sizes(self) -> dict[str, int]:
         """A size for every symbolic dimension, the user's first; batch and sequence always."""

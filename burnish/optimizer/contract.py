@@ -121,11 +121,11 @@ class Outcome:
         refusals: the places it left alone although they are of its kind.
         speedup: measured gain of what it changed, where the pass chose by measuring.
         detail: one phrase for the report ("folded 12 constants").
-        times: milliseconds of the places it takes, as they were and in the form they got, by the
-            name of the value that they give; from samples of them.
+        times: milliseconds of the places it takes, before and after, by the value they give.
         padding: rows of outputs that it sets to zero by definition, and that count for nothing.
         caches: ports that are integers in the artifact.
         hidden: values that it scaled, in order, with later ones that their error shows in.
+        lengths: sequences longer than these take another way through the graph.
     """
 
     rewrites: int = 0
@@ -136,6 +136,7 @@ class Outcome:
     times: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     caches: tuple[Cache, ...] = ()
     hidden: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lengths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -239,6 +240,8 @@ class Sparing(Pass):
 
     finer_lookups: ClassVar[bool] = False
     """Whether there is a finer form of what is read from tables."""
+
+    kept_is: ClassVar[str] = "float32"  # what the places in `keep` have, in words
 
     @property
     def finer_is(self) -> str:

@@ -45,7 +45,7 @@ class Tally:
         self.refuse(node, measured if choice.measured else "it stays by rule (not measured)")
         return False
 
-    def outcome(self, model: ir.Model, *own: str) -> Outcome:
+    def outcome(self, model: ir.Model, *own: str, lengths: tuple[int, ...] = ()) -> Outcome:
         """The outcome; the model imports the domain that the forms `own` are written in."""
         if any(self._counts[name] for name in own):
             model.opset_imports[FUSED] = 1
@@ -54,4 +54,5 @@ class Tally:
             math.exp(sum(map(math.log, self._gains)) / len(self._gains)) if self._gains else None
         )
         detail = ", ".join(f"{count} as {name}" for name, count in self._counts.items())
-        return Outcome(done, tuple(self._refusals), speedup, detail and f"{self.what}: {detail}")
+        detail = detail and f"{self.what}: {detail}"
+        return Outcome(done, tuple(self._refusals), speedup, detail, lengths=lengths)

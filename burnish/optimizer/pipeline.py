@@ -37,6 +37,7 @@ class Check(Protocol):
         after: ir.Model,
         promise: Promise,
         padding: Sequence[Padding] = (),
+        lengths: Sequence[int] = (),
     ) -> Verdict: ...
 
 
@@ -161,7 +162,7 @@ def _attempt(
     if check is None:
         return candidate, Step(transform, "kept", outcome)
     try:
-        verdict = check(model, candidate, transform.promise, outcome.padding)
+        verdict = check(model, candidate, transform.promise, outcome.padding, outcome.lengths)
     except Exception as error:  # a graph so broken that it cannot even be compared
         reason = f"its result cannot be checked: {type(error).__name__}: {error}"
         return model, _rejected(transform, outcome, reason)

@@ -157,6 +157,8 @@ def _untyped(attribute: onnx.AttributeProto) -> bytes:
     for subgraph in walk.subgraphs(attribute):
         for graph, _ in walk.graphs(subgraph):
             del graph.value_info[:]
+            for output in graph.output:
+                output.ClearField("type")
     return bytes(attribute.SerializeToString(deterministic=True))
 
 

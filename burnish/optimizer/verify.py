@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,14 +87,20 @@ class Checker:
         feeds: folders of feeds; without any, results are checked for legality alone.
         probes: further feeds, made to find faults, for what has to hold on any input. A lossy pass
             is held to its promise on `feeds` only.
+        longer: makes feeds of more than so many tokens, for ways that only those take.
     """
 
     def __init__(
-        self, executor: Executor, feeds: Sequence[Path], probes: Sequence[Path] = ()
+        self,
+        executor: Executor,
+        feeds: Sequence[Path],
+        probes: Sequence[Path] = (),
+        longer: Callable[[int], Sequence[Path]] = lambda length: (),
     ) -> None:
         self._executor = executor
         self._feeds = list(feeds)
         self._probes = list(probes)
+        self._longer = longer
 
     def check(
         self,
@@ -102,17 +108,20 @@ class Checker:
         after: ir.Model,
         promise: Promise,
         padding: Sequence[Padding] = (),
+        lengths: Sequence[int] = (),
     ) -> Verdict:
         """Legality, signature and the changed region; see the module's docstring.
 
         Rows of outputs that are `padding` must be zero, whatever they were. What computes in
-        bfloat16 is emulated.
+        bfloat16 is emulated. Feeds longer than each of `lengths` are added.
         """
         before, after = emulated(before), emulated(after)
         if problem := Signature.of(before).difference(Signature.of(after)):
             return Verdict(problem)
         folder = self._executor.folder()
         feeds = self._feeds if promise.kind is Kind.LOSSY else [*self._feeds, *self._probes]
+        if feeds:
+            feeds = [*feeds, *(path for length in lengths for path in self._longer(length))]
         try:
             if promise.kind is not Kind.LOSSY and (problem := _rewritten_constant(before, after)):
                 return Verdict(problem)

@@ -11,6 +11,7 @@ from burnish.passes.compress.fast_gelu import FastGelu
 from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.compress.int8.qdq import StaticInt8
 from burnish.passes.compress.kv_cache.kv_cache import KvCache
+from burnish.passes.compress.window import Window
 from burnish.passes.lower.activation.activation import LowerActivation
 from burnish.passes.lower.attention.attention import LowerAttention
 from burnish.passes.lower.half.half_precision import HalfPrecision
@@ -61,6 +62,7 @@ REGISTRY: tuple[type[Pass], ...] = (
     ComposeMoves,
     Pack,
     # compress: a cheaper function within the user's budget
+    Window,
     DynamicInt8,
     StaticInt8,
     WeightOnly,

@@ -65,7 +65,7 @@ class WrittenMasks:
 
     def bias(self, site: Site) -> Bias:
         causal = site.facts.causal
-        lengths = self._lengths(site) if causal else ()
+        lengths = site.lengths(self._writer) if causal else ()
         known = (site.mask, causal, *lengths)
         if known not in self._biases:
             added = self._added(site) if site.mask is not None else None
@@ -92,7 +92,7 @@ class WrittenMasks:
         bias, writer, node = self.bias(site), self._writer, site.node
         if bias.added is None:
             return bias
-        rows, keys = self._lengths(site)
+        rows, keys = site.lengths(self._writer)
         one = writer.integers(1, 1)
         target = writer.once(("target", rows, keys), node, "Concat", [one, rows, keys], axis=0)
         key = ("whole", bias.added, target)
@@ -111,17 +111,9 @@ class WrittenMasks:
         keys = writer.once(("keys", exists), node, "Cast", [exists], kind, to=kind.value)
         if site.past is None and written_size(padding, 1) == written_size(*site.places[1]):
             return keys
-        one, (_, total) = writer.integers(1), self._lengths(site)
+        one, (_, total) = writer.integers(1), site.lengths(self._writer)
         whole = writer.once(("row", total), node, "Concat", [one, total], axis=0)
         return writer.once(("repeated", keys, whole), node, "Expand", [keys, whole], kind)
-
-    def _lengths(self, site: Site) -> tuple[ir.Value, ir.Value]:
-        """How many queries and how many keys there are."""
-        rows, keys = (self._writer.length(site.node, *place) for place in site.places)
-        if site.past is None:
-            return rows, keys
-        past = self._writer.length(site.node, site.past.key, 2)
-        return rows, self._writer.total(site.node, past, keys)
 
     def _added(self, site: Site) -> ir.Value:
         mask, writer, node = site.mask, self._writer, site.node
@@ -137,7 +129,9 @@ class WrittenMasks:
     def _limited(self, site: Site, added: ir.Value | None) -> Bias:
         """A bias with scores of keys after their query ruled out; each query sees itself."""
         node, writer, number = site.node, self._writer, ir.DataType.INT64
-        flat = [writer.node(node, "Squeeze", [item], kind=number) for item in self._lengths(site)]
+        flat = [
+            writer.node(node, "Squeeze", [item], kind=number) for item in site.lengths(self._writer)
+        ]
         zero, one = (writer.constant("number", np.array(item, np.int64)) for item in (0, 1))
         rows, keys = (writer.node(node, "Range", [zero, item, one], kind=number) for item in flat)
         if site.past is not None and not site.past.outside:

@@ -10,8 +10,9 @@ from burnish.passes.lower.attention.group_query import GroupQuery
 from burnish.passes.lower.attention.hiding import Added, Limited, Padded
 from burnish.passes.lower.attention.multi_head import MultiHead
 from burnish.passes.lower.attention.packed import PackedHeads, Weighted
-from burnish.passes.lower.attention.products import Products, Windows
+from burnish.passes.lower.attention.products import Products
 from burnish.passes.lower.attention.site import Results, Site
+from burnish.passes.lower.attention.windows import Windows
 from burnish.passes.lower.attention.writer import Writer
 
 

@@ -24,7 +24,7 @@ class Products:
 
     def build(self, writer: Writer, masks: Masks, site: Site) -> Results:
         facts, node = site.facts, site.node
-        query, (key, value) = site.query, _all(writer, site)
+        query, (key, value) = site.query, all_keys(writer, site)
         present = key, value
         if facts.flat:
             query = writer.apart(node, query, facts.heads)
@@ -45,48 +45,8 @@ class Products:
         return Results(result, facts.flat, present if facts.kept else None)
 
 
-@dataclass(frozen=True)
-class Windows:
-    """`Softmax(FusedMatMul(q, k) + mask) @ v` with an axis over the windows of an image.
-
-    A mask that is the same for each image is added as the constant [windows, heads, n, n] that it
-    is, and never repeated for the images.
-    """
-
-    name: str = "products by windows"
-    providers: tuple[str, ...] = ("cpu", "cuda", "openvino")
-
-    def refusal(self, site: Site) -> str:
-        facts = site.facts
-        if site.windows is None:
-            return "its mask is not a constant for the windows of an image"
-        if site.past is not None or facts.kept or facts.cap or facts.causal:
-            return "it is no attention within windows"
-        return "" if facts.groups == facts.heads else "its heads share keys and values"
-
-    def build(self, writer: Writer, masks: Masks, site: Site) -> Results:
-        facts, node, mask = site.facts, site.node, site.windows
-        assert mask is not None
-        operands: list[ir.Value | None] = list(node.inputs[:3])
-        if facts.flat:
-            operands = [writer.apart(node, item, facts.heads) for item in operands]
-        query, key, value = operands
-        scores = writer.node(node, "FusedMatMul", [query, key], FUSED, transB=1, alpha=facts.scale)
-        rows, keys = mask.shape[-2:]
-        apart = writer.integers(-1, len(mask), facts.heads, rows, keys)
-        scores = writer.node(node, "Reshape", [scores, apart])
-        scores = writer.node(node, "Add", [scores, writer.constant("windows", mask)])
-        weights = writer.node(node, "Softmax", [scores], axis=-1)
-        together = writer.integers(-1, facts.heads, rows, keys)
-        weights = writer.node(node, "Reshape", [weights, together])
-        result = writer.node(node, "MatMul", [weights, value])
-        if facts.flat:
-            result = writer.together(node, result, facts.heads * facts.value_size)
-        return Results(result, facts.flat)
-
-
-def _all(writer: Writer, site: Site) -> tuple[ir.Value, ir.Value]:
-    """All keys and values [batch, groups, keys, size]."""
+def all_keys(writer: Writer, site: Site) -> tuple[ir.Value, ir.Value]:
+    """All keys and values [batch, groups, keys, size], those of the past included."""
     facts, node, past = site.facts, site.node, site.past
     found = []
     for index, operand in enumerate(node.inputs[1:3]):

@@ -31,7 +31,7 @@ def builder(sample: Sample, form: str) -> Callable[[], onnx.ModelProto]:
 def build(sample: Sample, form: str) -> onnx.ModelProto:
     """The model; all forms have the same inputs."""
     graph = ir.Graph([], [], nodes=[], opset_imports={"": 23, FUSED: 1}, name="sample")
-    node, ready, padding = _Region(sample, graph).write()
+    node, ready, padding = Region(sample, graph).write()
     model = ir.Model(graph, ir_version=11)
     if form in FORMS:
         meaning = replace(sample.meaning, padding=padding)
@@ -67,7 +67,7 @@ class _Ready:
         return self.inputs.get("keys")
 
 
-class _Region:
+class Region:
     """Writes the region with the operator itself."""
 
     def __init__(self, sample: Sample, graph: ir.Graph) -> None:

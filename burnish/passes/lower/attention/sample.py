@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -14,6 +14,9 @@ from burnish.passes.lower.attention.projection import Projection
 from burnish.passes.lower.attention.site import Meaning, Site
 
 Lookup = Callable[[ir.Value | None], tuple[int, ...] | None]
+
+SCORES = 1 << 27
+"""Most scores of a sample; heads past that are left out, for they cost alike."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,32 @@ class Sample:
     def total(self) -> int:
         """New and earlier keys."""
         return self.keys + max(0, self.past)
+
+    @property
+    def scores(self) -> int:
+        """How many scores there are."""
+        return self.batch * self.facts.heads * self.rows * self.total
+
+    def resized(self, batch: int, rows: int, keys: int, past: int) -> Sample:
+        """The sample at other sizes, with as many heads as `SCORES` allows: they cost alike."""
+        facts, total = self.facts, keys + max(0, past)
+        groups, ratio = facts.groups, facts.heads // facts.groups
+        while groups > 1 and batch * groups * ratio * rows * total > SCORES:
+            groups -= 1
+        few = replace(facts, heads=groups * ratio, groups=groups)
+
+        def like(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+            if shape is None:
+                return None
+            most = (batch, few.heads)[4 - len(shape) :]
+            lead = tuple(min(pair) for pair in zip(shape[:-2], most, strict=True))
+            query = 1 if len(shape) > 1 and shape[-2] == 1 and self.rows > 1 else rows
+            return (*lead, query, total)
+
+        return replace(
+            self, facts=few, batch=batch, rows=rows, keys=keys, past=past,
+            mask=like(self.mask), narrow=like(self.narrow),
+        )  # fmt: skip
 
     @property
     def key(self) -> str:

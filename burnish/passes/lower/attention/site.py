@@ -145,6 +145,14 @@ class Site:
         first, second = (_earliest(item, self.rows) for item in (self.query, self.new[0]))
         return first, second
 
+    def lengths(self, writer: Writer) -> tuple[ir.Value, ir.Value]:
+        """How many queries and how many keys there are, as vectors of one element."""
+        rows, keys = (writer.length(self.node, *place) for place in self.places)
+        if self.past is None:
+            return rows, keys
+        past = writer.length(self.node, self.past.key, 2)
+        return rows, writer.total(self.node, past, keys)
+
     def flattened(self, writer: Writer) -> list[ir.Value | None]:
         """Queries, new keys and new values as [batch, sequence, heads * size]."""
         facts = self.facts

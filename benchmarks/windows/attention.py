@@ -1,0 +1,140 @@
+"""Attention within a window by itself: what `optimize` makes of it, against stock ONNX Runtime.
+
+    python benchmarks/windows/attention.py [--lengths 1024,2048,...] [--openvino]
+
+A module of PyTorch (12 heads of 64, 64 keys to either side, padding by an input) is exported with
+free sizes and optimized as any model. Both files run in stock sessions of a process each, in
+alternating blocks. Where scores of all queries with all keys are more than `DENSE` bytes, only the
+result of `optimize` runs. The peak is what a process holds while it runs, less what it held before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from peak import peak
+
+from burnish.optimizer import sandbox
+from burnish.optimizer.measure import Contest, Entrant
+from burnish.optimizer.sandbox import Limits
+from burnish.runtimes.arrays import write_arrays
+from burnish.runtimes.providers import PROVIDERS
+
+OPTIMIZE = str(Path(sys.executable).with_name("optimize"))
+STOPWATCH = "burnish.runtimes.work:stopwatch"
+HEADS, SIZE, REACH = 12, 64, 64
+DENSE = 6e9
+"""Bytes of scores up to which the input runs."""
+
+SECONDS = 6.0
+"""Time given to each comparison."""
+
+
+class Attention(torch.nn.Module):
+    """Attention with a window and a padding mask, as encoders write it."""
+
+    def forward(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """[batch, sequence, heads * size] each, and [batch, sequence]."""
+        batch, length, _ = query.shape
+        place = torch.arange(length)
+        near = (place[:, None] - place[None, :]).abs() <= REACH
+        seen = near[None, None] & mask[:, None, None, :].bool()
+        operands = [
+            item.view(batch, length, HEADS, SIZE).transpose(1, 2) for item in (query, key, value)
+        ]
+        mixed = torch.nn.functional.scaled_dot_product_attention(*operands, attn_mask=seen)
+        return mixed.transpose(1, 2).reshape(batch, length, HEADS * SIZE)
+
+
+def export(path: Path) -> None:
+    """The module with a free batch and length."""
+    feed = [torch.randn(2, 150, HEADS * SIZE) for _ in range(3)]
+    names = ["query", "key", "value", "mask"]
+    torch.onnx.export(
+        Attention().eval(), (*feed, torch.ones(2, 150, dtype=torch.int64)), path,
+        input_names=names, output_names=["mixed"], opset_version=17, dynamo=False,
+        dynamic_axes={name: {0: "batch", 1: "sequence"} for name in (*names, "mixed")},
+    )  # fmt: skip
+
+
+def feed_of(length: int) -> dict[str, np.ndarray]:
+    """One sequence whose last twentieth is padding."""
+    generator = np.random.default_rng(0)
+    feed = {
+        name: generator.standard_normal((1, length, HEADS * SIZE), np.float32)
+        for name in ("query", "key", "value")
+    }
+    mask = np.ones((1, length), np.int64)
+    mask[:, length - length // 20 :] = 0
+    return feed | {"mask": mask}
+
+
+def error(first: Path, second: Path, feed: dict[str, np.ndarray]) -> float:
+    """The largest difference on real tokens."""
+    real = feed["mask"].astype(bool)
+    results = [PROVIDERS["cpu"].open(path).run(None, feed)[0] for path in (first, second)]
+    return float(np.abs(results[0] - results[1])[real].max())
+
+
+def main() -> None:
+    """Export, optimize, compare, time, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lengths", default="64,128,256,1024,2048,4096,8192,16384,32768")
+    parser.add_argument("--openvino", action="store_true", help="time OpenVINO on the input too")
+    arguments = parser.parse_args()
+    limits = Limits(sandbox.default_memory(), 3600.0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source, target = folder / "dense.onnx", folder / "window.onnx"
+        export(source)
+        command = [OPTIMIZE, str(source), "-o", str(target), "-q", "--shape", "batch=1"]
+        subprocess.run(command, check=True)
+        columns = ["length", "dense ms", "ours ms", "times faster", "OpenVINO ms"]
+        columns += ["peak MB, dense", "peak MB, ours", "error"]
+        print("| " + " | ".join(columns) + " |")
+        print("|---|---|---|---|---|---|---|---|")
+        times: dict[int, float] = {}
+        for length in map(int, arguments.lengths.split(",")):
+            feed = feed_of(length)
+            write_arrays(folder / "feed", feed)
+            dense = HEADS * length * length * 4.0 <= DENSE
+            entrants = {"dense": Entrant(source, folder / "feed")} if dense else {}
+            entrants["ours"] = Entrant(target, folder / "feed")
+            if arguments.openvino and dense:
+                entrants["openvino"] = Entrant(source, folder / "feed", "openvino")
+            with Contest(STOPWATCH, limits) as contest:
+                found = contest.compare(entrants, SECONDS) if dense else {}
+                alone = contest.compare(
+                    {"ours": entrants["ours"], "again": Entrant(target, folder / "feed")}, SECONDS
+                )
+            times[length] = alone["again"].baseline_ms
+            peaks = [peak(path, folder / "feed") for path in (source, target)[not dense :]]
+            row = [str(length)]
+            if dense:
+                ours = found["ours"]
+                row += [f"{ours.baseline_ms:.2f}", f"{ours.candidate_ms:.2f}"]
+                row.append(f"{ours.speedup:.2f} ({ours.low:.2f} to {ours.high:.2f})")
+                row.append(f"{found['openvino'].candidate_ms:.2f}" if arguments.openvino else "")
+                row += [f"{item / 1e6:.0f}" for item in peaks]
+                row.append(f"{error(source, target, feed):.1e}")
+            else:
+                row += ["", f"{times[length]:.2f}", "", "", "", f"{peaks[0] / 1e6:.0f}", ""]
+            print("| " + " | ".join(row) + " |", flush=True)
+        ends = [length for length in times if length >= 4096]
+        if len(ends) > 1:
+            first, last = min(ends), max(ends)
+            growth = math.log(times[last] / times[first]) / math.log(last / first)
+            print(f"\nfrom {first} to {last} tokens the time grows with the power {growth:.2f}")
+
+
+if __name__ == "__main__":
+    main()

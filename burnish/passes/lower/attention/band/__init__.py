@@ -1,0 +1,1 @@
+"""Attention within a window, computed block by block: no value over all queries and all keys."""
