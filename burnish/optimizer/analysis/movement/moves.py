@@ -22,8 +22,11 @@ from burnish.optimizer.analysis.sizes import Sizes, declared, numbers
 VIEWS = {"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
 """Operators that keep the order of the elements."""
 
-LARGEST = 1 << 24
+LARGEST = 1 << 22
 """Elements of the largest slab whose elements are followed."""
+
+MOST = 1 << 26
+"""Places that are held in memory for all values of a graph together."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Moves:
         self._graph = graph
         self._known: dict[ir.Value, Move | None] = {}
         self._still: dict[int, Places] = {}
+        self._held = 0
 
     def slabs(self, value: ir.Value | None) -> Slabs | None:
         """A value as slabs."""
@@ -91,13 +95,15 @@ class Moves:
         if outer is None or outer.count > LARGEST:
             return None
         node = value.producer()
-        if node is not None and node.graph is self._graph and node.domain == "":
+        few = self._held < MOST
+        if few and node is not None and node.graph is self._graph and node.domain == "":
             before = self._before(node)
             if before is not None and before.inner.lead == outer.lead:
                 found = self._through(node, value, before, outer)
                 if found is not None and found.size == outer.count:
                     moving = before.nodes if node.op_type in VIEWS else self._nodes(node)
                     flat = np.ascontiguousarray(found.reshape(-1))
+                    self._held += len(flat)
                     return Move(before.source, flat, before.inner, outer, moving)
         if outer.count not in self._still:
             self._still[outer.count] = np.arange(outer.count, dtype=np.int32)
