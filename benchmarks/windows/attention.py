@@ -1,6 +1,7 @@
 """Attention within a window by itself: what `optimize` makes of it, against stock ONNX Runtime.
 
     python benchmarks/windows/attention.py [--lengths 1024,2048,...] [--openvino]
+        [--heads 12] [--groups 12] [--size 64] [--left 64] [--right 64]
 
 A module of PyTorch (12 heads of 64, 64 keys to either side, padding by an input) is exported with
 free sizes and optimized as any model. Both files run in stock sessions of a process each, in
@@ -15,6 +16,7 @@ import math
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,6 @@ from burnish.runtimes.providers import PROVIDERS
 
 OPTIMIZE = str(Path(sys.executable).with_name("optimize"))
 STOPWATCH = "burnish.runtimes.work:stopwatch"
-HEADS, SIZE, REACH = 12, 64, 64
 DENSE = 6e9
 """Bytes of scores up to which the input runs."""
 
@@ -37,41 +38,65 @@ SECONDS = 6.0
 """Time given to each comparison."""
 
 
+@dataclass(frozen=True)
+class Kind:
+    """Heads of queries, and of keys and values; their size; keys before and after the query."""
+
+    heads: int = 12
+    groups: int = 12
+    size: int = 64
+    left: int = 64
+    right: int = 64
+
+
 class Attention(torch.nn.Module):
-    """Attention with a window and a padding mask, as encoders write it."""
+    """Attention with a window and a padding mask, as encoders and decoders write it."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__()
+        self.kind = kind
 
     def forward(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
         """[batch, sequence, heads * size] each, and [batch, sequence]."""
-        batch, length, _ = query.shape
+        kind, (batch, length, _) = self.kind, query.shape
         place = torch.arange(length)
-        near = (place[:, None] - place[None, :]).abs() <= REACH
+        distance = place[None, :] - place[:, None]
+        near = (distance >= -kind.left) & (distance <= kind.right)
         seen = near[None, None] & mask[:, None, None, :].bool()
-        operands = [
-            item.view(batch, length, HEADS, SIZE).transpose(1, 2) for item in (query, key, value)
-        ]
-        mixed = torch.nn.functional.scaled_dot_product_attention(*operands, attn_mask=seen)
-        return mixed.transpose(1, 2).reshape(batch, length, HEADS * SIZE)
+        query, key, value = (
+            item.view(batch, length, -1, kind.size).transpose(1, 2) for item in (query, key, value)
+        )
+        if kind.groups != kind.heads:
+            shape = (batch, kind.groups, kind.heads // kind.groups, length, kind.size)
+            key, value = (
+                item[:, :, None].expand(shape).reshape(batch, kind.heads, length, kind.size)
+                for item in (key, value)
+            )
+        mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        return mixed.transpose(1, 2).reshape(batch, length, kind.heads * kind.size)
 
 
-def export(path: Path) -> None:
+def export(path: Path, kind: Kind) -> None:
     """The module with a free batch and length."""
-    feed = [torch.randn(2, 150, HEADS * SIZE) for _ in range(3)]
+    widths = (kind.heads, kind.groups, kind.groups)
+    feed = [torch.randn(2, 150, heads * kind.size) for heads in widths]
     names = ["query", "key", "value", "mask"]
     torch.onnx.export(
-        Attention().eval(), (*feed, torch.ones(2, 150, dtype=torch.int64)), path,
+        Attention(kind).eval(), (*feed, torch.ones(2, 150, dtype=torch.int64)), path,
         input_names=names, output_names=["mixed"], opset_version=17, dynamo=False,
         dynamic_axes={name: {0: "batch", 1: "sequence"} for name in (*names, "mixed")},
     )  # fmt: skip
 
 
-def feed_of(length: int) -> dict[str, np.ndarray]:
+def feed_of(length: int, kind: Kind) -> dict[str, np.ndarray]:
     """One sequence whose last twentieth is padding."""
     generator = np.random.default_rng(0)
+    widths = {"query": kind.heads, "key": kind.groups, "value": kind.groups}
     feed = {
-        name: generator.standard_normal((1, length, HEADS * SIZE), np.float32)
-        for name in ("query", "key", "value")
+        name: generator.standard_normal((1, length, heads * kind.size), np.float32)
+        for name, heads in widths.items()
     }
     mask = np.ones((1, length), np.int64)
     mask[:, length - length // 20 :] = 0
@@ -90,12 +115,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lengths", default="64,128,256,1024,2048,4096,8192,16384,32768")
     parser.add_argument("--openvino", action="store_true", help="time OpenVINO on the input too")
+    for field in fields(Kind):
+        parser.add_argument(f"--{field.name}", type=int, default=field.default)
     arguments = parser.parse_args()
+    kind = Kind(*(getattr(arguments, field.name) for field in fields(Kind)))
     limits = Limits(sandbox.default_memory(), 3600.0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source, target = folder / "dense.onnx", folder / "window.onnx"
-        export(source)
+        export(source, kind)
         command = [OPTIMIZE, str(source), "-o", str(target), "-q", "--shape", "batch=1"]
         subprocess.run(command, check=True)
         columns = ["length", "dense ms", "ours ms", "times faster", "OpenVINO ms"]
@@ -104,9 +132,9 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|---|")
         times: dict[int, float] = {}
         for length in map(int, arguments.lengths.split(",")):
-            feed = feed_of(length)
+            feed = feed_of(length, kind)
             write_arrays(folder / "feed", feed)
-            dense = HEADS * length * length * 4.0 <= DENSE
+            dense = kind.heads * length * length * 4.0 <= DENSE
             entrants = {"dense": Entrant(source, folder / "feed")} if dense else {}
             entrants["ours"] = Entrant(target, folder / "feed")
             if arguments.openvino and dense:
