@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from harness import choosing, make_context, run_model
+from harness import choosing, loaded_operators, make_context, run_model
 from onnx import TensorProto
 from samples import Builder
 
@@ -66,6 +67,13 @@ def test_is_one_constant_for_any_number_of_images(heads_differ: bool) -> None:
         feed = {"x": array.astype(np.float32)}
         mine, theirs = (run_model(item, [feed])[0]["y"] for item in (before, model))
         assert relative_l2(mine, theirs) < 2e-6
+
+
+def test_onnx_runtime_leaves_it_as_it_is() -> None:
+    model = windows()
+    LowerAttention().apply(model, make_context(choosing(FORM)))
+    operators = Counter(loaded_operators(model))
+    assert [operators[name] for name in ("FusedMatMul", "Softmax", "Add", "Expand")] == [1, 1, 4, 0]
 
 
 @pytest.mark.parametrize("settings", [{"computed": True}, {"hidden": -np.inf}])
