@@ -67,7 +67,7 @@ def test_rule_takes_long_chains_only() -> None:
     b.output("y", TensorProto.FLOAT, ["batch", 4, 8, 8])
     model = b.model()
     outcome = ComposeMoves().apply(model, make_context(ruled))
-    assert [item.reason for item in outcome.refusals] == ["it stays by rule (not measured)"]
+    assert "it stays by rule (not measured)" in [item.reason for item in outcome.refusals]
     assert ComposeMoves().apply(model, make_context(last_form)).rewrites == 1
 
 
@@ -138,11 +138,22 @@ def _given(b: Stage, x: str) -> str:
     return "hidden"
 
 
-@pytest.mark.parametrize("build", [_over_tokens, _position, _given])
-def test_order_stays_where_something_sees_it(build: Callable[[Stage, str], str]) -> None:
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (_over_tokens, "Softmax computes it"),
+        (_position, "Add computes it"),
+        (_given, "an output is in it"),
+    ],
+)
+def test_order_stays_where_something_sees_it(
+    build: Callable[[Stage, str], str], reason: str
+) -> None:
     model = _streams(build)
     before = model.clone()
-    assert ComposeMoves().apply(model, make_context(_choose_orders)).rewrites == 0
+    outcome = ComposeMoves().apply(model, make_context(_choose_orders))
+    assert outcome.rewrites == 0
+    assert f"the order of its rows stays: {reason}" in {item.reason for item in outcome.refusals}
     assert identical(before, model)
 
 

@@ -167,6 +167,16 @@ class Streams:
         """The moves that begin or end at a stream."""
         return self._by_stream[stream]
 
+    def stuck(self) -> list[tuple[ir.Value, str]]:
+        """What is made by moving whole rows between orders that are both fixed, and why one is."""
+        found = []
+        for edge in self.edges:
+            same = edge.move.inner.shape[-1] == edge.move.outer.shape[-1]
+            fixed = edge.before.fixed and edge.after.fixed
+            if same and fixed and edge.still(edge.after) is not None:
+                found.append((edge.sink, edge.before.fixed))
+        return found
+
     def settle(self) -> list[Stream]:
         """Give each stream the order in which least is moved; those whose order changes."""
         free = [item for item in self._by_stream if not item.fixed]

@@ -69,7 +69,9 @@ class ComposeMoves(Pass):
         moves = Moves(Sizes.of(model), model.graph)
         chooser = _Chooser(moves, Concrete(model, context), context)
         # All choices first: what is read of the model is valid as long as nothing is changed.
-        left = groups(Streams(model.graph, moves), moves)
+        streams = Streams(model.graph, moves)
+        chooser.refuse(streams)
+        left = groups(streams, moves)
         choices = []
         while left:
             group = left.pop(0)
@@ -95,6 +97,13 @@ class _Chooser:
     gone: int = 0
     gains: list[float] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+
+    def refuse(self, streams: Streams) -> None:
+        """Say of which rows the order is fixed on both sides of a move."""
+        for value, reason in streams.stuck():
+            node = value.producer()
+            if node is not None:
+                self.refusals.append(Refusal(label(node), f"the order of its rows stays: {reason}"))
 
     def form(self, group: Group) -> str:
         """The form to write; empty where the group stays as it is."""
