@@ -172,7 +172,7 @@ class Streams:
         found = []
         for edge in self.edges:
             same = edge.move.inner.shape[-1] == edge.move.outer.shape[-1]
-            fixed = edge.before.fixed and edge.after.fixed
+            fixed = edge.before.fixed and edge.after.fixed and edge.cost() > 0
             if same and fixed and edge.still(edge.after) is not None:
                 found.append((edge.sink, edge.before.fixed))
         return found
