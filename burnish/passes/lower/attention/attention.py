@@ -39,7 +39,8 @@ class LowerAttention(Pass):
     keys and values not repeated for groups of heads, and masks not repeated for queries; and ONNX
     Runtime's `MultiHeadAttention`, `GroupQueryAttention` and `Attention`, the last one together
     with the products that make queries, keys and values. A mask is a tensor that is added, or,
-    where its meaning is proven, the operator's own causal limit and one number for each key.
+    where its meaning is proven, the operator's own causal limit and one number for each key. One
+    that is the same for the windows of each image may be added as the constant that it is.
 
     A mask that is proven to leave each query a window of keys needs no scores of all queries with
     all keys: queries are taken in blocks, each with the keys that its window reaches, and what
