@@ -16,6 +16,7 @@ from graphs import PLACES, build, models
 from harness import last_form, made_up, make_context, run_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from windowed import stage
 
 from burnish.optimizer.contract import Array, Feeds, Kind, Pass, cleared, relative_l2
 from burnish.optimizer.regions import identical
@@ -24,6 +25,7 @@ from burnish.passes import REGISTRY
 from burnish.passes.recover.inline_functions import InlineFunctions
 from burnish.passes.recover.raise_opset import RaiseOpset
 from burnish.passes.restructure.spectral.spectral import Spectral
+from burnish.passes.restructure.moves.compose_moves import ComposeMoves
 
 CONTEXT = make_context(last_form)
 
@@ -121,6 +123,7 @@ def test_laws_hold_on_a_graph_of_everything(kind: type[Pass], opset: int) -> Non
         "sink-selection": True,  # all tokens are outputs here
         "flat-transpose": True,  # shapes of inner values are not written here
         "hoist-constants": True,  # nothing is expanded here
+        "compose-moves": True,  # the length of a sequence is open here
         "rotary": True,  # there are none
         "kv-cache": True,  # there are none
         "window": True,  # nothing is recovered yet
@@ -129,6 +132,11 @@ def test_laws_hold_on_a_graph_of_everything(kind: type[Pass], opset: int) -> Non
         "onnxsim": opset >= 23,  # it makes more nodes here than it removes
     }
     assert (rewrites == 0) == inapplicable.get(kind.name, False)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_laws_hold_on_windows(flat: bool) -> None:
+    assert hold(ComposeMoves, stage(0, 1, 0, flat=flat)) > 0
 
 
 def test_strategies_make_models_that_run() -> None:

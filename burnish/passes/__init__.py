@@ -34,6 +34,7 @@ from burnish.passes.recover.rotary import Rotary
 from burnish.passes.restructure.fold_affine import FoldAffine
 from burnish.passes.restructure.hoist_constants import HoistConstants
 from burnish.passes.restructure.merge_projections import MergeProjections
+from burnish.passes.restructure.moves.compose_moves import ComposeMoves
 from burnish.passes.restructure.pack import Pack
 from burnish.passes.restructure.sink_selection import SinkSelection
 from burnish.passes.restructure.spectral.spectral import Spectral
@@ -60,6 +61,7 @@ REGISTRY: tuple[type[Pass], ...] = (
     HoistConstants,
     SinkSelection,
     MergeProjections,
+    ComposeMoves,
     Pack,
     # compress: a cheaper function within the user's budget
     Window,

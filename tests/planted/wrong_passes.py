@@ -13,7 +13,9 @@ from typing import ClassVar
 import numpy as np
 import onnx
 import onnx_ir as ir
+from harness import last_form, make_context
 from samples import encoder
+from windowed import stage
 
 from burnish.optimizer.analysis.products import find_products
 from burnish.optimizer.contract import (
@@ -28,6 +30,7 @@ from burnish.optimizer.contract import (
 )
 from burnish.optimizer.model import add_initializer
 from burnish.passes.compress.int8.rewrite import Rewriter
+from burnish.passes.restructure.moves.compose_moves import ComposeMoves
 
 WRONG: list[type[Pass]] = []
 
@@ -917,6 +920,24 @@ class ConstantOutput(Planted):
 
     def spoil(self, model):
         store(model, "c", np.array([3, 4], np.float32))
+
+
+def _windows() -> onnx.ModelProto:
+    return stage(0, 1)
+
+
+@planted
+class WindowsInAnotherOrder(Planted):
+    """Two rows of a window change places on their way back into the image."""
+
+    sample = _windows
+
+    def spoil(self, model):
+        ComposeMoves().apply(model, make_context(last_form))
+        back = [node for node in model.graph if node.op_type == "Gather"][-2].inputs[1]
+        places = back.const_value.numpy().copy()
+        places[[2, 5]] = places[[5, 2]]
+        store(model, back.name, places)
 
 
 @planted

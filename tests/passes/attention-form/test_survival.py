@@ -79,7 +79,9 @@ def loaded(model: ir.Model, path: Path) -> Counter[str]:
 
 
 def test_all_forms_for_processors_are_here() -> None:
-    assert set(SURVIVES) == {name for name, form in FORMS.items() if "cpu" in form.providers}
+    forms = {name for name, form in FORMS.items() if "cpu" in form.providers}
+    # The other one needs windows: test_windows_of_images.py.
+    assert forms - set(SURVIVES) == {"products by windows"}
 
 
 @pytest.mark.parametrize("form", SURVIVES)

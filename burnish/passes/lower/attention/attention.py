@@ -11,6 +11,7 @@ from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.masks import Masks
 from burnish.optimizer.analysis.products import find_products
 from burnish.optimizer.analysis.shapes.concrete import Concrete
+from burnish.optimizer.analysis.sizes import Sizes
 from burnish.optimizer.contract import ROUNDING, Choice, Context, Outcome, Pass, Phase
 from burnish.optimizer.forms import AS_IT_IS, Tally
 from burnish.passes.lower.attention.band.band import Band, Said, band_of, said_of
@@ -24,6 +25,7 @@ from burnish.passes.lower.attention.meaning import meaning_of
 from burnish.passes.lower.attention.region import builder
 from burnish.passes.lower.attention.sample import sample_of
 from burnish.passes.lower.attention.site import Results, Site, integers_of, replace, site_of
+from burnish.passes.lower.attention.windows import windows_of
 from burnish.passes.lower.attention.writer import Writer
 
 CHUNKS = InChunks()
@@ -37,7 +39,8 @@ class LowerAttention(Pass):
     keys and values not repeated for groups of heads, and masks not repeated for queries; and ONNX
     Runtime's `MultiHeadAttention`, `GroupQueryAttention` and `Attention`, the last one together
     with the products that make queries, keys and values. A mask is a tensor that is added, or,
-    where its meaning is proven, the operator's own causal limit and one number for each key.
+    where its meaning is proven, the operator's own causal limit and one number for each key. One
+    that is the same for the windows of each image may be added as the constant that it is.
 
     A mask that is proven to leave each query a window of keys needs no scores of all queries with
     all keys: queries are taken in blocks, each with the keys that its window reaches, and what
@@ -163,13 +166,14 @@ class _Written:
 def _sites(model: ir.Model, nodes: list[ir.Node], tally: Tally) -> list[_Place]:
     """The attentions whose operands are known."""
     products = {item.output: item for item in find_products(model)[0]}
-    masks = Masks()
+    masks, sizes = Masks(), Sizes.of(model)
     sites = []
     for node in nodes:
         facts = facts_of(node)
         if isinstance(facts, Facts):
             meaning = meaning_of(node, facts, masks)
             site = site_of(node, facts, meaning, products)
+            site = dataclasses.replace(site, windows=windows_of(site.mask, sizes))
             said = said_of(node, facts, masks, zero=meaning.zero, full=meaning.sees_itself)
             band = band_of(node, facts, masks, said)
             if (past := integers_of(node, facts)) is not None:

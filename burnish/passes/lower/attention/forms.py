@@ -12,6 +12,7 @@ from burnish.passes.lower.attention.multi_head import MultiHead
 from burnish.passes.lower.attention.packed import PackedHeads, Weighted
 from burnish.passes.lower.attention.products import Products
 from burnish.passes.lower.attention.site import Results, Site
+from burnish.passes.lower.attention.windows import Windows
 from burnish.passes.lower.attention.writer import Writer
 
 
@@ -41,6 +42,7 @@ FORMS: dict[str, Form] = {
     form.name: form
     for form in (
         Products(),
+        Windows(),
         MultiHead("MultiHeadAttention", Added()),
         MultiHead("MultiHeadAttention (causal)", Limited()),
         MultiHead("MultiHeadAttention (key padding)", Padded()),

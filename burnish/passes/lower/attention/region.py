@@ -37,6 +37,9 @@ def build(sample: Sample, form: str) -> onnx.ModelProto:
         meaning = replace(sample.meaning, padding=padding)
         products = {item.output: item for item in find_products(model)[0]}
         site = site_of(node, sample.facts, meaning, products)
+        if sample.windows is not None:
+            mask = np.random.default_rng(0).standard_normal(sample.windows, np.float32)
+            site = replace(site, windows=mask)
         if sample.inner is not None:
             past, meaning = integers_of(node, sample.facts), replace(sample.inner, padding=padding)
             site = replace(site, inner=replace(site, past=past, meaning=meaning))

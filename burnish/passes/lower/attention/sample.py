@@ -37,6 +37,7 @@ class Sample:
         k: length of the dot products before it; 0 where those are no part of it.
         biased: whether they have biases.
         inner: what is proven of the mask beside a past of integers; None without such.
+        windows: the shape of the mask that is repeated for each image; None where none is.
     """
 
     facts: Facts
@@ -54,6 +55,7 @@ class Sample:
     k: int
     biased: bool
     inner: Meaning | None = None
+    windows: tuple[int, ...] | None = None
 
     @property
     def total(self) -> int:
@@ -98,6 +100,7 @@ class Sample:
             f"int8{' causal' if self.inner.causal else ''}" if self.inner is not None else "",
             "kept" if facts.kept else "",
             f"mask={'x'.join(map(str, self.narrow or ()))}" if self.mask else "",
+            f"windows={'x'.join(map(str, self.windows))}" if self.windows else "",
             "limited" if facts.causal else "",
             "causal" if meaning.causal else "",
             "padded" if meaning.padding is not None else "",
@@ -140,6 +143,7 @@ def sample_of(site: Site, sizes: Lookup) -> Sample | None:
         projection.k if projection is not None else 0,
         projection is not None and projection.biased,
         inner.meaning if inner is not None else None,
+        site.windows.shape if site.windows is not None else None,
     )
 
 

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from burnish.optimizer.analysis.heads import merged_heads, split_heads
 from burnish.optimizer.analysis.matching import made_by, optional, rank, scalar, written_size
 from burnish.optimizer.analysis.products import Product
+from burnish.optimizer.contract import Array
 from burnish.optimizer.pruning import idle, take_over
 from burnish.passes.lower.attention.facts import Facts
 from burnish.passes.lower.attention.projection import Projection, projection_of
@@ -81,6 +82,8 @@ class Site:
         meaning: of its mask.
         projection: the three products of one input that its operands are, or why there are none.
         inner: the same with a past of integers, for what reads those; None where there are none.
+        windows: the mask where it is a constant [windows, heads or 1, queries, keys] that is
+            repeated for each image of the batch; None where it is not.
     """
 
     node: ir.Node
@@ -89,6 +92,7 @@ class Site:
     meaning: Meaning
     projection: Projection | str
     inner: Site | None = None
+    windows: Array | None = None
 
     def again(self) -> Site:
         """The site with operands read anew: those may be results of attentions replaced by now."""

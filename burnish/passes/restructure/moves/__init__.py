@@ -1,0 +1,1 @@
+"""Moves of rows, composed and brought to where fewer are needed."""
