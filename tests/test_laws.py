@@ -118,6 +118,8 @@ def test_laws_hold_on_a_graph_of_everything(kind: type[Pass], opset: int) -> Non
         "sink-selection": True,  # all tokens are outputs here
         "flat-transpose": True,  # shapes of inner values are not written here
         "hoist-constants": True,  # nothing is expanded here
+        "low-rank": True,  # all weights are too small
+        "sparse-weights": opset < 13,  # Slice and Concat are written as in operator set 13
         "rotary": True,  # there are none
         "kv-cache": True,  # there are none
         "window": True,  # nothing is recovered yet

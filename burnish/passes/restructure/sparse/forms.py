@@ -1,0 +1,245 @@
+"""The forms that a product with a structured weight can have, each written in front of a node."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from burnish.optimizer.computed import Part, lazy, selected
+from burnish.optimizer.contract import Array
+from burnish.optimizer.model import add_initializer
+from burnish.passes.restructure.sparse.structure import Block, Kronecker
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a product is written.
+
+    Attributes:
+        anchor: nodes go in front of this one.
+        activation: left operand [..., k].
+        axes: number of its axes; 0 where that is not known.
+        weight: [k, n], as it is stored.
+        name: what the parts of the weight are named after.
+    """
+
+    anchor: ir.Node
+    activation: ir.Value
+    axes: int
+    weight: Part
+    name: str
+
+    def node(self, operator: str, *inputs: ir.Value, **attributes: object) -> ir.Value:
+        """The output of a new node."""
+        made = ir.node(operator, inputs, attributes)  # type: ignore[arg-type]
+        assert isinstance(self.anchor.graph, ir.Graph)
+        self.anchor.graph.insert_before(self.anchor, made)
+        return made.outputs[0]
+
+    def stored(self, name: str, tensor: ir.TensorProtocol) -> ir.Value:
+        """A new constant."""
+        assert isinstance(self.anchor.graph, ir.Graph)
+        return add_initializer(self.anchor.graph, f"{self.name}_{name}", tensor)
+
+    def whole(self, name: str, numbers: Sequence[int] | Array) -> ir.Value:
+        """A new constant of whole numbers."""
+        return self.stored(name, ir.Tensor(np.array(numbers, np.int64)))
+
+    def reshaped(self, value: ir.Value, *last: int) -> ir.Value:
+        """A value whose last axis, or axes, become others."""
+        return self.node("Reshape", value, self.whole("sizes", [0] * (self.axes - 1) + [*last]))
+
+    def channels(self, value: ir.Value, indices: Array, width: int) -> ir.Value:
+        """Some of the last axis, in the order of their indices."""
+        first, count = int(indices[0]), len(indices)
+        if (indices == np.arange(first, first + count)).all():
+            if count == width:
+                return value
+            ends = (self.whole(name, [at]) for name, at in (("from", first), ("to", first + count)))
+            return self.node("Slice", value, *ends, self.whole("axis", [-1]))
+        return self.node("Gather", value, self.whole("channels", indices), axis=-1)
+
+
+class Form(abc.ABC):
+    """A way to compute a product.
+
+    Attributes:
+        name: in words, for the report.
+        key: what else its time depends on, besides the sizes of the product.
+        work: multiplications for each row of the left operand.
+    """
+
+    name: str
+    key: str
+    work: int
+
+    @abc.abstractmethod
+    def write(self, place: Place) -> ir.Value:
+        """Write the product; its result [..., n], without a bias."""
+
+
+@dataclass(frozen=True)
+class Apart(Form):
+    """A product for each block, side by side."""
+
+    blocks: tuple[Block, ...]
+    width: int
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        count = len(self.blocks)
+        return f"{count} block{'s' * (count != 1)}"
+
+    @property
+    def key(self) -> str:  # type: ignore[override]
+        order = "" if _in_order(self.blocks, self.width) else " scattered"
+        return "+".join(_size(block) for block in self.blocks) + order
+
+    @property
+    def work(self) -> int:  # type: ignore[override]
+        return sum(block.work for block in self.blocks)
+
+    def write(self, place: Place) -> ir.Value:
+        blocks, order = _with_zeros(self.blocks, self.width)
+        parts = []
+        for rows, columns in blocks:
+            left = place.channels(place.activation, rows, place.weight.result[0])
+            weight = place.stored("block", selected(place.weight, rows, columns))
+            parts.append(place.node("MatMul", left, weight))
+        whole = parts[0] if len(parts) == 1 else place.node("Concat", *parts, axis=-1)
+        return place.channels(whole, order, sum(len(columns) for _, columns in blocks))
+
+
+@dataclass(frozen=True)
+class Batched(Form):
+    """One product of many: the blocks have the same sizes, and the axes of the left operand known.
+
+    Attributes:
+        blocks: share neither rows nor columns.
+    """
+
+    blocks: tuple[Block, ...]
+    width: int
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return f"{len(self.blocks)} blocks in one product"
+
+    @property
+    def key(self) -> str:  # type: ignore[override]
+        return f"batched {Apart(self.blocks, self.width).key}"
+
+    @property
+    def work(self) -> int:  # type: ignore[override]
+        return sum(block.work for block in self.blocks)
+
+    def write(self, place: Place) -> ir.Value:
+        blocks, order = _with_zeros(self.blocks, self.width)
+        used = np.concatenate([rows for rows, _ in blocks])
+        columns = np.stack([columns for _, columns in blocks])
+        count, height = len(blocks), len(blocks[0][0])
+        axes = place.axes
+        left = place.channels(place.activation, used, place.weight.result[0])
+        left = place.reshaped(left, count, height)
+        # [..., rows, block, k] and back: the block goes before the rows.
+        swapped = [*range(axes - 2), axes - 1, axes - 2, axes]
+        left = place.node("Transpose", left, perm=swapped)
+        result = place.node("MatMul", left, place.stored("blocks", self._stacked(place, columns)))
+        result = place.node("Transpose", result, perm=swapped)
+        result = place.reshaped(result, columns.size)
+        return place.channels(result, order, columns.size)
+
+    def _stacked(self, place: Place, columns: Array) -> ir.LazyTensor:
+        parts = [
+            selected(place.weight, block.rows, own)
+            for block, own in zip(self.blocks, columns, strict=True)
+        ]
+        shape = (len(parts), *parts[0].shape.numpy())
+        return lazy(shape, parts[0].dtype, lambda: np.stack([part.numpy() for part in parts]))
+
+
+@dataclass(frozen=True)
+class TwoProducts(Form):
+    """The two factors of a Kronecker product; the axes of the left operand are known.
+
+    Attributes:
+        transposed: whether transposes make products of all rows of both, else the left factor
+            multiplies each row by itself.
+    """
+
+    factors: Kronecker
+    transposed: bool
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        if self.factors.repeated:
+            (c, d), count = self.factors.right.shape, len(self.factors.left)
+            return f"one product of {c} x {d} for each of {count} parts"
+        sizes = " and ".join(
+            f"{len(item)} x {item.shape[1]}" for item in (self.factors.left, self.factors.right)
+        )
+        return f"two products of {sizes}{', transposed' * self.transposed}"
+
+    @property
+    def key(self) -> str:  # type: ignore[override]
+        return self.name
+
+    @property
+    def work(self) -> int:  # type: ignore[override]
+        return self.factors.work
+
+    def write(self, place: Place) -> ir.Value:
+        (a, b), (c, d) = self.factors.left.shape, self.factors.right.shape
+        steps = [self._by_right, self._by_left][: 1 if self.factors.repeated else 2]
+        value = place.reshaped(place.activation, a, c)
+        for step in steps if self.factors.right_first else reversed(steps):
+            value = step(place, value)
+        return place.reshaped(value, b * d)
+
+    def _by_right(self, place: Place, value: ir.Value) -> ir.Value:
+        right = self.factors.right
+        return place.node("MatMul", value, place.stored("right", ir.Tensor(right)))
+
+    def _by_left(self, place: Place, value: ir.Value) -> ir.Value:
+        left = self.factors.left
+        if not self.transposed:
+            turned = ir.Tensor(np.ascontiguousarray(left.T))
+            return place.node("MatMul", place.stored("left", turned), value)
+        axes = place.axes
+        swapped = [*range(axes - 1), axes, axes - 1]
+        value = place.node("Transpose", value, perm=swapped)
+        value = place.node("MatMul", value, place.stored("left", ir.Tensor(left)))
+        return place.node("Transpose", value, perm=swapped)
+
+
+def _size(block: Block) -> str:
+    return f"{len(block.rows)}x{len(block.columns)}"
+
+
+def _in_order(blocks: Sequence[Block], width: int) -> bool:
+    """Whether the blocks give all columns in their order, and read rows that lie together."""
+    rows = all((np.diff(block.rows) == 1).all() for block in blocks)
+    columns = np.concatenate([block.columns for block in blocks])
+    return rows and np.array_equal(columns, np.arange(width))
+
+
+def _with_zeros(blocks: Sequence[Block], width: int) -> tuple[list[tuple[Array, Array]], Array]:
+    """Rows and columns of each block; and where each of all columns is in their results.
+
+    Where a column is in no block, each block has one of zeros at its end, so that sizes stay equal.
+    """
+    given = np.concatenate([block.columns for block in blocks])
+    empty = np.setdiff1d(np.arange(width), given)
+    zero = np.full(1 if len(empty) else 0, -1)
+    pairs = [(block.rows, np.concatenate([block.columns, zero])) for block in blocks]
+    order = np.full(width, len(pairs[0][1]) - 1)  # the zeros of the first
+    start = 0
+    for _, columns in pairs:
+        real = columns >= 0
+        order[columns[real]] = start + np.flatnonzero(real)
+        start += len(columns)
+    return pairs, order
