@@ -119,7 +119,6 @@ def test_laws_hold_on_a_graph_of_everything(kind: type[Pass], opset: int) -> Non
         "flat-transpose": True,  # shapes of inner values are not written here
         "hoist-constants": True,  # nothing is expanded here
         "low-rank": True,  # all weights are too small
-        "sparse-weights": opset < 13,  # Slice and Concat are written as in operator set 13
         "rotary": True,  # there are none
         "kv-cache": True,  # there are none
         "window": True,  # nothing is recovered yet

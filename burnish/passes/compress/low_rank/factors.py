@@ -14,9 +14,10 @@ import numpy as np
 
 from burnish.optimizer.contract import Array
 
-DAMPING = 0.01
-"""Added to the diagonal of the second moment, as a share of its mean. On MiniLM's 36 weights, of
-ranks at a half of the parameters, the error on rows held out is least between 0.003 and 0.03."""
+DAMPING = 0.1
+"""Added to the diagonal of the second moment, as a share of its mean. On MiniLM's 36 weights, with
+half of the multiplications, the mean error on other rows is 0.264; with 0.001 it is 0.268, with 0.3
+0.265, and by the singular values of the weights themselves 0.378."""
 
 HELD_OUT = 4
 """One row in so many is left out of the moment, and says what a rank loses."""

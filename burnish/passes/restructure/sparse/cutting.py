@@ -15,7 +15,7 @@ from burnish.optimizer.computed import Part, selected
 from burnish.optimizer.contract import Array, Choice, Context
 from burnish.optimizer.model import add_initializer
 from burnish.optimizer.pruning import prune, take_over
-from burnish.optimizer.samples import rows_of
+from burnish.optimizer.samples import LARGEST_WORK, rows_of
 from burnish.passes.restructure.sparse.channels import Hidden, bias_of
 from burnish.passes.restructure.sparse.sample import sparse_layers
 
@@ -68,6 +68,7 @@ def choose(cut: Cut, context: Context) -> Choice:
     hidden = cut.hidden
     rows, gates = rows_of(hidden.ups[0].activation, context), len(hidden.ups)
     k, n = hidden.ups[0].k, sum(member.n for member in hidden.downs)
+    rows = max(1, min(rows, LARGEST_WORK // (cut.width * (k * gates + n))))
     forms: dict[str, Callable[[], onnx.ModelProto]] = {
         name: functools.partial(sparse_layers, rows, (k, width, n), gates)
         for name, width in ((WHOLE, cut.width), (CUT, len(cut.kept)))

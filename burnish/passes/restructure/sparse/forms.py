@@ -12,7 +12,7 @@ import onnx_ir as ir
 from burnish.optimizer.computed import Part, lazy, selected
 from burnish.optimizer.contract import Array
 from burnish.optimizer.model import add_initializer
-from burnish.passes.restructure.sparse.structure import Block, Kronecker
+from burnish.passes.restructure.sparse.structure import TILE, Block, Kronecker
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,30 @@ class Place:
                 return value
             ends = (self.whole(name, [at]) for name, at in (("from", first), ("to", first + count)))
             return self.node("Slice", value, *ends, self.whole("axis", [-1]))
-        return self.node("Gather", value, self.whole("channels", indices), axis=-1)
+        size = _tile(indices) if self.axes and width % TILE == 0 else 1
+        if size == 1:
+            return self.node("Gather", value, self.whole("channels", indices), axis=-1)
+        # Whole tiles are copied much faster than single channels.
+        value = self.reshaped(value, width // size, size)
+        value = self.node("Gather", value, self.whole("tiles", indices[::size] // size), axis=-2)
+        return self.reshaped(value, count)
+
+    def spread(self, value: ir.Value, columns: Array, width: int) -> ir.Value:
+        """All columns of a result in their order, of which it has some; -1 is one of zeros."""
+        real = np.flatnonzero(columns >= 0)
+        order = np.full(width, -1)
+        order[columns[real]] = real
+        empty = np.flatnonzero(order < 0)
+        have = len(columns)
+        if len(real) < have:
+            order[empty] = int(np.argmin(columns))
+        elif len(empty):
+            zeros = TILE if width % TILE == 0 and _tile(columns) == _tile(empty) == TILE else 1
+            pads = [0] * (2 * self.axes - 1) + [zeros]
+            value = self.node("Pad", value, self.whole("pads", pads))
+            order[empty] = have + np.arange(len(empty)) % zeros
+            have += zeros
+        return self.channels(value, order, have)
 
 
 class Form(abc.ABC):
@@ -96,7 +119,7 @@ class Apart(Form):
 
     @property
     def key(self) -> str:  # type: ignore[override]
-        order = "" if _in_order(self.blocks, self.width) else " scattered"
+        order = "" if _in_order(self.blocks, self.width) else _order(self.blocks)
         return "+".join(_size(block) for block in self.blocks) + order
 
     @property
@@ -104,14 +127,16 @@ class Apart(Form):
         return sum(block.work for block in self.blocks)
 
     def write(self, place: Place) -> ir.Value:
-        blocks, order = _with_zeros(self.blocks, self.width)
+        columns = [block.columns for block in self.blocks]
+        if not place.axes and sum(map(len, columns)) < self.width:
+            columns[0] = np.append(columns[0], -1)  # of zeros, where none can be put beside it
         parts = []
-        for rows, columns in blocks:
-            left = place.channels(place.activation, rows, place.weight.result[0])
-            weight = place.stored("block", selected(place.weight, rows, columns))
+        for block, own in zip(self.blocks, columns, strict=True):
+            left = place.channels(place.activation, block.rows, place.weight.result[0])
+            weight = place.stored("block", selected(place.weight, block.rows, own))
             parts.append(place.node("MatMul", left, weight))
         whole = parts[0] if len(parts) == 1 else place.node("Concat", *parts, axis=-1)
-        return place.channels(whole, order, sum(len(columns) for _, columns in blocks))
+        return place.spread(whole, np.concatenate(columns), self.width)
 
 
 @dataclass(frozen=True)
@@ -138,10 +163,9 @@ class Batched(Form):
         return sum(block.work for block in self.blocks)
 
     def write(self, place: Place) -> ir.Value:
-        blocks, order = _with_zeros(self.blocks, self.width)
-        used = np.concatenate([rows for rows, _ in blocks])
-        columns = np.stack([columns for _, columns in blocks])
-        count, height = len(blocks), len(blocks[0][0])
+        used = np.concatenate([block.rows for block in self.blocks])
+        columns = np.stack([block.columns for block in self.blocks])
+        count, height = len(self.blocks), len(self.blocks[0].rows)
         axes = place.axes
         left = place.channels(place.activation, used, place.weight.result[0])
         left = place.reshaped(left, count, height)
@@ -151,7 +175,7 @@ class Batched(Form):
         result = place.node("MatMul", left, place.stored("blocks", self._stacked(place, columns)))
         result = place.node("Transpose", result, perm=swapped)
         result = place.reshaped(result, columns.size)
-        return place.channels(result, order, columns.size)
+        return place.spread(result, columns.ravel(), self.width)
 
     def _stacked(self, place: Place, columns: Array) -> ir.LazyTensor:
         parts = [
@@ -227,19 +251,16 @@ def _in_order(blocks: Sequence[Block], width: int) -> bool:
     return rows and np.array_equal(columns, np.arange(width))
 
 
-def _with_zeros(blocks: Sequence[Block], width: int) -> tuple[list[tuple[Array, Array]], Array]:
-    """Rows and columns of each block; and where each of all columns is in their results.
+def _order(blocks: Sequence[Block]) -> str:
+    """How rows and columns are taken that do not lie together."""
+    tiles = all(_tile(item) > 1 for block in blocks for item in (block.rows, block.columns))
+    return " in tiles" if tiles else " scattered"
 
-    Where a column is in no block, each block has one of zeros at its end, so that sizes stay equal.
-    """
-    given = np.concatenate([block.columns for block in blocks])
-    empty = np.setdiff1d(np.arange(width), given)
-    zero = np.full(1 if len(empty) else 0, -1)
-    pairs = [(block.rows, np.concatenate([block.columns, zero])) for block in blocks]
-    order = np.full(width, len(pairs[0][1]) - 1)  # the zeros of the first
-    start = 0
-    for _, columns in pairs:
-        real = columns >= 0
-        order[columns[real]] = start + np.flatnonzero(real)
-        start += len(columns)
-    return pairs, order
+
+def _tile(indices: Array) -> int:
+    """`TILE` where indices come in whole tiles, one after the other in each; else 1."""
+    if len(indices) % TILE:
+        return 1
+    rows = indices.reshape(-1, TILE)
+    whole = (rows[:, 0] % TILE == 0).all() and (np.diff(rows) == 1).all()
+    return TILE if whole else 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import onnx
@@ -54,7 +53,6 @@ class Sample:
 def sparse_layers(rows: int, sizes: tuple[int, int, int], gates: int) -> onnx.ModelProto:
     """Two layers [rows, k] -> hidden -> n with a ReLU between, or a gate; `sizes` k, hidden, n."""
     k, hidden, n = sizes
-    rows = max(1, min(rows, samples.LARGEST_WORK // (math.prod(sizes[:2]) * gates + hidden * n)))
     sample = samples.Sample(OPSET)
     source = sample.port("x", (rows, k))
     parts = [
