@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 from products import compared
 
 import burnish
@@ -28,6 +27,7 @@ from burnish.optimizer.contract import Choice, Context
 from burnish.optimizer.executor import Executor
 from burnish.optimizer.model import load
 from burnish.optimizer.sandbox import Limits, default_memory
+from burnish.optimizer.saving import save
 from burnish.passes.compress.low_rank.low_rank import LowRank
 from burnish.runtimes.arrays import read_arrays, write_arrays
 from burnish.runtimes.work import execute
@@ -94,7 +94,7 @@ def table(whole: Path, folder: Path, texts: list[Any], held: list[Any]) -> None:
             outcome = LowRank(error=error).apply(smaller, context)
             left = sum(item.k * item.n for item in find_products(smaller)[0])
             target = folder / "smaller.onnx"
-            ir.save(smaller, target)
+            save(smaller, target, external=False)
             kept = fidelity(exact, embeddings(target, "cpu", held))
             ratio = compared(whole.read_bytes, target.read_bytes, feed())
             cells = (

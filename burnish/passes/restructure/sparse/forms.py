@@ -14,6 +14,9 @@ from burnish.optimizer.contract import Array
 from burnish.optimizer.model import add_initializer
 from burnish.passes.restructure.sparse.structure import TILE, Block, Kronecker
 
+SCATTERED = "scattered"
+"""What the key of a form says that takes channels one by one."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -254,7 +257,7 @@ def _in_order(blocks: Sequence[Block], width: int) -> bool:
 def _order(blocks: Sequence[Block]) -> str:
     """How rows and columns are taken that do not lie together."""
     tiles = all(_tile(item) > 1 for block in blocks for item in (block.rows, block.columns))
-    return " in tiles" if tiles else " scattered"
+    return " in tiles" if tiles else f" {SCATTERED}"
 
 
 def _tile(indices: Array) -> int:

@@ -29,7 +29,14 @@ from burnish.optimizer.pruning import take_over
 from burnish.optimizer.samples import rows_of
 from burnish.passes.restructure.sparse import cutting
 from burnish.passes.restructure.sparse.channels import hidden_before
-from burnish.passes.restructure.sparse.forms import Apart, Batched, Form, Place, TwoProducts
+from burnish.passes.restructure.sparse.forms import (
+    SCATTERED,
+    Apart,
+    Batched,
+    Form,
+    Place,
+    TwoProducts,
+)
 from burnish.passes.restructure.sparse.sample import Sample
 from burnish.passes.restructure.sparse.structure import (
     Block,
@@ -43,9 +50,9 @@ from burnish.passes.restructure.sparse.structure import (
 WORTH = 0.9
 """Share of its multiplications that another form of a product has at most."""
 
-BY_RULE = 0.5
-"""Share of its multiplications below which a form is taken by rule: taking channels apart and
-putting them together is a pass or two through memory."""
+BY_RULE = 0.25
+"""Share of its multiplications up to which a form is taken by rule, unless it gathers channels one
+by one, which took longer than all the products of 384 x 384."""
 
 COUNTS = (2, 4, 8)
 """Numbers of blocks that are tried where there are more."""
@@ -72,7 +79,8 @@ class SparseWeights(Pass):
         columns (`Gather`). For a Kronecker product one product with each factor.
     Refuses when:
         The other form is measured no faster; or, not measured, its multiplications are more than a
-        half. Zeros are in no blocks. The weight is not float32, or has other readers.
+        quarter, or its channels lie scattered. Zeros are in no blocks. The weight is not float32,
+        or has other readers.
     Numerics:
         Rounding: sums without their zeros, in another order; factors whose product is the weight to
         within 1e-6. An infinite or NaN activation no longer meets a zero.
@@ -169,7 +177,7 @@ def _restructure(member: Product, context: Context, tally: _Tally) -> None:
     if not tally.takes(member, choice):
         return
     form = next(form for form in forms if form.name == choice.winner)
-    _write(member, form, len(axes))
+    _write(member, form, len(axes) if len(axes) > 1 else 0)
     tally.forms[form.name] += 1
 
 
@@ -226,8 +234,10 @@ def _choose(member: Product, axes: tuple[int, ...], forms: list[Form], context: 
         WHOLE: functools.partial(sample.build, None)
     }
     builders |= {form.name: functools.partial(sample.build, form) for form in forms}
-    least = min(forms, key=lambda form: form.work)
-    rule = least.name if least.work <= BY_RULE * member.k * member.n else WHOLE
+    plain = [form for form in forms if SCATTERED not in form.key]
+    least = min(plain, key=lambda form: form.work, default=None)
+    by_rule = least is not None and least.work <= BY_RULE * member.k * member.n
+    rule = least.name if least is not None and by_rule else WHOLE
     key = " or ".join(form.key for form in forms)
     return context.choose(f"{sample.key} {key}", builders, rule)
 
