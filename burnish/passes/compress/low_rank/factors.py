@@ -1,9 +1,10 @@
 """Two matrices whose product stands for a weight, of the least rank that loses no more than asked.
 
 What is lost is lost in the products with an activation, so the singular values that count are
-those of `L^T W`, where `L L^T` is the second moment of the activation's rows (Wang et al., 2024,
-SVD-LLM, arXiv:2403.07378): cutting them off loses exactly their share of the squared error on those
-rows. Without rows they are those of the weight itself.
+those of `L^T W`, where `L L^T` is the covariance of the activation's rows (SVD-LLM, Wang et al.,
+2024, arXiv:2403.07378, takes the second moment): cutting them off loses exactly their share of what
+varies in the products with those rows. Their mean is kept, in a bias. Without rows the values are
+those of the weight itself.
 """
 
 from __future__ import annotations
@@ -37,13 +38,16 @@ class Factors:
     Attributes:
         left, right: [k, rank] and [rank, n]; empty where no rank loses little enough.
         rank: the least that loses no more than asked.
-        error: relative L2 error of the products with rows held out, else of the weight.
+        error: relative L2 error of what varies in the products with rows held out, else of the
+            weight.
+        shift: what is added to the products, [n], so that their mean stays.
     """
 
     left: Array
     right: Array
     rank: int
     error: float
+    shift: Array
 
 
 def factors(weight: Array, rows: Array | None, error: float, most: int) -> Factors:
@@ -65,8 +69,8 @@ def factors(weight: Array, rows: Array | None, error: float, most: int) -> Facto
             low = middle + 1
     rank = min(max(low, 1) * STEP, basis.rank)
     if rank > most:
-        return Factors(weight[:, :0], weight[:0], rank, basis.error(rank))
-    return Factors(*basis.parts(rank), rank, basis.error(rank))
+        return Factors(weight[:, :0], weight[:0], rank, basis.error(rank), weight[0] * 0)
+    return Factors(*basis.parts(rank), rank, basis.error(rank), basis.shift(rank))
 
 
 class _Basis:
@@ -80,8 +84,13 @@ class _Basis:
 
     def __init__(self, weight: Array, rows: Array | None) -> None:
         self._weight = np.asarray(weight, np.float64)
-        self._held = None if rows is None else np.asarray(rows[::HELD_OUT], np.float64)
-        spread = _spread(weight.shape[0], rows)
+        self._mean = np.zeros(weight.shape[0])
+        self._held = spread = None
+        if rows is not None:
+            used = np.asarray(np.delete(rows, np.s_[::HELD_OUT], axis=0), np.float64)
+            self._mean = used.mean(0)
+            self._held = np.asarray(rows[::HELD_OUT], np.float64) - self._mean
+            spread = _spread(used - self._mean)
         seen = self._weight if spread is None else spread.T @ self._weight
         if weight.shape[0] <= weight.shape[1]:
             directions, self.rank = _leading(seen @ seen.T)
@@ -98,8 +107,13 @@ class _Basis:
         left, right = self._left[:, :rank], self._right[:rank]
         return left.astype(np.float32), right.astype(np.float32)
 
+    def shift(self, rank: int) -> Array:
+        """What the mean of the rows loses, [n]."""
+        lost = self._mean @ self._weight - self._mean @ self._left[:, :rank] @ self._right[:rank]
+        return np.asarray(lost, np.float32)
+
     def error(self, rank: int) -> float:
-        """Relative L2 error of the products with the rows held out, or of the weight."""
+        """Relative L2 error of what varies in the products with rows held out, or of the weight."""
         left = self._left[:, :rank]
         left = left if self._held is None else self._held @ left
         norm = float(np.linalg.norm(self._exact))
@@ -107,14 +121,11 @@ class _Basis:
         return lost / norm if norm else lost
 
 
-def _spread(k: int, rows: Array | None) -> Array | None:
-    """The lower Cholesky factor [k, k] of the second moment of rows that are not held out."""
-    if rows is None:
-        return None
-    used = np.asarray(np.delete(rows, np.s_[::HELD_OUT], axis=0), np.float64)
-    moment = used.T @ used
+def _spread(rows: Array) -> Array:
+    """The lower Cholesky factor [k, k] of the moment of rows whose mean is 0."""
+    moment = rows.T @ rows
     mean = float(np.diag(moment).mean()) or 1.0
-    moment[np.diag_indices(k)] += DAMPING * mean
+    moment[np.diag_indices_from(moment)] += DAMPING * mean
     return np.asarray(np.linalg.cholesky(moment))
 
 

@@ -52,15 +52,15 @@ class LowRank(Sparing):
     After:
         `y = MatMul(MatMul(x, u), v) + b`, with `u` [k, r] and `v` [r, n], of the least rank `r`, in
         steps of 16, that loses no more than `error` by itself. For the places in `finer` that is
-        `finer_error`.
+        `finer_error`. With the user's data the mean of what is lost goes into `b`.
     Refuses when:
         Two products of that rank multiply as much as one does, or are measured no faster. The
         weight is not a float32 matrix, holds NaN, has other readers, or is longer than 4096 on both
         sides; or the product is in `keep`.
     Numerics:
-        Lossy. With the user's data the error is that of the products with a quarter of the rows
-        that were kept of `x`, and the other three quarters say which directions count; else that
-        of the weight.
+        Lossy. With the user's data the error is that of what varies in the products with a quarter
+        of the rows that were kept of `x`, and the other three quarters say which directions count;
+        else that of the weight.
     """
 
     keep: tuple[str, ...] = ()
@@ -100,7 +100,7 @@ class LowRank(Sparing):
             if reason:
                 refusals.append(Refusal(label(member.nodes[0]), reason))
                 continue
-            _split(member, found)
+            split(member, found)
             ranks.append(found.rank)
         if not ranks:
             return Outcome(0, tuple(refusals), detail=NOTHING_FOUND, times=spent)
@@ -187,7 +187,7 @@ def sample(rows: int, k: int, n: int, rank: int = 0) -> onnx.ModelProto:
     return ir.to_proto(made.model(value))
 
 
-def _split(member: Product, found: Factors) -> None:
+def split(member: Product, found: Factors) -> None:
     """Write two products in the place of one."""
     anchor, home, name = member.nodes[0], member.weight.graph, member.weight.name
     assert isinstance(home, ir.Graph)
@@ -198,10 +198,21 @@ def _split(member: Product, found: Factors) -> None:
         stored = add_initializer(home, f"{name}_{key}", ir.Tensor(np.ascontiguousarray(array)))
         result = before(anchor, "MatMul", [result, stored])
     assert result is not None
-    if member.bias is not None and member.beta != 0.0:
-        bias: ir.Value = member.bias
-        if member.beta != 1.0:
-            factor = ir.tensor(np.float32(member.beta))
-            bias = before(anchor, "Mul", [bias, add_initializer(home, f"{name}_factor", factor)])
+    bias = _bias(member, found.shift)
+    if bias is not None:
         result = before(anchor, "Add", [result, bias])
     replace(member.nodes, member.output, result)
+
+
+def _bias(member: Product, shift: Array) -> ir.Value | None:
+    """The bias of a product that is moved by `shift`; None where there is nothing to add."""
+    plain = member.bias if member.beta != 0.0 else None
+    if member.beta == 1.0 and not shift.any():
+        return plain
+    array: Array = shift * np.float32(member.alpha)
+    if plain is not None:
+        assert plain.const_value is not None
+        array = array + plain.const_value.numpy().reshape(-1) * np.float32(member.beta)
+    home = member.weight.graph
+    assert isinstance(home, ir.Graph)
+    return add_initializer(home, f"{member.weight.name}_bias", ir.Tensor(array))

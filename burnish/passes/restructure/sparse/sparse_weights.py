@@ -177,7 +177,7 @@ def _restructure(member: Product, context: Context, tally: _Tally) -> None:
     if not tally.takes(member, choice):
         return
     form = next(form for form in forms if form.name == choice.winner)
-    _write(member, form, len(axes) if len(axes) > 1 else 0)
+    write(member, form, len(axes) if len(axes) > 1 else 0)
     tally.forms[form.name] += 1
 
 
@@ -242,7 +242,7 @@ def _choose(member: Product, axes: tuple[int, ...], forms: list[Form], context: 
     return context.choose(f"{sample.key} {key}", builders, rule)
 
 
-def _write(member: Product, form: Form, axes: int) -> None:
+def write(member: Product, form: Form, axes: int) -> None:
     """Put a form, and the bias, in the place of a product."""
     anchor, name = member.nodes[-1], member.weight.name or "weight"
     part = Part(member.weight.const_value, shape_of(member.weight), member.transposed, member.alpha)
