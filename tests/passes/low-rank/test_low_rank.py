@@ -109,12 +109,12 @@ def test_refuses_a_full_rank() -> None:
     assert outcome.rewrites == 0
     (refusal,) = outcome.refusals
     assert refusal.reason.startswith("128 x 160 needs rank ")
-    assert refusal.reason.endswith("to lose at most 0.2, and two products multiply less up to 71")
+    assert refusal.reason.endswith("to lose at most 0.1, and two products multiply less up to 71")
 
 
 def test_finer_places_lose_less() -> None:
     coarse, fine = (product(low(noise=0.1)) for _ in range(2))
-    assert apply(coarse).rewrites == 1
+    assert apply(coarse, error=0.2).rewrites == 1
     outcome = apply(fine, finer=("y",), finer_error=0.12)
     assert outcome.rewrites == 1
     ranks = [find_products(model)[0][0].n for model in (coarse, fine)]
