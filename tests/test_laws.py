@@ -123,7 +123,6 @@ def test_laws_hold_on_a_graph_of_everything(kind: type[Pass], opset: int) -> Non
         "kv-cache": True,  # there are none
         "window": True,  # nothing is recovered yet
         "static-int8": True,  # there is no data of the user
-        "weight-only": True,  # columns are shorter than a block
         "onnxsim": opset >= 23,  # it makes more nodes here than it removes
     }
     assert (rewrites == 0) == inapplicable.get(kind.name, False)
