@@ -209,6 +209,21 @@ def test_channels_are_cut_on_both_sides(activation: str, bias: bool) -> None:
     assert (K, 64) in [tuple(shape) for shape in widths]
 
 
+def test_a_layer_between_two_others_is_cut_on_both_sides() -> None:
+    b = Builder()
+    b.input("x", TensorProto.FLOAT, ["rows", K])
+    value = "x"
+    for index, (k, n) in enumerate([(K, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, K)]):
+        weight = dense(k, n)
+        weight[:, : 32 if index < 2 else 0] = 0
+        b.constant(f"w{index}", weight)
+        b.op("MatMul", [value, f"w{index}"], f"p{index}")
+        value = b.op("Sigmoid", [f"p{index}"], f"h{index}" if index < 2 else "y")
+    b.output("y", TensorProto.FLOAT, ["rows", K])
+    outcome = applied(b.model(), choosing("cut"))
+    assert outcome.detail == "2 as 1 + 1 narrower layers, 64 channels cut"
+
+
 def test_a_gate_makes_only_zeros_constant() -> None:
     """Behind a ReLU a channel of a negative bias is 0 times whatever the other layer gives."""
     model = layers("Relu", slice(0, 96), slice(0, 0), gate=True)

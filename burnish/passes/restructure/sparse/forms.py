@@ -91,17 +91,22 @@ class Place:
 
 
 class Form(abc.ABC):
-    """A way to compute a product.
+    """A way to compute a product."""
 
-    Attributes:
-        name: in words, for the report.
-        key: what else its time depends on, besides the sizes of the product.
-        work: multiplications for each row of the left operand.
-    """
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """In words, for the report."""
 
-    name: str
-    key: str
-    work: int
+    @property
+    @abc.abstractmethod
+    def key(self) -> str:
+        """What its time depends on besides the sizes of the product."""
+
+    @property
+    @abc.abstractmethod
+    def work(self) -> int:
+        """Multiplications for each row of the left operand."""
 
     @abc.abstractmethod
     def write(self, place: Place) -> ir.Value:
@@ -116,17 +121,17 @@ class Apart(Form):
     width: int
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         count = len(self.blocks)
         return f"{count} block{'s' * (count != 1)}"
 
     @property
-    def key(self) -> str:  # type: ignore[override]
+    def key(self) -> str:
         order = "" if _in_order(self.blocks, self.width) else _order(self.blocks)
         return "+".join(_size(block) for block in self.blocks) + order
 
     @property
-    def work(self) -> int:  # type: ignore[override]
+    def work(self) -> int:
         return sum(block.work for block in self.blocks)
 
     def write(self, place: Place) -> ir.Value:
@@ -154,15 +159,15 @@ class Batched(Form):
     width: int
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         return f"{len(self.blocks)} blocks in one product"
 
     @property
-    def key(self) -> str:  # type: ignore[override]
+    def key(self) -> str:
         return f"batched {Apart(self.blocks, self.width).key}"
 
     @property
-    def work(self) -> int:  # type: ignore[override]
+    def work(self) -> int:
         return sum(block.work for block in self.blocks)
 
     def write(self, place: Place) -> ir.Value:
@@ -202,7 +207,7 @@ class TwoProducts(Form):
     transposed: bool
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         if self.factors.repeated:
             (c, d), count = self.factors.right.shape, len(self.factors.left)
             return f"one product of {c} x {d} for each of {count} parts"
@@ -212,11 +217,11 @@ class TwoProducts(Form):
         return f"two products of {sizes}{', transposed' * self.transposed}"
 
     @property
-    def key(self) -> str:  # type: ignore[override]
+    def key(self) -> str:
         return self.name
 
     @property
-    def work(self) -> int:  # type: ignore[override]
+    def work(self) -> int:
         return self.factors.work
 
     def write(self, place: Place) -> ir.Value:

@@ -95,15 +95,8 @@ class SparseWeights(Pass):
         if model.opset_imports.get("", OPSET) < OPSET:
             return Outcome()
         tally = _Tally()
-        _cut_channels(model, context, tally)
-        done, cut = -1, list(tally.refusals)
-        while done < (
-            done := sum(tally.forms.values())
-        ):  # until no part of a form has a better one
-            tally.refusals = list(cut)
-            for member in find_products(model)[0]:
-                if min(member.k, member.n) >= LEAST:
-                    _restructure(member, context, tally)
+        tally.repeat(lambda: _cut_channels(model, context, tally))
+        tally.repeat(lambda: _restructure_all(model, context, tally))
         return tally.outcome()
 
 
@@ -129,6 +122,13 @@ class _Tally:
         """Leave a product as it is."""
         self.refusals.append(Refusal(label(member.nodes[0]), reason))
 
+    def repeat(self, step: Callable[[], None]) -> None:
+        """Do a step until it changes nothing: what it made may have a better form again."""
+        before, refused = None, list(self.refusals)
+        while before != self.forms:
+            before, self.refusals = self.forms.copy(), list(refused)
+            step()
+
     def outcome(self) -> Outcome:
         """All of it."""
         logs = [math.log(gain) for gain in self.gains]
@@ -144,7 +144,7 @@ def _cut_channels(model: ir.Model, context: Context, tally: _Tally) -> None:
     found = find_products(model)[0]
     by_output = {member.output: member for member in found}
     for downs in groups(found):
-        if downs[0].nodes[0].graph is None:  # rewritten meanwhile, as the layer before another one
+        if downs[0].nodes[0].graph is None:  # rewritten meanwhile, with the layers before another
             continue
         hidden = hidden_before(downs, by_output, model.opset_imports[""])
         cut = cutting.cut_of(hidden) if hidden is not None else None
@@ -154,6 +154,13 @@ def _cut_channels(model: ir.Model, context: Context, tally: _Tally) -> None:
             cutting.apply(cut)
             tally.channels += cut.width - len(cut.kept)
             tally.forms[f"{len(cut.hidden.ups)} + {len(downs)} narrower layers"] += 1
+
+
+def _restructure_all(model: ir.Model, context: Context, tally: _Tally) -> None:
+    """Write each product in the form that is fastest."""
+    for member in find_products(model)[0]:
+        if min(member.k, member.n) >= LEAST:
+            _restructure(member, context, tally)
 
 
 def _restructure(member: Product, context: Context, tally: _Tally) -> None:
