@@ -100,6 +100,8 @@ def main_job(
     window: options.Window = 0,
     global_tokens: options.GlobalTokens = 0,
     layers: options.Layers = None,
+    low_rank: options.LowRank = False,
+    sparse_storage: options.SparseStorage = False,
     seed: options.Seed = 0,
     memory_limit: options.Memory = None,
     time_limit: options.Seconds = None,
@@ -127,10 +129,10 @@ def main_job(
             tokenizer=tokenizer, max_drop=max_drop, speedup=speedup, json=json_file,
             shape=options.shape_of(shape), threads=threads, opset=opset,
             min_ort=options.release_of(min_ort), force=force, pack=pack, kv_cache=kv_cache,
-            fast_gelu=fast_gelu, seed=seed, check=not no_check, window=window,
-            global_tokens=global_tokens, layers=options.layers_of(layers),
+            fast_gelu=fast_gelu, low_rank=low_rank, sparse_storage=sparse_storage, seed=seed,
+            window=window, global_tokens=global_tokens, layers=options.layers_of(layers),
+            check=not no_check, measure=not no_measure, dry_run=dry_run, target_cpu=target,
             memory_limit=options.bytes_of(memory_limit), time_limit=time_limit, tuning=tuning,
-            measure=not no_measure, dry_run=dry_run, target_cpu=target,
         )  # fmt: skip
         with progress_shown(quiet) as progress:
             report = driver.optimize(request, progress).report

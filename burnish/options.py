@@ -61,6 +61,12 @@ Points = Annotated[
 FastGelu = Annotated[
     bool, typer.Option("--fast-gelu", help="GELU by the tanh formula: another function.")
 ]
+LowRank = Annotated[
+    bool, typer.Option("--low-rank", help="Weights as products of two of low rank, if faster.")
+]
+SparseStorage = Annotated[
+    bool, typer.Option("--sparse-storage", help="Store weights with many zeros without those.")
+]
 Shape = Annotated[
     str | None,
     typer.Option(metavar="NAME=SIZE,...", help="Sizes to tune and time at: batch=8,sequence=128."),

@@ -193,6 +193,23 @@ def _mixed(b: Writer, x: str) -> str:
     return b.op("Gather", [f"{name}.spectrum", f"{name}.real"], name, axis=-1)
 
 
+def _pruned(b: Writer, x: str) -> str:
+    """Two layers of which one has a weight in each column, or none, and the other rows of zeros."""
+    name, hidden = b.fresh("pruned"), 320
+    weight = np.zeros((WIDTH, hidden))
+    used = np.arange(hidden - 40)
+    weight[b.random.integers(0, WIDTH, len(used)), used] = b.random.standard_normal(len(used))
+    b.constant(f"{name}.up", weight)
+    b.normal(f"{name}.bias", hidden)
+    down = b.random.standard_normal((hidden, WIDTH)) / np.sqrt(hidden)
+    down[:24] = 0
+    b.constant(f"{name}.down", down)
+    b.op("MatMul", [x, f"{name}.up"], f"{name}.product")
+    b.op("Add", [f"{name}.product", f"{name}.bias"], f"{name}.hidden")
+    b.op("Sigmoid", [f"{name}.hidden"], f"{name}.active")
+    return b.op("MatMul", [f"{name}.active", f"{name}.down"], name)
+
+
 PLACES: tuple[Callable[[Writer, str], str], ...] = (
     _linear,
     _shared_input,
@@ -206,6 +223,7 @@ PLACES: tuple[Callable[[Writer, str], str], ...] = (
     _call,
     _recovered,
     _mixed,
+    _pruned,
 )
 
 

@@ -102,7 +102,8 @@ class Compilation:
         """Decide what is calibrated on which feeds, and which the result is judged on."""
         bench, real = self.bench, self.request.data is not None
         used = judged = reference
-        if real and (self.request.precision or self.request.kv_cache):
+        request = self.request
+        if real and (request.precision or request.kv_cache or request.low_rank):
             used, judged = reference.split()
             read = [bench.executor.read(folder) for folder in used.folders]
             bench.warnings += doubts(read, bench.slots, bench.tokenizer)

@@ -20,7 +20,7 @@ from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.measure import Entrant, Timing
 
 OPTIONS = (
-    "precision", "static", "kv_cache", "window", "global_tokens", "layers", "fast_gelu",
+    "precision", "static", "kv_cache", "window", "global_tokens", "layers", "fast_gelu", "low_rank",
     "keep_embeddings", "level", "max_drop", "opset", "min_ort", "force", "pack", "data", "provider",
 )  # fmt: skip
 """What of a request, besides the model and its sizes, decides which result is fastest."""

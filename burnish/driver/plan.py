@@ -14,8 +14,10 @@ from burnish.passes.compress.fast_gelu import FastGelu
 from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.compress.int8.qdq import StaticInt8
 from burnish.passes.compress.kv_cache.kv_cache import KvCache
+from burnish.passes.compress.low_rank.low_rank import LowRank
 from burnish.passes.compress.window import Window
 from burnish.passes.lower.half.half_precision import HalfPrecision
+from burnish.passes.lower.sparse.sparse_storage import SparseStorage
 from burnish.passes.recover.raise_opset import LADDER, RaiseOpset
 from burnish.passes.restructure.pack import Pack
 
@@ -81,6 +83,8 @@ def _asked_for(request: Request, spared: Spared) -> list[Pass]:
         asked.append(Pack())
     if request.window:
         asked.append(Window(request.window, request.global_tokens, tuple(request.layers), keep))
+    if request.low_rank:
+        asked.append(LowRank(keep, finer))
     if request.int8 and request.int8_kind == "products":
         asked.append(DynamicInt8(tables, force, keep, finer, request.static))
     if request.int8 and request.int8_kind == "qdq":
@@ -93,6 +97,8 @@ def _asked_for(request: Request, spared: Spared) -> list[Pass]:
         asked.append(FastGelu())
     if request.fp16 or request.bf16:
         asked.append(HalfPrecision(keep, "bfloat16" if request.bf16 else "float16"))
+    if request.sparse_storage:
+        asked.append(SparseStorage())
     return asked
 
 

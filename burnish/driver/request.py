@@ -59,6 +59,8 @@ class Request:
         window: keys that a query sees in attentions that get a window; 0 for none.
         global_tokens: so many tokens at the start are seen by all and see all, beside a window.
         layers: numbers of the attentions that get one; empty for all.
+        low_rank: weights as products of two where that is faster.
+        sparse_storage: weights with many zeros are stored by the other elements.
         json: where the report will be written.
         memory_limit, time_limit: bytes and seconds, for the whole tree of processes.
     """
@@ -99,6 +101,8 @@ class Request:
     window: int = 0
     global_tokens: int = 0
     layers: Sequence[int] = ()
+    low_rank: bool = False
+    sparse_storage: bool = False
     json: str | None = None
 
     @property

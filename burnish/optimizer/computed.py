@@ -72,3 +72,23 @@ def lazy(shape: Sequence[int], dtype: ir.DataType, compute: Callable[[], Array])
         shape=ir.Shape(shape),
         cache=False,
     )
+
+
+def selected(part: Part, rows: Array | None, columns: Array | None) -> ir.LazyTensor:
+    """Some rows and columns of a matrix, by their indices; None for all.
+
+    A column of -1 is one of zeros.
+    """
+    assert part.tensor is not None
+    height, width = part.result
+    shape = (height if rows is None else len(rows), width if columns is None else len(columns))
+    dtype = part.tensor.dtype
+
+    def compute() -> Array:
+        array = part.array(dtype)
+        array = array if rows is None else array[rows]
+        if columns is None:
+            return array
+        return np.where(columns < 0, np.zeros((), array.dtype), array[:, columns])
+
+    return lazy(shape, dtype, compute)

@@ -11,12 +11,14 @@ from burnish.passes.compress.fast_gelu import FastGelu
 from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.compress.int8.qdq import StaticInt8
 from burnish.passes.compress.kv_cache.kv_cache import KvCache
+from burnish.passes.compress.low_rank.low_rank import LowRank
 from burnish.passes.compress.window import Window
 from burnish.passes.lower.activation.activation import LowerActivation
 from burnish.passes.lower.attention.attention import LowerAttention
 from burnish.passes.lower.half.half_precision import HalfPrecision
 from burnish.passes.lower.norm_form import LowerNorm
 from burnish.passes.lower.product_form import LowerProduct
+from burnish.passes.lower.sparse.sparse_storage import SparseStorage
 from burnish.passes.recover.attention.attention import RecoverAttention
 from burnish.passes.recover.clean import Clean
 from burnish.passes.recover.debris import Debris
@@ -37,6 +39,7 @@ from burnish.passes.restructure.merge_projections import MergeProjections
 from burnish.passes.restructure.moves.compose_moves import ComposeMoves
 from burnish.passes.restructure.pack import Pack
 from burnish.passes.restructure.sink_selection import SinkSelection
+from burnish.passes.restructure.sparse.sparse_weights import SparseWeights
 from burnish.passes.restructure.spectral.spectral import Spectral
 
 REGISTRY: tuple[type[Pass], ...] = (
@@ -60,11 +63,13 @@ REGISTRY: tuple[type[Pass], ...] = (
     FoldAffine,
     HoistConstants,
     SinkSelection,
+    SparseWeights,
     MergeProjections,
     ComposeMoves,
     Pack,
     # compress: a cheaper function within the user's budget
     Window,
+    LowRank,
     DynamicInt8,
     StaticInt8,
     WeightOnly,
@@ -76,6 +81,7 @@ REGISTRY: tuple[type[Pass], ...] = (
     LowerActivation,
     LowerNorm,
     HalfPrecision,
+    SparseStorage,
 )
 
 ENTRY_POINTS = "burnish.passes"

@@ -14,10 +14,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from harness import last_form, make_context
-from samples import encoder
+from samples import Builder, encoder
 from windowed import stage
 
-from burnish.optimizer.analysis.products import find_products
+from burnish.optimizer.analysis.products import Product, find_products
 from burnish.optimizer.contract import (
     EXACT,
     LOSSY,
@@ -30,7 +30,15 @@ from burnish.optimizer.contract import (
 )
 from burnish.optimizer.model import add_initializer
 from burnish.passes.compress.int8.rewrite import Rewriter
+from burnish.passes.compress.low_rank import low_rank
+from burnish.passes.compress.low_rank.factors import Factors
+from burnish.passes.lower.sparse.sparse_storage import SparseStorage
 from burnish.passes.restructure.moves.compose_moves import ComposeMoves
+from burnish.passes.restructure.sparse import cutting, sparse_weights
+from burnish.passes.restructure.sparse.channels import hidden_before
+from burnish.passes.restructure.sparse.cutting import Cut
+from burnish.passes.restructure.sparse.forms import Apart
+from burnish.passes.restructure.sparse.structure import Block
 
 WRONG: list[type[Pass]] = []
 
@@ -946,3 +954,66 @@ class EndsTheProcess(Planted):
 
     def spoil(self, model):
         raise SystemExit(3)
+
+
+# Weights with structure
+
+
+def _product(model: ir.Model, name: str) -> Product:
+    return next(item for item in find_products(model)[0] if item.output.name == name)
+
+
+@planted
+class RowsForgotten(Planted):
+    """A block that leaves out a row of the weight which is not of zeros."""
+
+    promise = ROUNDING
+
+    def spoil(self, model):
+        member = _product(model, "layer0.up")
+        block = Block(np.arange(1, member.k), np.arange(member.n))
+        sparse_weights.write(member, Apart((block,), member.n), 3)
+
+
+@planted
+class NeededChannelsCut(Planted):
+    promise = ROUNDING
+
+    def spoil(self, model):
+        products = {item.output: item for item in find_products(model)[0]}
+        down = _product(model, "layer0.down")
+        hidden = hidden_before([down], products, model.opset_imports[""])
+        cutting.apply(Cut(hidden, np.arange(16), (np.zeros(down.n, np.float32),)))
+
+
+@planted
+class RankOfOne(Planted):
+    promise = LOSSY
+
+    def spoil(self, model):
+        member = _product(model, "layer0.up")
+        left, sizes, right = np.linalg.svd(member.weight.const_value.numpy())
+        found = Factors(left[:, :1] * sizes[0], right[:1], 1, 0.0, right[0] * 0)
+        low_rank.split(member, found)
+
+
+def _pruned() -> onnx.ModelProto:
+    b = Builder()
+    b.input("x", onnx.TensorProto.FLOAT, ["rows", 40])
+    weight = np.zeros((40, 40))
+    weight[np.arange(40), (np.arange(40) * 7) % 40] = 1 + np.arange(40)
+    b.constant("weight", weight)
+    b.op("MatMul", ["x", "weight"], "y")
+    b.output("y", onnx.TensorProto.FLOAT, ["rows", 40])
+    return b.message()
+
+
+@planted
+class OneStepTooFar(Planted):
+    sample = _pruned
+
+    def spoil(self, model):
+        SparseStorage().apply(model, None)
+        steps = weight(model, "weight_steps")
+        steps[3] += 1
+        store(model, "weight_steps", steps)

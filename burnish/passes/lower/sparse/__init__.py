@@ -1,0 +1,1 @@
+"""Weights of which few elements are other than zero, stored by those."""
