@@ -390,3 +390,25 @@ def test_matrices_do_not_lose_digits_as_they_grow() -> None:
     for part, wanted in itertools.product(("cosine", "sine"), (expected,)):
         plane = wanted.real if part == "cosine" else wanted.imag
         assert relative_l2(plane, x @ getattr(matrix, part).T) < CLOSE
+
+
+def test_transforms_in_a_branch() -> None:
+    text = """
+        <ir_version: 10, opset_import: ["" : 20]>
+        branches (bool go, float[n, 6, 1] x) => (float[n, 6, 2] y)
+        <int64 one = {1}>
+        {
+          y = If (go) <
+            then_branch = one () => (float[n, 6, 2] a) { a = DFT (x, , one) },
+            else_branch = two () => (float[n, 6, 2] b) { t = Tanh (x) b = DFT (t, , one) }>
+        }
+    """
+    model = parse(text)
+    after = model.clone()
+    context = make_context(last_form, sizes={"n": 3})
+    assert Spectral().apply(after, context).rewrites == 2
+    onnx.checker.check_model(ir.to_proto(after), full_check=True)
+    for go in (True, False):
+        feed = {"go": np.array(go), "x": normal(3, 6, 1)}
+        for mine, theirs in zip(run_model(model, [feed]), run_model(after, [feed]), strict=True):
+            assert relative_l2(mine["y"], theirs["y"]) < CLOSE

@@ -93,7 +93,7 @@ class _Work:
 
     def convolve(self, node: ir.Node) -> None:
         """Write the convolution that a transform ends, where it ends one; else nothing."""
-        if node.op_type != "DFT" or not _is_float(node):
+        if node.op_type != "DFT" or _kind(node) is not ir.DataType.FLOAT:
             return
         transform = transform_of(node, self._sizes, self._opset)
         found = self._finder.find(transform) if isinstance(transform, Transform) else ""
@@ -110,8 +110,7 @@ class _Work:
         """Write one transform, unless it went with others."""
         if node.graph is None:
             return
-        if not _is_float(node):
-            kind = node.outputs[0].dtype
+        if (kind := _kind(node)) is not ir.DataType.FLOAT:
             self.tally.refuse(node, f"it computes in {kind.name if kind else 'an unknown type'}")
             return
         if (array := self._constants.of(node.outputs[0])) is not None:
@@ -135,5 +134,7 @@ class _Work:
             write(place, choice.winner, self._sizes, self._store)
 
 
-def _is_float(node: ir.Node) -> bool:
-    return node.inputs[0] is not None and node.inputs[0].dtype is ir.DataType.FLOAT
+def _kind(node: ir.Node) -> ir.DataType | None:
+    """The type that a transform takes and gives; that of its operand may not be known."""
+    source = node.inputs[0]
+    return (source.dtype if source is not None else None) or node.outputs[0].dtype
