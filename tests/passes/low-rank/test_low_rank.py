@@ -109,7 +109,7 @@ def test_refuses_a_full_rank() -> None:
     assert outcome.rewrites == 0
     (refusal,) = outcome.refusals
     assert refusal.reason.startswith("128 x 160 needs rank ")
-    assert refusal.reason.endswith("to lose at most 0.2, and two products multiply less up to 71")
+    assert refusal.reason.endswith("to lose at most 0.1, and two products multiply less up to 71")
 
 
 def test_finer_places_lose_less() -> None:

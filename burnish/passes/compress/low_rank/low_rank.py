@@ -65,8 +65,8 @@ class LowRank(Sparing):
 
     keep: tuple[str, ...] = ()
     finer: tuple[str, ...] = ()
-    error: float = 0.2
-    finer_error: float = 0.05
+    error: float = 0.1
+    finer_error: float = 0.03
 
     name = "low-rank"
     phase = Phase.COMPRESS
