@@ -2,15 +2,12 @@
 
     python benchmarks/windows/spectral.py forms [--seconds 2]
     python benchmarks/windows/spectral.py models FOLDER [--opsets 17,20,23]
-    python benchmarks/windows/spectral.py kernels FOLDER
 
 `forms` times the forms of transforms and convolutions by themselves, each in a process of its own,
 in alternating blocks, and compares their results with numpy's in float64. `models` exports FNet
 (from its configuration in Transformers) and a gated long convolution (as in Hyena; random filters
 that decay) with torch dynamo into `FOLDER`, runs `optimize` on them, and compares input and
 artifact with each other and with PyTorch in float64. TorchScript exports none of these operators.
-`kernels` adds up, for what `models` left in the folder, the shortest time of each node in 30 runs:
-other work on the machine disturbs that least.
 """
 
 from __future__ import annotations
@@ -27,7 +24,6 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
-from kernel_times import shortest
 
 import burnish
 from burnish.optimizer import sandbox
@@ -79,7 +75,8 @@ def in_forms(message: onnx.ModelProto) -> dict[str, onnx.ModelProto]:
     found: dict[str, None] = {OPERATOR: None, PRODUCTS: None}
 
     def note(key: str, forms: Mapping[str, Any], rule: str) -> Choice:
-        found.update(dict.fromkeys(forms))
+        if " few " not in key:
+            found.update(dict.fromkeys(forms))
         return Choice(PRODUCTS if PRODUCTS in forms else rule, 1.0, False)
 
     Spectral().apply(ir.from_proto(message), context(note))
@@ -290,33 +287,16 @@ def export(module: Any, x: Any, path: Path, opset: int, free: bool) -> None:
         )  # fmt: skip
 
 
-def kernels(folder: Path) -> Iterator[str]:
-    """The table of kernels, line by line."""
-    yield "| model | input ms | of that DFT | artifact ms | times faster |"
-    yield "|---|---|---|---|---|"
-    for index, (name, (_, x, _)) in enumerate(modules().items()):
-        for path in sorted(folder.glob(f"spectral{index}-*[0-9].onnx")):
-            feed = {"x": x.numpy()}
-            before, after = (shortest(item, feed) for item in (path, path.with_suffix(".opt.onnx")))
-            first, second = sum(before.values()), sum(after.values())
-            yield (
-                f"| {name} | {first:.1f} | {before['DFT']:.1f} | {second:.1f} "
-                f"| {first / second:.2f} |"
-            )
-
-
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", choices=("forms", "models", "kernels"))
+    parser.add_argument("table", choices=("forms", "models"))
     parser.add_argument("folder", nargs="?", type=Path, default=Path("."))
     parser.add_argument("--seconds", type=float, default=2.0, help="for each place")
     parser.add_argument("--opsets", default="17,20,23")
     options = parser.parse_args()
     if options.table == "forms":
         lines = forms(options.seconds)
-    elif options.table == "kernels":
-        lines = kernels(options.folder)
     else:
         options.folder.mkdir(parents=True, exist_ok=True)
         lines = models(options.folder, [int(item) for item in options.opsets.split(",")])
