@@ -60,8 +60,8 @@ def test_simplified(exported: tuple[Case, Path]) -> None:
     assert ports(path) == ports(path.with_name("model.opt.onnx"))
     assert report["fidelity"]["drop"] <= 1e-6
     assert [step["name"] for step in report["passes"] if step["status"] == "rejected"] == []
-    # An operator of the exporter's own may become the several that are faster.
-    assert report["output"]["nodes"] <= 1.1 * report["input"]["nodes"]
+    # An operator may become the several that are faster, and stay beside them for short inputs.
+    assert report["output"]["nodes"] <= 1.2 * report["input"]["nodes"]
     recovered = report["recovered"].values()
     assert tuple(facts["expected"] for facts in recovered) == EXPECTED[case.name]
     assert all(facts["found"] + len(facts["missed"]) == facts["expected"] for facts in recovered)

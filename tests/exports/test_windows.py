@@ -46,12 +46,12 @@ def gemma3() -> torch.nn.Module:
 
 
 CASES: dict[Case, int] = {
-    Case("modernbert", modernbert, "dynamo", 20): 2,
-    Case("modernbert", modernbert, "torchscript", 17): 2,
-    Case("mistral", mistral, "dynamo", 20): 2,
-    Case("mistral", mistral, "torchscript", 17): 2,
-    Case("phi3", phi3, "torchscript", 17): 2,
-    Case("gemma3", gemma3, "dynamo", 18): 1,
+    Case("modernbert-windows", modernbert, "dynamo", 20): 2,
+    Case("modernbert-windows", modernbert, "torchscript", 17): 2,
+    Case("mistral-windows", mistral, "dynamo", 20): 2,
+    Case("mistral-windows", mistral, "torchscript", 17): 2,
+    Case("phi3-windows", phi3, "torchscript", 17): 2,
+    Case("gemma3-windows", gemma3, "dynamo", 18): 1,
 }
 LENGTHS = (1, 2, 7, 8, 9, 17, 18, 63, 64, 65, 127, 150)
 
@@ -100,7 +100,7 @@ def _feed(length: int, padding: str) -> dict[str, np.ndarray]:
 
 def test_nothing_over_queries_and_keys_runs_on_long_inputs(exports: Callable[[Case], Path]) -> None:
     """What only the dense side reads, masks among it, is behind the condition."""
-    case = Case("mistral", mistral, "torchscript", 17)
+    case = Case("mistral-windows", mistral, "torchscript", 17)
     passes = [kind() for kind in REGISTRY if kind.phase is Phase.RECOVER]
     context = make_context(choosing("blocks of 64"), sizes={"batch": 1, "sequence": 128})
     original = load(exports(case)).model
