@@ -30,7 +30,6 @@ from burnish.optimizer import sandbox
 from burnish.optimizer.measure import Contest, Entrant, Timing
 from burnish.optimizer.sandbox import Limits
 from burnish.runtimes.arrays import write_arrays
-from burnish.runtimes.providers import PROVIDERS
 
 WINDOW = 512
 SECONDS = 20.0
@@ -172,8 +171,8 @@ def main() -> None:
             return
         if arguments.openvino:
             entrants["openvino"] = Entrant(source, feed, "openvino")
-        results = [PROVIDERS["cpu"].open(path).run(None, arrays)[0] for path in (source, target)]
-        error = float(np.linalg.norm(results[1] - results[0]) / np.linalg.norm(results[0]))
+        first, second = (attention.answer(path, arrays) for path in (source, target))
+        error = float(np.linalg.norm(second - first) / np.linalg.norm(first))
         timings = compared(entrants)
         ours = timings["ours"]
         dense, blocks = shorter(folder, kind, arguments.length)
