@@ -193,7 +193,7 @@ def main() -> None:
         }
         if arguments.openvino:
             row["OpenVINO ms"] = f"{timings['openvino'].candidate_ms:.0f}"
-        for cells in (row, dict.fromkeys(row, "---"), row.values()):
+        for cells in (row, ["---"] * len(row), row.values()):
             print("| " + " | ".join(cells) + " |")
 
 
