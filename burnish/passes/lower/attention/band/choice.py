@@ -27,7 +27,7 @@ WINDOWS = (2, 3, 4, 6, 8, 16)
 UNMEASURED = 4
 """Windows from which on blocks are taken unmeasured.
 
-On processors they were 1.0, 2.2, 3.1 and 5.6 times faster at 2, 4, 8 and 16 windows of 129 keys."""
+On processors they were 1.0, 2.1, 3.1 and 4.9 times faster at 2, 4, 8 and 16 windows of 129 keys."""
 
 MOST = 1 << 28
 """Scores of one group of heads past which nothing is measured: a gigabyte, several times."""
