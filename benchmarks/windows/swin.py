@@ -15,8 +15,6 @@ columns are processor time on one thread, in turns in one process, the least of 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -28,12 +26,13 @@ import torch
 import transformers as hf
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import exporting
+from exports import run
 from matrix import isolation
 from matrix.exporters import EXPORTERS
 
-OPTIMIZE = str(Path(sys.executable).with_name("optimize"))
 HANGING = 900.0
 """Seconds after which an export is given up."""
 
@@ -62,16 +61,6 @@ def export(name: str, kind: str, attention: str, opset: int, path: Path) -> dict
     images = torch.randn(2, 3, side, side), {0: "batch"}
     exporting.export(module, {"pixel_values": images}, path, kind, opset)
     return {}
-
-
-def run(*arguments: str) -> dict[str, Any]:
-    """What `optimize` reports."""
-    done = subprocess.run(
-        [OPTIMIZE, *arguments, "--json", "-", "-q"], capture_output=True, text=True
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1])
-    return dict(json.loads(done.stdout))
 
 
 def processor_seconds(paths: list[Path], batch: int, side: int) -> list[float]:

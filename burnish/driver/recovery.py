@@ -49,7 +49,7 @@ def _memory(
         return {"memory": {}}
     mask = optional(node, 3) if node.domain == "" else None
     reach = reach_of(masks.of(mask))[0] if mask is not None else None
-    width = reach.left + reach.right + 1 + reach.sinks if reach is not None else None
+    width = reach.width + reach.sinks if reach is not None else None
     return {"memory": {str(length): scores(found.heads, length, width) for length in LENGTHS}}
 
 

@@ -117,7 +117,8 @@ class Workbench:
             data = Path(self.request.data)
             given = user_data.read(data, self.slots, self.tokenizer)
             self.padding = feeds.padding(given.feeds, self.slots)
-            self._doubt_window(given.feeds)
+            if self.request.window:
+                self._doubt_window(given.feeds)
             return given, f"on {data.name}"
         made = self.made_up()
         if self.request.window:

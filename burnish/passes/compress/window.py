@@ -91,8 +91,8 @@ class Window(Sparing):
         if not mask.boolean and len(mask.levels) > 1:
             return "its mask hides keys by several numbers"
         reach, _ = reach_of(mask)
-        if reach is not None and reach.left + reach.right <= self.keys:
-            return f"it has a window of {reach.left + reach.right + 1} keys"
+        if reach is not None and reach.width <= self.keys + 1:
+            return f"it has a window of {reach.width} keys"
         return ""
 
     def _times(self, node: ir.Node, context: Context) -> tuple[float, float]:

@@ -24,6 +24,11 @@ class Reach:
     sinks: int
     first: int
 
+    @property
+    def width(self) -> int:
+        """Keys that the window itself leaves to a query."""
+        return self.left + self.right + 1
+
 
 def reach_of(mask: Mask) -> tuple[Reach | None, list[Term]]:
     """The reach of a mask, None where it has none, and the conditions that are no mere bounds.

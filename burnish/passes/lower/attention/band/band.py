@@ -118,7 +118,7 @@ def band_of(node: ir.Node, facts: Facts, masks: Masks, said: Said | str) -> Band
         return f"its mask has no window: {mask}"
     if isinstance(said, str):
         return said
-    if reach.left + reach.right + 1 > LONGEST:
+    if reach.width > LONGEST:
         return "its window is of more keys than any sequence has"
     if reason := unwritable(reach.offset, said.sizes):
         return reason
