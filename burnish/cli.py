@@ -62,7 +62,7 @@ def _main(
 
 @app.command(MAIN)
 def main_job(
-    model: options.Model,
+    model: options.Source,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Default: beside the input.")
     ] = None,
@@ -108,6 +108,9 @@ def main_job(
     tuning: Annotated[
         str | None, typer.Option(metavar="FILE", help="Record of measured choices to replay.")
     ] = None,
+    task: options.Task = None,
+    allow_pickle: options.AllowPickle = False,
+    trust_remote_code: options.TrustCode = False,
     json_file: options.Json = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but write.")] = False,
     no_check: Annotated[
@@ -133,6 +136,7 @@ def main_job(
             window=window, global_tokens=global_tokens, layers=options.layers_of(layers),
             check=not no_check, measure=not no_measure, dry_run=dry_run, target_cpu=target,
             memory_limit=options.bytes_of(memory_limit), time_limit=time_limit, tuning=tuning,
+            task=task, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code,
         )  # fmt: skip
         with progress_shown(quiet) as progress:
             report = driver.optimize(request, progress).report

@@ -10,6 +10,19 @@ from burnish.driver.request import PRECISIONS
 from burnish.optimizer.errors import UsageError
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="An .onnx file.")]
+Source = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="An .onnx file, a checkpoint's folder, or a hub id."),
+]
+Task = Annotated[
+    str | None, typer.Option(metavar="T", help="What a checkpoint is for; default: as it says.")
+]
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Load pickled weights, which may run any code.")
+]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run code that comes with a checkpoint.")
+]
 Data = Annotated[
     str | None,
     typer.Option("--data", metavar="PATH", help=".npz, a folder of .npz, .jsonl or .txt."),

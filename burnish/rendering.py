@@ -12,6 +12,7 @@ from rich.table import Table
 from burnish.optimizer.errors import printable
 from burnish.rendering_structure import (
     attention_lines,
+    export_lines,
     left_lines,
     port_lines,
     precision_lines,
@@ -41,7 +42,12 @@ def size(count: float) -> str:
 
 
 def render_report(console: Console, report: dict[str, Any], verbose: bool) -> None:
-    """The report of the main job."""
+    """The report of the main job; of a checkpoint, what was exported and each graph's."""
+    _texts(console, export_lines(report))
+    for part in report.get("parts", {}).values():
+        render_report(console, part, verbose)
+    if "parts" in report:
+        return
     before, after = report["input"], report["output"]
     ratio = after["bytes"] / max(before["bytes"], 1)
     arrow = "would become" if not after["written"] else "->"

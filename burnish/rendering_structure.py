@@ -193,3 +193,18 @@ def _amount(flops: float) -> str:
         if flops >= 0.1 * scale:
             return f"{flops / scale:.2f} {unit}"
     return f"{flops / 1e3:.2f} kFLOP"
+
+
+def export_lines(report: dict[str, Any]) -> list[str]:
+    """How a checkpoint was exported, and what was tried before; none of a file."""
+    if "export" not in report:
+        return []
+    facts = report["export"]
+    lines = [
+        f"{facts['model_type']} for {facts['task']}, exported by {facts['way']} in "
+        f"{facts['seconds']:.0f} s: equal to PyTorch within {facts['error']:.1e}"
+    ]
+    lines += [f"  {item['way']} was tried: {item['reason']}" for item in facts["tried"]]
+    lines += [f"  note {text}" for text in facts["warnings"]]
+    output = report["output"]
+    return [*lines, f"{'->' if output['written'] else 'would become'} {output['path']}"]

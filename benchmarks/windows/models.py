@@ -1,10 +1,12 @@
 """Models with windows from end to end: `optimize` against stock ONNX Runtime and OpenVINO.
 
     python benchmarks/windows/models.py MODEL [--length 4096] [--layers N] [--openvino] [--folder F]
+        [--apart]
 
 `MODEL` is modernbert (base, 22 layers), mistral, gemma3 or phi3 (true widths, layers cut to
 `--layers`, a window of 512, the head on the last token). It is exported by TorchScript with random
 weights and free sizes; both files run in stock sessions of a process each, in alternating blocks.
+With `--apart` no two sessions are there at once: each block opens its own.
 The limit is Amdahl's: what the input takes, less the time by which its windowed attentions, timed
 by themselves (`attention.py`), get shorter.
 """
@@ -12,11 +14,15 @@ by themselves (`attention.py`), get shorter.
 from __future__ import annotations
 
 import argparse
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +33,21 @@ import transformers
 from attention import Kind
 
 from burnish.optimizer import sandbox
-from burnish.optimizer.measure import Contest, Entrant, Timing
+from burnish.optimizer.measure import Contest, Entrant, Timing, timing
 from burnish.optimizer.sandbox import Limits
-from burnish.runtimes.arrays import write_arrays
+from burnish.runtimes.arrays import read_arrays, write_arrays
+from burnish.runtimes.providers import PROVIDERS
 
 WINDOW = 512
 SECONDS = 20.0
 """Time given to each comparison, at least."""
 
+ROUNDS = 4
+"""Blocks of each model that is timed apart."""
+
 LIMITS = Limits(sandbox.default_memory(), 7200.0)
 Entrants = dict[str, Entrant]
+Comparison = Callable[[Entrants], dict[str, Timing]]
 
 
 class LastToken(torch.nn.Module):
@@ -129,14 +140,37 @@ def compared(entrants: Entrants) -> dict[str, Timing]:
         return contest.compare(entrants, SECONDS)
 
 
-def shorter(folder: Path, kind: Kind, length: int) -> tuple[float, float]:
+def _block(path: Path, feed: dict[str, np.ndarray]) -> float:
+    session = PROVIDERS["cpu"].open(path)
+    session.run(None, feed)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        session.run(None, feed)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def apart(entrants: Entrants) -> dict[str, Timing]:
+    """As `compared`, on the processor, holding one session at a time."""
+    blocks: dict[str, list[float]] = {name: [] for name in entrants}
+    for _ in range(ROUNDS):
+        for name, entrant in entrants.items():
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                block = pool.submit(_block, entrant.path, read_arrays(entrant.feeds))
+                blocks[name].append(block.result())
+    first, *others = entrants
+    return {name: timing(blocks[first], blocks[name]) for name in others}
+
+
+def shorter(folder: Path, kind: Kind, length: int, compare: Comparison) -> tuple[float, float]:
     """Milliseconds of one windowed attention by itself, dense and as it is written here."""
     source, target, feed = (folder / name for name in ("dense.onnx", "blocks.onnx", "operands"))
     attention.export(source, kind)
     optimized(source, target)
     write_arrays(feed, attention.feed_of(length, kind))
-    timing = compared({"dense": Entrant(source, feed), "ours": Entrant(target, feed)})["ours"]
-    return timing.baseline_ms, timing.candidate_ms
+    ours = compare({"dense": Entrant(source, feed), "ours": Entrant(target, feed)})["ours"]
+    return ours.baseline_ms, ours.candidate_ms
 
 
 def main() -> None:
@@ -146,6 +180,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=4096)
     parser.add_argument("--layers", type=int, default=0)
     parser.add_argument("--openvino", action="store_true")
+    parser.add_argument("--apart", action="store_true", help="hold one session at a time")
     parser.add_argument("--alone", action="store_true", help="the input does not fit: ours only")
     parser.add_argument("--folder", type=Path, help="where models are kept and found again")
     arguments = parser.parse_args()
@@ -173,9 +208,10 @@ def main() -> None:
             entrants["openvino"] = Entrant(source, feed, "openvino")
         first, second = (attention.answer(path, arrays) for path in (source, target))
         error = float(np.linalg.norm(second - first) / np.linalg.norm(first))
-        timings = compared(entrants)
+        compare = apart if arguments.apart else compared
+        timings = compare(entrants)
         ours = timings["ours"]
-        dense, blocks = shorter(folder, kind, arguments.length)
+        dense, blocks = shorter(folder, kind, arguments.length, compare)
         gained = local_layers(arguments.model, layers) * (dense - blocks)
         limit = ours.baseline_ms / (ours.baseline_ms - gained)
         faster = f"{ours.speedup:.2f} ({ours.low:.2f} to {ours.high:.2f})"

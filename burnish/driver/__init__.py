@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from burnish.driver import checkpoints
 from burnish.driver.foreign import is_foreign
 from burnish.driver.net import tolerated
 from burnish.driver.request import Request, Result, validate, validate_provider
@@ -42,6 +43,8 @@ def optimize(request: Request, progress: Progress | None = None) -> Result:
     Raises:
         BurnishError: see the tree in `optimizer.errors`.
     """
+    if checkpoints.is_checkpoint(request.model):
+        return _of_checkpoint(request, progress)
     validate(request)
     if request.target_cpu != NATIVE:  # times of this machine say nothing of another
         request = replace(request, measure=False)
@@ -58,8 +61,27 @@ def optimize(request: Request, progress: Progress | None = None) -> Result:
     return Result(report, None if request.dry_run else Path(report["output"]["path"]))
 
 
+def _of_checkpoint(request: Request, progress: Progress | None) -> Result:
+    """The main job on a folder or a hub id."""
+
+    def export(argument: dict[str, Any]) -> dict[str, Any]:
+        argument |= {
+            "checkpoint": request.model,
+            "task": request.task,
+            "allow_pickle": request.allow_pickle,
+            "trust_code": request.trust_remote_code,
+        }
+        target = "burnish.driver.exporting:export_checkpoint"
+        return _supervised(target, argument, request, progress)
+
+    return checkpoints.compiled(request, export, lambda part: optimize(part, progress))
+
+
 def missed(request: Request, report: dict[str, Any]) -> str:
     """The first of the request's conditions that the result does not meet; empty where none."""
+    if "parts" in report:
+        failed = (missed(request, part) for part in report["parts"].values())
+        return next(filter(None, failed), "")
     latency, needed = report["latency"], report["target"]["least_onnxruntime"]
     if report["over_budget"]:
         first = report["over_budget"][0]

@@ -62,6 +62,9 @@ class Request:
         low_rank: weights as products of two where that is faster.
         sparse_storage: weights with many zeros are stored by the other elements.
         json: where the report will be written.
+        task: what a checkpoint's model is for; None for what its configuration says.
+        allow_pickle: its weights may be pickles, which can run code.
+        trust_remote_code: code that comes with it may run.
         memory_limit, time_limit: bytes and seconds, for the whole tree of processes.
     """
 
@@ -104,6 +107,9 @@ class Request:
     low_rank: bool = False
     sparse_storage: bool = False
     json: str | None = None
+    task: str | None = None
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
 
     @property
     def target(self) -> Path:

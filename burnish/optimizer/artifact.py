@@ -1,5 +1,7 @@
 """What is written: one .onnx file, with a data file where it must be; staged, then published.
 
+What one file cannot say (several graphs, a tokenizer, settings) makes it a folder with a manifest.
+
 A candidate is staged in a hidden folder beside its destination, where it is checked and timed as
 the user would run it. Publishing gives it its digest and its name; until then, and if anything
 fails, the destination is as it was.
@@ -19,11 +21,14 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from burnish.optimizer.errors import StorageError, reason_of
+from burnish.optimizer.errors import StorageError, UsageError, reason_of
 from burnish.optimizer.saving import files_of, remove, save
 
 DIGEST_KEY = "burnish"
 """Key of the digest in `metadata_props`."""
+
+MANIFEST = "manifest.json"
+"""What an artifact folder is told by."""
 
 
 @contextlib.contextmanager
@@ -74,3 +79,49 @@ def publish(files: tuple[Path, ...], target: Path, digest: Mapping[str, Any]) ->
         raise StorageError(f"writing failed: {reason_of(error)}") from None
     remove(file for file in before if file not in data)
     return (target, *data)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is an artifact of ours."""
+    try:
+        content = json.loads((path / MANIFEST).read_text())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and DIGEST_KEY in content
+
+
+def admit_folder(target: Path, source: str) -> None:
+    """Raise where an artifact folder cannot take a place without a loss.
+
+    Raises:
+        UsageError: it is the input, a file, or holds what is not ours.
+    """
+    if not os.path.lexists(target):
+        return
+    if os.path.exists(source) and os.path.samefile(source, target):
+        raise UsageError("the output would overwrite the input", hint="another -o")
+    if not target.is_dir():
+        raise UsageError(f"the output {target} is a file; a checkpoint becomes a folder")
+    if any(target.iterdir()) and not is_folder(target):
+        raise UsageError(f"the folder {target} holds other files", hint="another -o")
+
+
+def publish_folder(staged: Path, target: Path) -> None:
+    """Move a folder to its place; an earlier artifact there goes, and comes back if that fails.
+
+    Args:
+        staged: on the same file system, beside which there is room for the earlier one.
+        target: see `admit_folder`.
+
+    Raises:
+        StorageError: nothing has changed then.
+    """
+    earlier = staged.with_name(f"{staged.name}.earlier")
+    try:
+        if target.exists():
+            target.rename(earlier)
+        staged.rename(target)
+    except OSError as error:
+        if earlier.exists() and not target.exists():
+            earlier.rename(target)
+        raise StorageError(f"writing failed: {reason_of(error)}") from None

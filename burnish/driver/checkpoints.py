@@ -1,0 +1,114 @@
+"""The main job on a checkpoint: exported, each graph compiled, written as an artifact folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from burnish import __version__
+from burnish.driver.request import Request, Result, validate
+from burnish.optimizer import artifact
+from burnish.optimizer.errors import UsageError
+from burnish.optimizer.frontend import hub
+from burnish.optimizer.model import digest_file
+
+Compile = Callable[[Request], Result]
+Export = Callable[[dict[str, Any]], dict[str, Any]]
+
+DECODER_SHAPE = {"logits_to_keep": 1, "kept": 1}
+"""Decoders are timed as they are used: with the logits of the last token."""
+
+
+def is_checkpoint(model: str) -> bool:
+    """Whether a name stands for a checkpoint: a folder, or what may be a hub id."""
+    path = Path(model)
+    try:
+        return path.is_dir() or (not path.exists() and hub.is_id(model))
+    except (OSError, ValueError):
+        return False
+
+
+def folder_for(request: Request) -> Path:
+    """Where the artifact goes: beside a folder, or in the current one for a hub id."""
+    if request.output:
+        return Path(request.output)
+    kind = request.precision or ("auto" if request.auto_precision else "opt")
+    source = Path(request.model)
+    if source.is_dir():
+        source = source.absolute()
+        return source.with_name(f"{source.name}.{kind}")
+    return Path(f"{source.name}.{kind}")
+
+
+def compiled(request: Request, export: Export, compile_one: Compile) -> Result:
+    """Export, compile every graph, and write the folder; nothing is left where a step fails.
+
+    Raises:
+        BurnishError: see the tree in `optimizer.errors`.
+    """
+    target = folder_for(request)
+    if not target.parent.is_dir():
+        raise UsageError(f"folder {target.parent} does not exist", hint="creating it")
+    artifact.admit_folder(target, request.model)
+    with artifact.staging(target) as staging:
+        validate(replace(request, model=str(staging / "x.onnx"), output=str(staging / "y.onnx")))
+        exported, made = staging / "exported", staging / target.name
+        for folder in (exported, made):
+            folder.mkdir()
+        facts = export({"folder": str(exported)})
+        parts: dict[str, Any] = {}
+        for name in facts["parts"]:
+            part = _part(request, name, exported, made, facts)
+            for file in exported.glob("*.json*"):
+                shutil.copyfile(file, Path(part.model).parent / file.name)
+            parts[name] = _told(compile_one(part).report, target)
+        for file in (*exported.glob("*.json"), *exported.glob("*.jinja")):
+            shutil.copyfile(file, made / file.name)
+        output: dict[str, Any] = {"path": str(target), "written": not request.dry_run}
+        if not request.dry_run:
+            output["files"] = _manifest(made, facts)
+            artifact.publish_folder(made, target)
+    report = {"schema": 1, "export": facts, "parts": parts, "output": output}
+    return Result(report, None if request.dry_run else target)
+
+
+def _part(
+    request: Request, name: str, exported: Path, made: Path, facts: dict[str, Any]
+) -> Request:
+    """The request that compiles one graph."""
+    tokenizer = exported / "tokenizer.json"
+    shape = {**DECODER_SHAPE, **request.shape} if facts["cached"] else request.shape
+    return replace(
+        request,
+        model=str(exported / name / f"{name}.onnx"),
+        output=str(made / f"{name}.onnx"),
+        shape=shape,
+        json=None,
+        tokenizer=request.tokenizer or (str(tokenizer) if tokenizer.exists() else None),
+    )
+
+
+def _told(report: dict[str, Any], target: Path) -> dict[str, Any]:
+    """A graph's report, with the place where its file will be."""
+    report["output"]["path"] = str(target / Path(report["output"]["path"]).name)
+    return report
+
+
+def _manifest(folder: Path, facts: dict[str, Any]) -> list[str]:
+    """Write the manifest, last; the names of all files."""
+    files = sorted(path.name for path in folder.iterdir())
+    content: dict[str, Any] = {
+        "burnish": __version__,
+        "schema": 1,
+        "task": facts["task"],
+        "models": {name: f"{name}.onnx" for name in facts["parts"]},
+        **{key: facts[key] for key in ("labels", "pooling") if key in facts},
+        "export": {key: facts[key] for key in ("way", "versions", "model_type")},
+        "sha256": {name: digest_file(folder / name) for name in files},
+    }
+    (folder / artifact.MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
+    return [*files, artifact.MANIFEST]

@@ -1,0 +1,80 @@
+"""What lies beside the weights: tokenizer, image processor, settings of generation, labels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from burnish.optimizer.errors import first_line
+from burnish.optimizer.frontend.checkpoint import CONFIG, Checkpoint
+
+TOKENIZER = "tokenizer.json"
+KEPT = (
+    CONFIG, TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "generation_config.json", "preprocessor_config.json", "processor_config.json",
+    "chat_template.jinja",
+)  # fmt: skip
+"""Small files that belong to an artifact as they are."""
+
+SOURCES = ("vocab.txt", "vocab.json", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
+"""What a tokenizer without a `tokenizer.json` is made of."""
+
+MODULES = "modules.json"
+"""Steps of a model of sentence-transformers."""
+
+POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls",
+            "pooling_mode_max_tokens": "max", "pooling_mode_lasttoken": "last"}  # fmt: skip
+
+
+def copied(checkpoint: Checkpoint, folder: Path, warn: list[str]) -> dict[str, Any]:
+    """Copy what an artifact needs beside its graphs; what of it the manifest tells."""
+    for name in KEPT:
+        if (checkpoint.folder / name).is_file():
+            shutil.copyfile(checkpoint.folder / name, folder / name)
+    if not (folder / TOKENIZER).exists():
+        _make_tokenizer(checkpoint, folder, warn)
+    told: dict[str, Any] = {}
+    if labels := _labels(checkpoint.config):
+        told["labels"] = labels
+    if pooling := _pooling(checkpoint.folder):
+        told["pooling"] = pooling
+    return told
+
+
+def _make_tokenizer(checkpoint: Checkpoint, folder: Path, warn: list[str]) -> None:
+    """Write the `tokenizer.json` that stands for older files of a vocabulary."""
+    if not any((checkpoint.folder / name).exists() for name in SOURCES):
+        return
+    import transformers
+
+    try:
+        made = transformers.AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+        made.backend_tokenizer.save(str(folder / TOKENIZER))
+    except Exception as error:  # what is missing or odd differs by kind of tokenizer
+        warn.append(f"its tokenizer could not be read: {first_line(error)}")
+
+
+def _labels(config: dict[str, Any]) -> list[str]:
+    """Names of classes, by number."""
+    names = config.get("id2label")
+    if not isinstance(names, dict):
+        return []
+    try:
+        return [str(names[key]) for key in sorted(names, key=int)]
+    except ValueError:
+        return []
+
+
+def _pooling(folder: Path) -> dict[str, Any]:
+    """How the vectors of tokens become one, as sentence-transformers keeps it."""
+    try:
+        modules = json.loads((folder / MODULES).read_text())
+        kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
+        where = next(module["path"] for module in modules if module["type"].endswith("Pooling"))
+        config = json.loads((folder / where / CONFIG).read_text())
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return {}
+    mode = next((POOLINGS[key] for key in POOLINGS if config.get(key)), "")
+    return {"mode": mode, "normalize": "Normalize" in kinds} if mode else {}
