@@ -13,6 +13,7 @@ import onnx_ir as ir
 import torch
 
 from burnish.optimizer.frontend.samples import Axes, Sample
+from burnish.optimizer.saving import EXTERNAL_ABOVE
 
 DYNAMO, TORCHSCRIPT = "dynamo", "torchscript"
 
@@ -75,7 +76,8 @@ def _dynamo(module: torch.nn.Module, sample: Sample, outputs: dict[str, Axes], p
     )  # fmt: skip
     assert program is not None
     name_axes(program.model, sample.axes | outputs)
-    program.save(str(path), external_data=True)
+    large = sum(weight.nbytes for weight in module.parameters()) > EXTERNAL_ABOVE
+    program.save(str(path), external_data=large)
 
 
 def _parameters(module: torch.nn.Module) -> list[str]:
