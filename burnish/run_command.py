@@ -60,15 +60,22 @@ def run(
             provider=provider, threads=threads, seed=seed, time_limit=time_limit,
             memory_limit=options.bytes_of(memory_limit),
         )  # fmt: skip
-        if Path(model).is_dir():
-            texts = _texts(text, file, lines)
-            argument = {"texts": texts, "language": language, "settings": settings}
-            _run_folder(request, argument, json_file, quiet)
+        if not Path(model).is_dir():
+            _run_model(request, bool(text or file), json_file, quiet)
             return
-        if text or file:
-            raise UsageError("texts are for an artifact's folder", hint="--data FILE")
-        facts = driver.run(request)
-        show(facts, json_file, quiet, lambda console: render_run(console, facts))
+        if data or output or tokenizer or shape:
+            raise UsageError("--data, -o, --tokenizer and --shape are for an .onnx file")
+        texts = _texts(text, file, lines)
+        argument = {"texts": texts, "language": language, "settings": settings}
+        _run_folder(request, argument, json_file, quiet)
+
+
+def _run_model(request: Request, texts: bool, json_file: str | None, quiet: bool) -> None:
+    """Show what a model gives on data, or on made-up inputs."""
+    if texts:
+        raise UsageError("texts are for an artifact's folder", hint="--data FILE")
+    facts = driver.run(request)
+    show(facts, json_file, quiet, lambda console: render_run(console, facts))
 
 
 def _texts(given: list[str] | None, file: str | None, lines: bool) -> list[str]:

@@ -3,9 +3,9 @@
     python benchmarks/generation/equality.py [--new 200] [--exporter dynamo] [NAME ...]
 
 Nine architectures of `tests/generating.py` (two layers, random weights), three seeds of weights
-each, exported by the front end's wrappers without passes. Rows of 9, 4, 13 and 1 tokens are a batch;
-greedy, by three beams, with tokens that end a text, and with guesses of up to 8 tokens, which are
-also run on each row alone. A cell is the number of rows whose tokens all are PyTorch's.
+each, exported by the front end's wrappers without passes. Rows of 9, 4, 13 and 1 tokens are a
+batch: greedy, by three beams, with tokens that end a text, and with guesses of up to 8 tokens, which
+are also run on each row alone. A cell is the number of rows whose tokens all are PyTorch's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def compared(name: str, seed: int, new: int, exporter: str) -> dict[str, tuple[i
     """For each column, how many of how many rows (or runs)."""
     model = built(name, seed)
     with tempfile.TemporaryDirectory() as folder:
-        generator = open_generator(artifact(name, Path(folder), model, exporter))
+        generator = open_generator(artifact(name, Path(folder), model, exporter), threads=1)
         asked: dict[str, Any] = {"ids": prompts(LENGTHS, seed), "max_new_tokens": new}
         torch_asked = {"rows": asked["ids"], "max_new_tokens": new}
         greedy = reference(model, **torch_asked)
