@@ -12,9 +12,9 @@ from typing import Any
 from burnish import __version__
 from burnish.driver.request import Request, Result, validate
 from burnish.optimizer import artifact
+from burnish.optimizer.digests import digest_file
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.frontend import hub
-from burnish.optimizer.model import digest_file
 
 Compile = Callable[[Request], Result]
 Export = Callable[[dict[str, Any]], dict[str, Any]]
