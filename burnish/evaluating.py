@@ -102,13 +102,14 @@ def _table(
     """A row for each name, with the scores of every model; the difference is that of a headline."""
     rows = list(rows)
     names = _titles(len(rows[0][1]))
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 0))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     table.add_column(SUPPORT, justify="right", no_wrap=True)
     for name in names:
         for measure in measures:
             head = SHORT.get(measure, measure)
-            table.add_column(f"{name}\n{head}", justify="right", no_wrap=True)
+            head = f"{name}\n{head}" if len(names) > 1 else head
+            table.add_column(head, justify="right", no_wrap=True)
     if len(names) > 1:
         table.add_column(f"difference\n{headline}", justify="right", no_wrap=True)
     for name, scores in rows:

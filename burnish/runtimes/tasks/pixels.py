@@ -100,8 +100,8 @@ class Recipe:
             StorageError: the file is no image. UsageError: Pillow is missing.
         """
         picture = opened(image)
-        if self.color and picture.mode != "RGB":
-            picture = picture.convert("RGB")
+        if self.color:
+            picture = colored(picture)
         if self.size is not None:
             picture = self._resized(picture)
         values = np.asarray(picture)
@@ -195,6 +195,17 @@ def opened(image: Image) -> Any:
     except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError):
         raise StorageError(f"{os.fspath(image)} is no image that can be read") from None
     return picture
+
+
+def colored(picture: Any) -> Any:
+    """An image in RGB; what is transparent lies on white, as Transformers have it."""
+    import PIL.Image
+
+    if "A" not in picture.getbands() and picture.info.get("transparency") is None:
+        return picture.convert("RGB")
+    over = picture.convert("RGBA")
+    white = PIL.Image.new("RGBA", over.size, (255, 255, 255, 255))
+    return PIL.Image.alpha_composite(white, over).convert("RGB")
 
 
 def _by_shorter(picture: Any, side: int) -> tuple[int, int]:
