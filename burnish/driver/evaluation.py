@@ -25,6 +25,9 @@ from burnish.runtimes.tasks.texts import TextsCut
 
 Emit = Callable[[dict[str, Any]], None]
 
+MOST = 5
+"""Labels that a note names."""
+
 ALL = "all"
 """Stands for the examples of every group."""
 
@@ -116,8 +119,8 @@ def _strangers(exam: Exam, wanted: Sequence[Any], labels: Sequence[str]) -> list
     counts = Counter(label for row in wanted for label in row if label not in labels)
     if not counts:
         return []
-    name, count = counts.most_common(1)[0]
-    return [f"{len(counts)} annotated labels are none of the model's: {name} ({count} times)"]
+    told = ", ".join(f"{name} ({count})" for name, count in counts.most_common(MOST))
+    return [f"annotated labels that the model does not have: {told}"]
 
 
 def _scores(

@@ -97,6 +97,9 @@ def open_task(
 
 
 def _generator(folder: Folder, provider: str, threads: int) -> Any:
+    path = folder.models.get(MODEL)
+    if path is not None and path != folder.path / "model.onnx":
+        raise UsageError("text is written from an artifact's folder", hint=f"{folder.path}")
     # Only where it is needed: it is the larger part.
     generate: Any = import_module("burnish.runtimes.generate")
     return generate.open_generator(folder.path, provider=provider, threads=threads)
