@@ -8,14 +8,15 @@ the sentences of `--calibration` (a sentence a line); the embeddings of the firs
 `--sentences`, none of which may be among them, are compared with those of the float32 model. Each
 result is timed against ONNX Runtime's dynamic int8 of the same graph at batch 8 x 128 (paired,
 alternating, separate processes), and on the sentences themselves in batches of 16 as they come,
-padded to the longest (all batches together). `--nncf` names an interpreter that has `nncf` and
-`openvino` installed; see `nncf_peer.py`. Budgets are values of `--max-drop`: of the hidden states
-on the half of the calibration sentences that judges.
+padded to the longest (all batches together). OpenVINO's bfloat16 is a row of its own. `--nncf`
+names an interpreter that has `nncf` and `openvino` installed; see `nncf_peer.py`. Budgets are
+values of `--max-drop`: of the hidden states on the half of the calibration sentences that judges.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import openvino_peer
 from tokenizers import Tokenizer
 
 from burnish.optimizer import sandbox
@@ -32,13 +34,14 @@ from burnish.runtimes.arrays import write_arrays
 from burnish.runtimes.providers import PROVIDERS
 
 HERE = Path(__file__).parent
+os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *sys.path[1:]])  # for the stopwatches
 EXAMPLES = HERE.parent.parent / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
 from export_minilm import EXPORTS, weights_folder  # noqa: E402
 
 OPTIMIZE = str(Path(sys.executable).with_name("optimize"))
-STOPWATCH = "burnish.runtimes.work:stopwatch"
+STOPWATCH = "openvino_peer:stopwatch"
 BATCH, COUNT, SHAPE = 16, 256, (8, 128)
 SECONDS = 8.0
 """Time given to each comparison."""
@@ -113,6 +116,7 @@ def results(
             command = [nncf, str(HERE / "nncf_peer.py"), str(source), folder, str(target)]
             subprocess.run(command, check=True, capture_output=True)
         yield "NNCF, OpenVINO", target, "openvino"
+    yield "OpenVINO, bfloat16", source, openvino_peer.NAME
     yield "(float32)", source, "cpu"
     for budget in budgets:
         for packed in ("", "--pack "):

@@ -19,7 +19,7 @@ from burnish.optimizer.model import digest_file
 Compile = Callable[[Request], Result]
 Export = Callable[[dict[str, Any]], dict[str, Any]]
 
-DECODER_SHAPE = {"logits_to_keep": 1, "kept": 1}
+DECODER_SHAPE = {"kept": 1}
 """Decoders are timed as they are used: with the logits of the last token."""
 
 
@@ -65,7 +65,7 @@ def compiled(request: Request, export: Export, compile_one: Compile) -> Result:
             part = _part(request, name, exported, made, facts)
             for file in exported.glob("*.json*"):
                 shutil.copyfile(file, Path(part.model).parent / file.name)
-            parts[name] = _told(compile_one(part).report, target)
+            parts[name] = _told(compile_one(part).report, request, name, target)
         for file in (*exported.glob("*.json"), *exported.glob("*.jinja")):
             shutil.copyfile(file, made / file.name)
         output: dict[str, Any] = {"path": str(target), "written": not request.dry_run}
@@ -81,7 +81,7 @@ def _part(
 ) -> Request:
     """The request that compiles one graph."""
     tokenizer = exported / "tokenizer.json"
-    shape = {**DECODER_SHAPE, **request.shape} if facts["cached"] else request.shape
+    shape = {**DECODER_SHAPE, **request.shape} if facts["selects"] else request.shape
     return replace(
         request,
         model=str(exported / name / f"{name}.onnx"),
@@ -92,8 +92,9 @@ def _part(
     )
 
 
-def _told(report: dict[str, Any], target: Path) -> dict[str, Any]:
-    """A graph's report, with the place where its file will be."""
+def _told(report: dict[str, Any], request: Request, name: str, target: Path) -> dict[str, Any]:
+    """A graph's report, with what it is of and the place where its file will be."""
+    report["input"]["path"] = f"{request.model} ({name})"
     report["output"]["path"] = str(target / Path(report["output"]["path"]).name)
     return report
 

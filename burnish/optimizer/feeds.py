@@ -129,6 +129,8 @@ def _fill(
         length = shape[-1] if shape else 1
         start = min(sizes.past, max(slot.bound - length, 0))
         return np.broadcast_to(np.arange(start, start + length), shape).astype(dtype)
+    if slot.role is Role.PLACES:
+        return np.arange(-shape[0], 0, dtype=dtype)
     if slot.role is Role.SCALAR:
         # A flag is off in some feeds, so that both branches of a condition are seen.
         off = slot.port.dtype == "BOOL" and masking in (Masking.RIGHT, Masking.HOLES)

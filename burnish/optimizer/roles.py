@@ -33,6 +33,7 @@ class Role(Enum):
 
     IDS = "ids"
     POSITIONS = "positions"
+    PLACES = "places"
     MASK = "mask"
     PAST = "past"
     NUMBERS = "numbers"
@@ -84,6 +85,8 @@ def _slot(port: Port, value: ir.Value) -> Slot:
             return Slot(port, Role.PAST, 0)
         if bound:
             return Slot(port, Role.IDS, bound)
+        if len(port.shape) == 1 and _selects(value):
+            return Slot(port, Role.PLACES, 0)
         if len(port.shape) < 2:
             return Slot(port, Role.POSITIONS if port.shape else Role.SCALAR, 1 << 30)
         return Slot(port, Role.MASK, 2)
@@ -109,6 +112,16 @@ def _table_bound(value: ir.Value) -> int:
                         seen.add(output)
                         stack.append(output)
     return min(bounds, default=0)
+
+
+def _selects(value: ir.Value) -> bool:
+    """Whether a value says which elements of an activation are taken, from its end if negative."""
+    for node, index in value.uses():
+        if node.op_type in ("Gather", "GatherND") and index == 1:
+            return True
+        if node.op_type in TRANSPARENT and any(_selects(output) for output in node.outputs):
+            return True
+    return False
 
 
 def _is_mask_of(node: ir.Node, index: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -21,10 +22,13 @@ from burnish.optimizer.frontend.checkpoint import Checkpoint
 from burnish.optimizer.frontend.exporters import WAYS, Way, export
 from burnish.optimizer.frontend.parts import Part, parts_of
 from burnish.optimizer.frontend.samples import TRACED, TRIALS, Sample
-from burnish.optimizer.frontend.tasks import Task
+from burnish.optimizer.frontend.tasks import CACHED, Task
 
 TOLERANCE = 1e-4
 """Relative L2 error against PyTorch up to which an export is taken."""
+
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+"""Colours in the texts of exporters."""
 
 Run = Callable[[Path, list[dict[str, Array]]], list[list[Array]]]
 """Runs a model file on feeds; the outputs of each."""
@@ -69,7 +73,7 @@ def exported(
             except BurnishError:
                 raise
             except Exception as error:  # an exporter fails in ways of its own
-                tried.append({"way": str(way), "reason": first_line(error)[:300]})
+                tried.append({"way": str(way), "reason": _reason(error)})
                 continue
             worst = max(errors.values())
             if not worst <= TOLERANCE:
@@ -80,7 +84,7 @@ def exported(
                 shutil.move(Path(name) / part, folder / part)
         return {
             "task": task.name,
-            "cached": bool(task.kind),
+            "selects": task.kind == CACHED,
             "way": str(way),
             "tried": tried,
             "error": worst,
@@ -91,6 +95,13 @@ def exported(
         }  # fmt: skip
     told = "; ".join(f"{item['way']}: {item['reason']}" for item in tried)
     raise UnsupportedModel(f"no exporter of PyTorch takes it: {told}")
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what an exporter stumbled over; what it wraps it in says less."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {ESCAPES.sub('', first_line(error))}"[:300]
 
 
 def _written(

@@ -9,12 +9,16 @@ import torch
 
 from burnish.optimizer.errors import UnsupportedModel
 from burnish.optimizer.frontend import samples
-from burnish.optimizer.frontend.samples import TRACED, Maker
+from burnish.optimizer.frontend.samples import TRACED, Axes, Maker
 from burnish.optimizer.frontend.tasks import CACHED, PAIR, Task
 from burnish.optimizer.frontend.wrappers import Decoder, Encoder, Once, PairDecoder, parts
 
 MODEL, ENCODER, DECODER = "model", "encoder", "decoder"
 """Names of the graphs of an artifact."""
+
+GROWN: Axes = {0: "batch", 2: samples.TOTAL[1]}
+ENCODED: Axes = {0: "batch", 2: "sequence_length"}
+"""Free axes of caches that a run has grown, and of those that an encoder gives."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +29,13 @@ class Part:
         name: see above.
         module: what is exported.
         make: samples for it.
-        outputs: names of what it gives.
+        outputs: the free axes of what it gives, as far as they are known, by name.
     """
 
     name: str
     module: torch.nn.Module
     make: Maker
-    outputs: list[str]
+    outputs: dict[str, Axes]
 
 
 def parts_of(model: Any, task: Task) -> list[Part]:
@@ -50,7 +54,8 @@ def parts_of(model: Any, task: Task) -> list[Part]:
         answer = Once(model, names, ()).answer(*make(TRACED).values.values())
     given = [key for key, value in answer.items() if isinstance(value, torch.Tensor)]
     outputs = [name for name in task.outputs if name in given] or given
-    return [Part(MODEL, Once(model, names, outputs), make, outputs)]
+    axes = {name: {0: "batch"} for name in outputs}
+    return [Part(MODEL, Once(model, names, outputs), make, axes)]
 
 
 def _decoder(model: Any) -> Part:
@@ -59,8 +64,9 @@ def _decoder(model: Any) -> Part:
         result = model(input_ids=ids, use_cache=True)
     groups = _groups(getattr(result, "past_key_values", None), model)
     return Part(
-        MODEL, Decoder(model), samples.decoder(model, groups), ["logits", *_presents(groups, "")]
-    )
+        MODEL, Decoder(model), samples.decoder(model, groups),
+        {"logits": {0: "batch", 1: "kept"}, **_presents(groups, "", GROWN)},
+    )  # fmt: skip
 
 
 def _pair(model: Any) -> list[Part]:
@@ -75,9 +81,9 @@ def _pair(model: Any) -> list[Part]:
         result = model(values[0], decoder_input_ids=ids, use_cache=True)
     own = _groups(result.past_key_values.self_attention_cache, model)
     decoder = samples.pair(model, own, cross, masked)
-    outputs = ["logits", *_presents(own, ".decoder")]
+    outputs = {"logits": samples.ROWS, **_presents(own, ".decoder", GROWN)}
     return [
-        Part(ENCODER, encoder, make, _presents(cross, ".encoder")),
+        Part(ENCODER, encoder, make, _presents(cross, ".encoder", ENCODED)),
         Part(DECODER, PairDecoder(model, masked), decoder, outputs),
     ]
 
@@ -98,7 +104,8 @@ def _groups(cache: Any, model: Any) -> list[tuple[int, int]]:
     return [(part.shape[1], part.shape[3]) for part in parts(cache)]
 
 
-def _presents(groups: list[tuple[int, int]], kind: str) -> list[str]:
-    return [
+def _presents(groups: list[tuple[int, int]], kind: str, axes: Axes) -> dict[str, Axes]:
+    names = (
         f"present.{index // 2}{kind}.{('key', 'value')[index % 2]}" for index in range(len(groups))
-    ]
+    )
+    return dict.fromkeys(names, axes)

@@ -54,7 +54,11 @@ class Decoder(torch.nn.Module):
         super().__init__()
         self.model = model
         self.placed = takes(model, "position_ids")
-        self.selects = takes(model, "logits_to_keep")
+        self.places: list[torch.Tensor] = []
+        head = model.get_output_embeddings()
+        self.selects = head is not None
+        if self.selects:
+            head.register_forward_pre_hook(self._select)
 
     def forward(
         self, ids: torch.Tensor, mask: torch.Tensor, kept: torch.Tensor, *past: torch.Tensor
@@ -67,16 +71,21 @@ class Decoder(torch.nn.Module):
             kept: [kept], places in the sequence, from its end where they are negative.
             past: keys and values of each layer, [batch, groups, past, size].
         """
-        extra: dict[str, Any] = {"logits_to_keep": kept} if self.selects else {}
+        extra: dict[str, Any] = {}
+        self.places[:] = [torch.where(kept < 0, kept + ids.shape[1], kept)]
         if self.placed:
-            counted = mask.cumsum(-1) - 1
-            extra["position_ids"] = counted.clamp(min=0)[:, -ids.shape[1] :]
+            counted, start = (mask.cumsum(-1) - 1).clamp(min=0), past[0].shape[2]
+            extra["position_ids"] = counted[:, start : start + ids.shape[1]]
         result = self.model(
             input_ids=ids, attention_mask=mask, past_key_values=cache_of(past), use_cache=True,
             **extra,
         )  # fmt: skip
-        logits = result.logits if self.selects else result.logits[:, kept]
+        logits = result.logits if self.selects else self._select(None, (result.logits,))[0]
         return (logits, *parts(result.past_key_values))
+
+    def _select(self, head: Any, operands: Tensors) -> Tensors:
+        """The tokens whose logits are wanted, before the head computes them."""
+        return (operands[0].index_select(1, self.places[0]),)
 
 
 class Encoder(torch.nn.Module):

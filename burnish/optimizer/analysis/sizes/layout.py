@@ -130,12 +130,12 @@ def _sliced(size: Size, start: Size | None, end: Size | None, step: int) -> Size
         return None
     if size.number is not None and start.number is not None and end.number is not None:
         return Size.of(len(range(size.number)[start.number : end.number : step]))
-    if step != 1 or start.number is None or start.number < 0:
-        return None
     limit = end.number
-    whole = end == size or (limit is not None and limit >= FAR)
-    if start.number == 0 and whole:
-        return size
+    last = size if limit is not None and limit >= FAR else end
+    if step != 1 or not start.is_natural or not last.is_natural:
+        return None
+    if (size - last).is_natural and (last - start).is_natural:
+        return last - start
     # A slice to another size than the axis has may be cut short by its end.
     table = start.number == 0 and limit is None and end.is_natural and (size.number or 0) > 1
     return end.least(size.number or 0) if table else None

@@ -21,6 +21,20 @@ EXACT = 1e-6
 SAMPLED = 64
 """Elements that a pair of factors is tried on first."""
 
+LINES = 64
+"""Rows that are looked at before a whole matrix is."""
+
+
+def dense(matrix: Array) -> bool:
+    """Whether rows spread over a matrix hold no zero, as those of nearly all weights.
+
+    It reads little where weights are mapped and not in memory. A matrix with a tenth of zeros, be
+    they columns, blocks or rows in no order, is missed once in a thousand times.
+    """
+    stored = matrix if matrix.flags.c_contiguous else matrix.T
+    rows = np.linspace(0, len(stored) - 1, min(LINES, len(stored)), dtype=np.int64)
+    return bool((stored[rows] != 0).all())
+
 
 @dataclass(frozen=True)
 class Block:
