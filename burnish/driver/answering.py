@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from burnish.optimizer.errors import UsageError, about
+from burnish.optimizer.frontend.tasks import named
 from burnish.runtimes.tasks.opening import open_task
 from burnish.runtimes.tasks.pictures import ImageClassification, ZeroShotImageClassification
 from burnish.runtimes.tasks.questions import QuestionAnswering
@@ -34,7 +35,8 @@ def answered(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
     path, tokenizer = Path(argument["model"]), argument.get("tokenizer")
     task = open_task(
         path, provider=argument["provider"], threads=argument["threads"],
-        task=argument.get("task"), tokenizer=Path(tokenizer) if tokenizer else None,
+        task=named(argument["task"]).name if argument.get("task") else None,
+        tokenizer=Path(tokenizer) if tokenizer else None,
     )  # fmt: skip
     with closing(task), about(path), warnings.catch_warnings(record=True) as cut:
         warnings.simplefilter("always", TextsCut)

@@ -9,6 +9,7 @@ from typing import Any
 from burnish import driver
 from burnish.driver import Request, Result
 from burnish.optimizer.errors import UsageError
+from burnish.optimizer.frontend.tasks import named
 from burnish.runtimes.providers import PROVIDERS
 from burnish.runtimes.tasks import open_task
 
@@ -55,7 +56,8 @@ def load(
         UnsupportedModel: where it does not accept the model, or no answers are made for the task.
     """
     if Path(path).is_dir() or task:
-        return open_task(Path(path), provider=provider, threads=threads, task=task)
+        name = named(task).name if task else None
+        return open_task(Path(path), provider=provider, threads=threads, task=name)
     if provider not in PROVIDERS:
         raise UsageError(f"provider {provider} is not known", hint=", ".join(PROVIDERS))
     return PROVIDERS[provider].open(Path(path), provider=provider, threads=threads)

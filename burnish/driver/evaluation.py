@@ -15,6 +15,7 @@ from burnish.driver.request import Request, request_from
 from burnish.optimizer import annotated, report
 from burnish.optimizer.annotated import Example
 from burnish.optimizer.errors import UsageError, about
+from burnish.optimizer.frontend.tasks import named
 from burnish.optimizer.metrics.judges import JUDGES, LABELS, SPANS, Judge
 from burnish.optimizer.metrics.scores import Scores
 from burnish.runtimes.tasks import folder as folders
@@ -85,7 +86,8 @@ def _evaluated(
     tokenizer = Path(request.tokenizer) if request.tokenizer else None
     folder = folders.read(path, tokenizer=tokenizer, beside=beside)
     task = open_task(
-        path, provider=request.provider, threads=request.threads, task=request.task, beside=beside,
+        path, provider=request.provider, threads=request.threads, beside=beside,
+        task=named(request.task).name if request.task else None,
         tokenizer=tokenizer, losses=True,
     )  # fmt: skip
     name = getattr(task, "name", "") or told_task(folder)

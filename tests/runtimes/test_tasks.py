@@ -279,7 +279,9 @@ def test_what_is_wrong_with_a_folder_is_said(judge: Path, tmp_path: Path) -> Non
         (judge / "manifest.json").write_text(json.dumps(manifest | changes))
 
     failing(UsageError, "provider npu is not known", provider="npu")
-    failing(UsageError, "--task poetry is not known", task="poetry")
+    failing(BurnishError, "no answers are made for the task poetry", task="poetry")
+    with pytest.raises(UsageError, match="--task poetry is not known"):
+        burnish.load(judge, task="poetry")
     failing(InvalidModel, "no output start_logits", task="question-answering")
     write(models={"model": "../model.onnx"})
     failing(UnsafeInput, "outside")

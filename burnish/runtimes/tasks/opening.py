@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from burnish.optimizer.errors import UnsupportedModel, UsageError, about
-from burnish.optimizer.frontend import tasks
 from burnish.runtimes.providers import PROVIDERS
 from burnish.runtimes.tasks import folder as folders
 from burnish.runtimes.tasks.classes import TextClassification
@@ -61,7 +60,7 @@ def open_task(
         path: a folder with a manifest, or an .onnx file beside its tokenizer and configuration.
         provider: a row of `runtimes.providers`.
         threads: 0 for the runtime's own choice.
-        task: what the model is for; None for what the manifest, the configuration or its ports
+        task: the hub's name of what the model is for; None for what the manifest or its ports
             say.
         tokenizer: `tokenizer.json` for texts; None for the one beside the model.
         beside: folder with what belongs to an .onnx file, where that is another than its own.
@@ -74,7 +73,7 @@ def open_task(
         raise UsageError(f"provider {provider} is not known", hint=", ".join(PROVIDERS))
     with about(path):
         folder = folders.read(path, tokenizer=tokenizer, beside=beside)
-        asked = tasks.named(task).name if task else told_task(folder)
+        asked = task or told_task(folder)
         if asked in GENERATED and not losses:
             return _generator(folder, provider, threads)
         if MODEL not in folder.models:
@@ -108,7 +107,7 @@ def _generator(folder: Folder, provider: str, threads: int) -> Any:
 def told_task(folder: Folder) -> str:
     """The task that the manifest names; empty where there is none."""
     told = folder.manifest.get("task")
-    return tasks.named(told).name if isinstance(told, str) and told else ""
+    return told if isinstance(told, str) else ""
 
 
 def task_of(opened: Opened, labels: Sequence[str]) -> str:
