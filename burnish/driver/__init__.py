@@ -17,6 +17,7 @@ from burnish.driver.foreign import is_foreign
 from burnish.driver.net import tolerated
 from burnish.driver.request import Request, Result, validate, validate_provider
 from burnish.optimizer import artifact, sandbox
+from burnish.optimizer.errors import UsageError
 from burnish.optimizer.report import release
 from burnish.runtimes.providers import AUTO, PROVIDERS
 from burnish.runtimes.targets import NATIVE
@@ -27,11 +28,13 @@ __all__ = [
     "Result",
     "bench",
     "compare",
+    "evaluate",
     "inspect",
     "missed",
     "optimize",
     "run",
     "too_far",
+    "worse",
 ]
 
 Progress = Callable[[dict[str, Any]], None]
@@ -137,6 +140,28 @@ def too_far(facts: dict[str, Any], max_drop: float) -> str:
         return f"output {missing[0]} is missing"
     drop = facts["fidelity"]["drop"]
     return f"the loss {drop:.3g} is above {max_drop:g}" if drop > max_drop else ""
+
+
+def evaluate(
+    request: Request, against: str | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Task metrics of an artifact on annotated data, and of another one before it, as data."""
+    validate_provider(request, auto=False)
+    if not request.data:
+        raise UsageError("there are no annotated examples", hint="--data FILE")
+    argument = asdict(request) | {"against": against}
+    target = "burnish.driver.evaluation:evaluate_artifacts"
+    return _supervised(target, argument, request, progress)
+
+
+def worse(facts: dict[str, Any], most: float) -> str:
+    """Why an artifact (see `evaluate`) lost more than it may; empty where it did not."""
+    drop = facts["drop"]
+    if drop["points"] <= most:
+        return ""
+    unit = "percent" if facts["lower"] else "points"
+    where = f" of {drop['group']}" if facts["groups"] else ""
+    return f"{facts['metric']}{where} is worse by {drop['points']:.2f} {unit}, allowed {most:g}"
 
 
 def bench(request: Request, others: list[str], progress: Progress | None = None) -> dict[str, Any]:
