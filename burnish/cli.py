@@ -22,8 +22,8 @@ from burnish.rendering import (
     render_inspect,
     render_passes,
     render_report,
-    render_run,
 )
+from burnish.run_command import run
 from burnish.terminal import MAIN, DefaultGroup, errors, errors_as_lines, progress_shown, show
 
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
@@ -168,32 +168,7 @@ def inspect(
         show(facts, json_file, quiet, lambda console: render_inspect(console, facts))
 
 
-@app.command()
-def run(
-    model: options.Model,
-    data: options.Data = None,
-    output: Annotated[
-        str | None, typer.Option("--output", "-o", help="Write the outputs to an .npz file.")
-    ] = None,
-    tokenizer: options.Tokenizer = None,
-    shape: options.Shape = None,
-    threads: options.Threads = 0,
-    seed: options.Seed = 0,
-    json_file: options.Json = None,
-    memory_limit: options.Memory = None,
-    time_limit: options.Seconds = None,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
-) -> None:
-    """Run a model on data, or on made-up inputs."""
-    with errors_as_lines(model, debug):
-        request = Request(
-            model, output=output, data=data, tokenizer=tokenizer, shape=options.shape_of(shape),
-            threads=threads, seed=seed, memory_limit=options.bytes_of(memory_limit),
-            time_limit=time_limit,
-        )  # fmt: skip
-        facts = driver.run(request)
-        show(facts, json_file, quiet, lambda console: render_run(console, facts))
+app.command()(run)
 
 
 @app.command()

@@ -99,7 +99,41 @@ Memory = Annotated[
 Seconds = Annotated[
     float | None, typer.Option(min=0.1, max=1e8, help="Wall-clock limit in seconds.")
 ]
-Seed = Annotated[int, typer.Option(help="Of made-up inputs.")]
+Seed = Annotated[int, typer.Option(help="Of made-up inputs, and of drawn tokens.")]
+Artifact = Annotated[
+    str, typer.Argument(metavar="ARTIFACT", help="An artifact's folder, or an .onnx file.")
+]
+Text = Annotated[
+    list[str] | None, typer.Option("--text", help="What to go on from; several are a batch.")
+]
+TextFile = Annotated[
+    str | None, typer.Option("--file", metavar="FILE", help="... the whole of a file; - for stdin.")
+]
+Lines = Annotated[bool, typer.Option("--lines", help="Each line of the file is a text.")]
+Language = Annotated[
+    str | None, typer.Option(metavar="TAG", help="To translate to, as the tokenizer has it: fr.")
+]
+NewTokens = Annotated[
+    int | None, typer.Option("--max-new-tokens", min=1, metavar="N", help="End after so many.")
+]
+Temperature = Annotated[
+    float | None, typer.Option(min=0.0, help="Draw tokens: below 1 the likely ones more; 0: none.")
+]
+TopK = Annotated[int | None, typer.Option(min=0, metavar="K", help="Draw from the K likeliest.")]
+TopP = Annotated[
+    float | None, typer.Option(metavar="P", help="... from the likeliest that add up to P.")
+]
+MinP = Annotated[
+    float | None, typer.Option(metavar="P", help="... from those of P times the likeliest's share.")
+]
+Beams = Annotated[int | None, typer.Option(min=1, metavar="N", help="Search with N beams.")]
+Speculate = Annotated[
+    int | None, typer.Option(min=0, metavar="K", help="Guess up to K tokens from what repeats.")
+]
+Repetition = Annotated[
+    float | None, typer.Option("--repetition-penalty", help="Above 1: repeated tokens score less.")
+]
+Stop = Annotated[list[str] | None, typer.Option("--stop", help="A text that ends it; several may.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 

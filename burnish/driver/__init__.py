@@ -33,6 +33,7 @@ __all__ = [
     "missed",
     "optimize",
     "run",
+    "run_artifact",
     "too_far",
     "worse",
 ]
@@ -174,6 +175,21 @@ def bench(request: Request, others: list[str], progress: Progress | None = None)
 def run(request: Request) -> dict[str, Any]:
     """Run a model on data or made-up inputs; what came out, as data."""
     return _supervised("burnish.driver.inspection:run_model", asdict(request), request, None)
+
+
+def run_artifact(
+    request: Request, argument: dict[str, Any], progress: Progress | None = None
+) -> dict[str, Any]:
+    """Run an artifact folder on texts; what came, as data.
+
+    Args:
+        request: names the folder, the provider, threads and limits.
+        argument: see `running.run_folder`.
+        progress: told of pieces of text as they come: `row` and `text`.
+    """
+    validate_provider(request, auto=False)
+    asked = asdict(request) | argument
+    return _supervised("burnish.driver.running:run_folder", asked, request, progress)
 
 
 def _supervised(

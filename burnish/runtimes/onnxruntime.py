@@ -74,14 +74,14 @@ class Session:
 
 
 def open_session(
-    path: Path,
+    path: Path | bytes,
     *,
     provider: str = "cpu",
     threads: int = 0,
     optimize: bool = True,
     runs: bool = True,
 ) -> Any:
-    """An `InferenceSession` that really is on the provider asked for.
+    """An `InferenceSession` that really is on the provider asked for, of a file or its content.
 
     One that never `runs` plans no reuse of memory, which takes four times as long for twice the
     nodes.
@@ -101,7 +101,8 @@ def open_session(
     if provider != "cpu":
         options.add_session_config_entry(RECORD, "1")
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=[wanted])
+        model = path if isinstance(path, bytes) else str(path)
+        session = onnxruntime.InferenceSession(model, options, providers=[wanted])
     except Exception as error:  # the binding raises types of its own for each status code
         if wanted != PROVIDERS["cpu"] and "provider" in str(error).lower():
             raise _not_started(provider, str(error)) from None

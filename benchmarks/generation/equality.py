@@ -1,0 +1,87 @@
+"""Generated tokens, ours against PyTorch's `generate`, with the same weights.
+
+    python benchmarks/generation/equality.py [--new 200] [--exporter dynamo] [NAME ...]
+
+Nine architectures of `tests/generating.py` (two layers, random weights), three seeds of weights
+each, exported by the front end's wrappers without passes. Rows of 9, 4, 13 and 1 tokens are a batch;
+greedy, by three beams, with tokens that end a text, and with guesses of up to 8 tokens, which are
+also run on each row alone. A cell is the number of rows whose tokens all are PyTorch's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+
+from generating import MODELS, artifact, built, prompts, reference
+
+from burnish.runtimes.generate import open_generator
+
+LENGTHS = (9, 4, 13, 1)
+SEEDS = 3
+GUESSES = 8
+COLUMNS = ("greedy", "guessed", "guessed alone", "runs saved", "ended", "beams", "beams ended")
+
+
+def compared(name: str, seed: int, new: int, exporter: str) -> dict[str, tuple[int, int]]:
+    """For each column, how many of how many rows (or runs)."""
+    model = built(name, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        generator = open_generator(artifact(name, Path(folder), model, exporter))
+        asked: dict[str, Any] = {"ids": prompts(LENGTHS, seed), "max_new_tokens": new}
+        torch_asked = {"rows": asked["ids"], "max_new_tokens": new}
+        greedy = reference(model, **torch_asked)
+        plain = generator.generate(**asked)
+        guessed = generator.generate(**asked, speculate=GUESSES)
+        alone = [
+            generator.generate(ids=[row], max_new_tokens=new, speculate=GUESSES)
+            for row in asked["ids"]
+        ]
+        ends = [row[len(row) // 2 + place] for place, row in enumerate(greedy[:2])]
+        beam_options = {"num_beams": 3, "max_new_tokens": new}
+        ending = {"eos_token_id": ends, "max_new_tokens": new}
+        found = {
+            "greedy": alike(plain.ids, greedy),
+            "guessed": alike(guessed.ids, greedy),
+            "guessed alone": alike([made.ids[0] for made in alone], greedy),
+            "runs saved": (sum(new - made.count.runs for made in alone), new * len(alone)),
+        }
+        for column, options in (
+            ("ended", ending), ("beams", beam_options), ("beams ended", ending | beam_options)
+        ):  # fmt: skip
+            expected = reference(model, asked["ids"], **options)
+            found[column] = alike(generator.generate(ids=asked["ids"], **options).ids, expected)
+        generator.close()
+    return found
+
+
+def alike(ours: list[list[int]], theirs: list[list[int]]) -> tuple[int, int]:
+    """Rows that are equal, of how many."""
+    return sum(a == b for a, b in zip(ours, theirs, strict=True)), len(theirs)
+
+
+def main() -> None:
+    """Compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--new", type=int, default=200)
+    parser.add_argument("--exporter", default="", choices=["", "dynamo", "torchscript"])
+    arguments = parser.parse_args()
+    print(f"| architecture | {' | '.join(COLUMNS)} |")
+    print("|---" * (len(COLUMNS) + 1) + "|")
+    for name in arguments.names or MODELS:
+        totals = dict.fromkeys(COLUMNS, (0, 0))
+        for seed in range(SEEDS):
+            found = compared(name, seed, arguments.new, arguments.exporter)
+            totals = {key: (a + found[key][0], b + found[key][1]) for key, (a, b) in totals.items()}
+        cells = [f"{right} of {count}" for right, count in totals.values()]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Running an artifact folder on texts, inside its sandboxed child."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from burnish.optimizer.errors import UsageError
+from burnish.runtimes import generate
+from burnish.runtimes.generate.opening import task_of
+
+Emit = Callable[[dict[str, Any]], None]
+Work = Callable[[dict[str, Any], Emit], dict[str, Any]]
+
+BATCH = 8
+"""Texts that are generated together."""
+
+
+def run_folder(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Do what the task of a folder is; what came of it.
+
+    Args:
+        argument: fields of the request, and `texts`, `language`, and `settings` of generation.
+        emit: told of pieces of text as they come.
+
+    Raises:
+        UsageError: there is nothing that does this task.
+    """
+    task = task_of(Path(argument["model"]))
+    work = WORK.get(task or generate.TASKS[0])
+    if work is None:
+        raise UsageError(f"artifacts for {task} are not run on texts", hint=", ".join(WORK))
+    return {"schema": 1, "task": task} | work(argument, emit)
+
+
+def generated(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Generate from each text, a batch after the other."""
+    generator = generate.open_generator(
+        argument["model"], provider=argument["provider"], threads=argument["threads"]
+    )
+    texts, rows = argument["texts"], list[dict[str, Any]]()
+    totals = dict.fromkeys(("prompt_tokens", "new_tokens", "runs", "proposed", "right"), 0)
+    seconds = {"first": 0.0, "all": 0.0}
+    later, notes = 0, list[str]()
+    for start in range(0, len(texts), BATCH):
+        made = generator.generate(
+            texts[start : start + BATCH],
+            language=argument["language"],
+            on_text=functools.partial(_tell, emit, start),
+            **argument["settings"],
+        )
+        for place, text in enumerate(made.texts):
+            score = {"score": made.scores[place]} if made.scores else {}
+            ids, ended = made.ids[place], made.ended[place]
+            rows.append({"text": text, "ids": ids, "ended": ended, **score})
+        counted = {"prompt_tokens": made.prompt_tokens, "new_tokens": made.new_tokens}
+        for name, count in (counted | vars(made.count)).items():
+            totals[name] += count
+        seconds["first"] += made.first_seconds
+        seconds["all"] += made.seconds
+        later += made.new_tokens - len(made.ids)
+        notes += [note for note in made.notes if note not in notes]
+    after = seconds["all"] - seconds["first"]
+    rate = later / after if later and after > 0 else None
+    return {"texts": rows, **totals, "seconds": seconds, "tokens_per_second": rate, "notes": notes}
+
+
+def _tell(emit: Emit, start: int, row: int, text: str) -> None:
+    emit({"row": start + row, "text": text})
+
+
+WORK: dict[str, Work] = dict.fromkeys(generate.TASKS, generated)
+"""By task: what runs it on texts."""

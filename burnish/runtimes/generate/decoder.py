@@ -1,0 +1,108 @@
+"""A decoder, and what it has seen of a batch: caches, mask and positions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from burnish.runtimes.generate.ports import heads_and_size, read
+from burnish.runtimes.generate.sequences import Array, Integers, Numbers
+from burnish.runtimes.resident import Mover, Resident, ResidentSession
+
+
+class Decoder:
+    """A decoder's session, and what its ports are.
+
+    Raises:
+        UsageError, UnsupportedModel: see `ResidentSession` and `ports.read`.
+    """
+
+    def __init__(self, path: Path, *, provider: str, threads: int) -> None:
+        self.session = ResidentSession(path, provider=provider, threads=threads)
+        self.ports = read(self.session.inputs, self.session.outputs)
+        pasts = [cache.past for cache in self.ports.caches]
+        self.mover = Mover(pasts, provider=provider, threads=threads)
+
+    def close(self) -> None:
+        """Free the sessions."""
+        self.session.close()
+        self.mover.close()
+
+
+class Context:
+    """What a decoder has seen of a batch.
+
+    Args:
+        decoder: see there.
+        mask: [rows, prompt], 0 where a prompt is padded; None where the decoder has no mask.
+        rows: how many there are.
+        capacity: tokens of a row at most.
+        fixed: caches that do not grow, by input.
+        encoder_mask: [rows, encoded], where the decoder takes one.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        mask: Integers | None,
+        rows: int,
+        capacity: int,
+        fixed: Mapping[str, Resident] | None = None,
+        encoder_mask: Integers | None = None,
+    ) -> None:
+        self.decoder, self.ports = decoder, decoder.ports
+        self.length = 0
+        self._names = [cache.past.name for cache in self.ports.caches]
+        self._presents = [cache.present for cache in self.ports.caches]
+        self._fixed = dict(fixed or {})
+        self._caches = []
+        for cache in self.ports.caches:
+            heads, size = heads_and_size(cache.past)
+            shape = (rows, heads, 0, size)
+            self._caches.append(decoder.session.empty(cache.past, shape))
+        self._mask = np.ones((rows, capacity), np.int64)
+        if mask is not None:
+            self._mask[:, : mask.shape[1]] = mask
+        self._positions = np.maximum(self._mask.cumsum(1) - 1, 0)
+        self._encoder_mask = encoder_mask
+        self._kept: dict[int, Integers] = {}
+
+    def step(self, tokens: Integers, kept: int = 1) -> Numbers:
+        """Go on by tokens [rows, sequence]; logits [rows, kept, vocabulary] of the last ones."""
+        ports, start, end = self.ports, self.length, self.length + tokens.shape[1]
+        arrays: dict[str, Array] = {ports.ids: tokens}
+        if ports.mask:
+            arrays[ports.mask] = np.ascontiguousarray(self._mask[:, :end])
+        if ports.positions:
+            arrays[ports.positions] = np.ascontiguousarray(self._positions[:, start:end])
+        if ports.kept:
+            arrays[ports.kept] = self._places(kept)
+        if ports.encoder_mask and self._encoder_mask is not None:
+            arrays[ports.encoder_mask] = self._encoder_mask
+        residents = {**dict(zip(self._names, self._caches, strict=True)), **self._fixed}
+        given, self._caches = self.decoder.session.run(
+            arrays, residents, (ports.logits,), self._presents
+        )
+        self.length = end
+        logits: Numbers = given[0][:, -kept:]
+        return logits if logits.dtype == np.float32 else logits.astype(np.float32)
+
+    def _places(self, kept: int) -> Integers:
+        """The last places of the sequence, counted from its end."""
+        if kept not in self._kept:
+            self._kept[kept] = np.arange(-kept, 0)
+        return self._kept[kept]
+
+    def cut(self, length: int) -> None:
+        """Forget what was seen after so many tokens."""
+        if length < self.length:
+            self._caches = self.decoder.mover.cut(self._caches, length)
+            self.length = length
+
+    def rows(self, index: Integers) -> None:
+        """Go on with these rows, in that order; caches that do not grow stay as they are."""
+        if not np.array_equal(index, np.arange(len(self._mask))):
+            self._caches = self.decoder.mover.rows(self._caches, index)
+            self._mask, self._positions = self._mask[index], self._positions[index]

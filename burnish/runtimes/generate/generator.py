@@ -1,0 +1,131 @@
+"""Generation from an artifact folder: texts or tokens in, texts out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from burnish.optimizer.errors import UsageError
+from burnish.runtimes.generate.batch import Batch, Generated, Model
+from burnish.runtimes.generate.prompts import Prompts, for_decoder, for_pair
+from burnish.runtimes.generate.sequences import Array
+from burnish.runtimes.generate.settings import Settings
+from burnish.runtimes.generate.text import Vocabulary
+
+OnText = Callable[[int, str], None]
+"""Is told of a row and of the next piece of its text, which is whole characters."""
+
+
+class Generator:
+    """Generates texts.
+
+    Args:
+        model: see there.
+        settings: the model's own.
+        context: positions that the decoder has; 0 for no limit.
+        notes: what the user should know of the settings.
+    """
+
+    def __init__(
+        self, model: Model, settings: Settings, context: int = 0, notes: Sequence[str] = ()
+    ) -> None:
+        self.model, self.settings, self.context, self.notes = model, settings, context, list(notes)
+
+    def generate(
+        self,
+        texts: str | Sequence[str] | None = None,
+        *,
+        ids: Sequence[Sequence[int]] | None = None,
+        features: Array | None = None,
+        begin: Sequence[int] | None = None,
+        language: str | None = None,
+        on_text: OnText | None = None,
+        **options: Any,
+    ) -> Generated:
+        """Go on from prompts, or translate or transcribe with an encoder; a batch in one go.
+
+        Args:
+            texts: one prompt or several.
+            ids: tokens instead, as they are.
+            features: what an encoder of sound or images is given, [rows, ...].
+            begin: tokens that the decoder of a pair begins with; default: as settings say.
+            language: tag of the target language, for models that begin with it.
+            on_text: is told of the text as it comes; of beams, once it is whole.
+            options: fields of `Settings`, which win over the model's own.
+
+        Raises:
+            UsageError: what is given does not go with the model, or with each other.
+        """
+        batch = self._batch(texts, ids, features, begin, language, options)
+        for row, piece in batch.pieces():
+            if on_text is not None:
+                on_text(row, piece)
+        return batch.made
+
+    def stream(self, text: str, *, language: str | None = None, **options: Any) -> Iterator[str]:
+        """The text that follows, piece by piece; see `generate`."""
+        batch = self._batch(text, None, None, None, language, options)
+        return (piece for _, piece in batch.pieces())
+
+    def _batch(
+        self,
+        texts: str | Sequence[str] | None,
+        ids: Sequence[Sequence[int]] | None,
+        features: Array | None,
+        begin: Sequence[int] | None,
+        language: str | None,
+        options: dict[str, Any],
+    ) -> Batch:
+        settings = self.settings.override(**options)
+        if language:
+            token = self._vocabulary().language(language)
+            settings = settings.override(forced_bos_token_id=token)
+        if sum(item is not None for item in (texts, ids, features)) != 1:
+            raise UsageError("a prompt is a text, tokens, or features: one of them")
+        rows = [list(row) for row in ids or ()]
+        if texts is not None:
+            several = [texts] if isinstance(texts, str) else texts
+            rows = [self._vocabulary().encode(text) for text in several]
+        prompts = self._prompts(rows, features, begin, settings)
+        end, notes = self._end(prompts.longest, settings)
+        batch = Batch(self.model, prompts, settings, end)
+        batch.made.notes = [*self.notes, *notes]
+        return batch
+
+    def _prompts(
+        self,
+        rows: list[list[int]],
+        features: Array | None,
+        begin: Sequence[int] | None,
+        settings: Settings,
+    ) -> Prompts:
+        """What the batch starts from; raises UsageError where that does not go with the model."""
+        encoder = self.model.encoder
+        if features is not None and (encoder is None or encoder.reads_text):
+            raise UsageError("the model reads text, not features")
+        if encoder is None:
+            return for_decoder(rows, settings)
+        if features is None and not encoder.reads_text:
+            raise UsageError(f"the model reads {encoder.main}, not text")
+        return for_pair(rows, features, begin, settings)
+
+    def _end(self, prompt: int, settings: Settings) -> tuple[int, list[str]]:
+        """Tokens at which texts end, within what the model has positions for; and a note."""
+        end = settings.length_after(prompt)
+        if not self.context or end <= self.context:
+            return end, []
+        if prompt >= self.context:
+            raise UsageError(f"the prompt has {prompt} tokens, the model {self.context} positions")
+        told = f"texts end after {self.context} tokens, for which the model has positions"
+        return self.context, [told] if settings.max_new_tokens else []
+
+    def _vocabulary(self) -> Vocabulary:
+        if self.model.vocabulary is None:
+            raise UsageError("there is no tokenizer.json", hint="tokens (ids=) instead of texts")
+        return self.model.vocabulary
+
+    def close(self) -> None:
+        """Free the sessions."""
+        self.model.decoder.close()
+        if self.model.encoder is not None:
+            self.model.encoder.close()
