@@ -3,9 +3,9 @@
     python benchmarks/generation/equality.py [--new 200] [--exporter dynamo] [NAME ...]
 
 Nine architectures of `tests/generating.py` (two layers, random weights), three seeds of weights
-each, exported by the front end's wrappers without passes. Rows of 9, 4, 13 and 1 tokens are a batch;
-greedy, by three beams, with tokens that end a text, and with guesses of up to 8 tokens, which are
-also run on each row alone. A cell is the number of rows whose tokens all are PyTorch's.
+each, exported by the wrappers of the front end without passes. Rows of 9, 4, 13 and 1 tokens are a
+batch; greedy, by three beams, with tokens that end a text, and with guesses of up to 8 tokens,
+which are also run on each row alone. A cell is the number of rows whose tokens all are PyTorch's.
 """
 
 from __future__ import annotations

@@ -122,6 +122,7 @@ def _wrong(request: Request, report: dict[str, Any]) -> str:
 
 def inspect(request: Request) -> dict[str, Any]:
     """What the model is, and what would be done, as data."""
+    request = _of_graph(request)
     return _supervised("burnish.driver.inspection:inspect_model", asdict(request), request, None)
 
 
@@ -131,7 +132,8 @@ def compare(request: Request, other: str) -> dict[str, Any]:
     The first runs in ONNX Runtime on the processor, the other one on the request's provider.
     """
     validate_provider(request, auto=False)
-    argument = asdict(request) | {"other": other}
+    request = _of_graph(request)
+    argument = asdict(request) | {"other": artifact.graph_of(other)}
     return _supervised("burnish.driver.inspection:compare_models", argument, request, None)
 
 
@@ -168,12 +170,14 @@ def worse(facts: dict[str, Any], most: float) -> str:
 def bench(request: Request, others: list[str], progress: Progress | None = None) -> dict[str, Any]:
     """Paired timing of models in stock sessions, the first the baseline, as data."""
     validate_provider(request, auto=False)
-    argument = asdict(request) | {"others": others}
+    request = _of_graph(request)
+    argument = asdict(request) | {"others": [artifact.graph_of(other) for other in others]}
     return _supervised("burnish.driver.inspection:bench_models", argument, request, progress)
 
 
 def run(request: Request) -> dict[str, Any]:
     """Run a model on data or made-up inputs; what came out, as data."""
+    request = _of_graph(request)
     return _supervised("burnish.driver.inspection:run_model", asdict(request), request, None)
 
 
@@ -190,6 +194,11 @@ def run_artifact(
     validate_provider(request, auto=False)
     asked = asdict(request) | argument
     return _supervised("burnish.driver.running:run_folder", asked, request, progress)
+
+
+def _of_graph(request: Request) -> Request:
+    """The request with the graph of an artifact folder in the folder's place."""
+    return replace(request, model=artifact.graph_of(request.model))
 
 
 def _supervised(
