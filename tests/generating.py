@@ -48,7 +48,9 @@ MODELS = {
     "mistral": Model(
         plain("MistralForCausalLM", "MistralConfig", **TEXT, **GROUPED, sliding_window=6)
     ),
-    "gemma3": Model(plain("Gemma3ForCausalLM", "Gemma3TextConfig", **GEMMA)),
+    "gemma3": Model(
+        plain("Gemma3ForCausalLM", "Gemma3TextConfig", **GEMMA, tie_word_embeddings=False)
+    ),
     "opt": Model(
         plain(
             "OPTForCausalLM", "OPTConfig", **LAYERS, hidden_size=64, ffn_dim=128,
@@ -62,7 +64,7 @@ MODELS = {
     "t5": Model(
         plain(
             "T5ForConditionalGeneration", "T5Config", **T5, decoder_start_token_id=0,
-            pad_token_id=0, eos_token_id=1,
+            pad_token_id=0, eos_token_id=1, tie_word_embeddings=False,
         ),
         pair=True,
     ),
@@ -81,8 +83,8 @@ def built(name: str, seed: int = 0) -> Any:
     torch.manual_seed(seed)
     model: Any = MODELS[name].build("sdpa").eval().requires_grad_(False)
     for weight in model.parameters():
-        if weight.dim() > 1 and 0 < (spread := float(weight.std())) < 0.12:
-            weight.mul_(0.12 / spread)
+        if weight.dim() > 1 and (spread := float(weight.std())) > 0:
+            weight.mul_(min(max(spread, 0.12), 0.3) / spread)
         elif weight.dim() == 1:
             weight.add_(torch.randn_like(weight), alpha=0.1)
     for key in ("bos_token_id", "eos_token_id", "forced_eos_token_id"):
@@ -95,10 +97,10 @@ def artifact(name: str, folder: Path, model: Any, exporter: str = "") -> Path:
     """An artifact folder of a model, as the front end writes it before passes run."""
     kind = MODELS[name]
     way = Way(exporter or kind.exporter, "sdpa")
-    parts = parts_of(model, TASKS[kind.task])
-    for part in parts:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Transformers renames arguments from release to release
+        parts = parts_of(model, TASKS[kind.task])
+        for part in parts:
             export(part.module, part.make(TRACED), part.outputs, folder / f"{part.name}.onnx", way)
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)

@@ -14,7 +14,7 @@ from burnish.runtimes.generate.beams import Beams
 from burnish.runtimes.generate.choosing import Chooser
 from burnish.runtimes.generate.decoder import Context, Decoder
 from burnish.runtimes.generate.encoder import Encoder
-from burnish.runtimes.generate.loop import Count
+from burnish.runtimes.generate.loop import Count, Guesses
 from burnish.runtimes.generate.processors import processors_of
 from burnish.runtimes.generate.prompts import Prompts
 from burnish.runtimes.generate.sequences import Array, Integers, Sequences
@@ -114,9 +114,9 @@ class Batch:
         made.ids, made.ended = [[] for _ in range(rows)], [LENGTH] * rows
         finished, ends = np.zeros(rows, bool), frozenset(self.settings.eos_token_id)
         choose = Chooser(self.settings, self.processors, rows)
-        context = self._context()
+        guesses = Guesses(self.prompts.whole(), self.settings.speculate, finished)
         for chosen in loop.tokens(
-            context, self.state, choose, self.end, self.settings, finished, made.count
+            self._context(), self.state, choose, self.end, self.settings.pad, guesses, made.count
         ):
             made.first_seconds = made.first_seconds or time.perf_counter() - self.start
             for row, token in enumerate(chosen.tolist()):

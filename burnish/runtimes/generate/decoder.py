@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
 from burnish.runtimes.generate.ports import heads_and_size, read
 from burnish.runtimes.generate.sequences import Array, Integers, Numbers
-from burnish.runtimes.resident import Mover, Resident, ResidentSession
+from burnish.runtimes.resident import Resident, ResidentSession
 
 
 class Decoder:
     """A decoder's session, and what its ports are.
 
     Raises:
-        UsageError, UnsupportedModel: see `ResidentSession` and `ports.read`.
+        UnsupportedModel: see `ports.read`.
     """
 
-    def __init__(self, path: Path, *, provider: str, threads: int) -> None:
-        self.session = ResidentSession(path, provider=provider, threads=threads)
-        self.ports = read(self.session.inputs, self.session.outputs)
-        pasts = [cache.past for cache in self.ports.caches]
-        self.mover = Mover(pasts, provider=provider, threads=threads)
+    def __init__(self, session: ResidentSession) -> None:
+        self.session = session
+        self.ports = read(session.inputs, session.outputs)
 
     def close(self) -> None:
-        """Free the sessions."""
+        """Free the session."""
         self.session.close()
-        self.mover.close()
 
 
 class Context:
@@ -98,11 +94,11 @@ class Context:
     def cut(self, length: int) -> None:
         """Forget what was seen after so many tokens."""
         if length < self.length:
-            self._caches = self.decoder.mover.cut(self._caches, length)
+            self._caches = self.decoder.session.cut(self._caches, length)
             self.length = length
 
     def rows(self, index: Integers) -> None:
         """Go on with these rows, in that order; caches that do not grow stay as they are."""
         if not np.array_equal(index, np.arange(len(self._mask))):
-            self._caches = self.decoder.mover.rows(self._caches, index)
+            self._caches = self.decoder.session.rows(self._caches, index)
             self._mask, self._positions = self._mask[index], self._positions[index]

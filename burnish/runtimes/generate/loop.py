@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,6 @@ from burnish.runtimes.generate.decoder import Context
 from burnish.runtimes.generate.lookup import Lookup
 from burnish.runtimes.generate.processors import Processor, log_softmax
 from burnish.runtimes.generate.sequences import Array, Integers, Sequences
-from burnish.runtimes.generate.settings import Settings
 
 
 @dataclass
@@ -35,8 +34,8 @@ def tokens(
     state: Sequences,
     choose: Chooser,
     end: int,
-    settings: Settings,
-    finished: Array,
+    pad: int,
+    guesses: Guesses,
     count: Count,
 ) -> Iterator[Integers]:
     """Grow a batch until every row has finished, or `end` tokens are there.
@@ -45,10 +44,10 @@ def tokens(
     saves a run, and what was computed after the first that is not is cut off.
 
     Yields:
-        The next token of each row, [rows]. Whoever takes them says in `finished` [rows] which rows
+        The next token of each row, [rows]. Whoever takes them says in `guesses.finished` which rows
         have ended; those get padding from then on.
     """
-    guesses = Guesses(state, settings.speculate, finished)
+    finished = guesses.finished
     feed = np.ascontiguousarray(state.seen)
     while state.length < end and not finished.all():
         guess = guesses.next(end - state.length - 1)
@@ -58,7 +57,7 @@ def tokens(
         for place in range(1 + wanted):
             chosen = choose(state, logits[:, place])
             if finished.any():
-                chosen = np.where(finished, settings.pad, chosen)
+                chosen = np.where(finished, pad, chosen)
             state.append(chosen)
             guesses.append(chosen)
             yield chosen
@@ -75,24 +74,23 @@ class Guesses:
     """What is guessed for the rows of a batch; those that have finished do not count.
 
     Args:
-        state: the prompts.
+        texts: what tokens are looked up in, for each row; its last ones are the row's.
         most: tokens that are guessed at most; 0 for none at all.
         finished: [rows], changed by others.
     """
 
-    def __init__(self, state: Sequences, most: int, finished: Array) -> None:
-        self._finished, self._none = finished, np.empty((state.rows, 0), np.int64)
-        texts = [row[start:].tolist() for row, start in zip(state.seen, state.starts, strict=True)]
+    def __init__(self, texts: Iterable[list[int]], most: int, finished: Array) -> None:
+        self.finished, self._none = finished, np.empty((len(finished), 0), np.int64)
         self._lookups = [Lookup(text, most) for text in texts] if most else []
 
     def next(self, most: int) -> Integers:
         """Tokens that may come, [rows, count]: as many as every row has a guess for."""
-        active = np.flatnonzero(~self._finished)
         if not self._lookups or most <= 0:
             return self._none
+        active = np.flatnonzero(~self.finished)
         found = {row: self._lookups[row].propose() for row in active}
         width = min([most, *map(len, found.values())])
-        guess = np.zeros((len(self._finished), width), np.int64)
+        guess = np.zeros((len(self.finished), width), np.int64)
         for row, proposed in found.items():
             guess[row] = proposed[:width]
         return guess
@@ -104,7 +102,7 @@ class Guesses:
 
     def right(self, guessed: Integers, chosen: Integers) -> bool:
         """Whether what was guessed is what came."""
-        return bool(((guessed == chosen) | self._finished).all())
+        return bool(((guessed == chosen) | self.finished).all())
 
     def learn(self, proposed: int, right: int) -> None:
         """How many of the tokens proposed came."""

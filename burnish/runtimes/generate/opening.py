@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from burnish.runtimes.generate.decoder import Decoder
 from burnish.runtimes.generate.encoder import Encoder
 from burnish.runtimes.generate.generator import Generator
 from burnish.runtimes.generate.text import FILE, Vocabulary
+from burnish.runtimes.resident import open_resident
 
 TASKS = ("text-generation", "text2text-generation", "automatic-speech-recognition")
 """Tasks of the manifest whose artifacts generate."""
@@ -42,11 +44,9 @@ def open_generator(folder: Path | str, *, provider: str = "cpu", threads: int = 
     pair = (folder / DECODER).exists()
     if not pair and not (folder / MODEL).exists():
         raise StorageError(f"there is no {MODEL} in it, and no {DECODER}")
-    decoder = Decoder(folder / (DECODER if pair else MODEL), provider=provider, threads=threads)
-    encoder = None
-    if pair:
-        fixed = decoder.ports.fixed
-        encoder = Encoder(folder / ENCODER, fixed, provider=provider, threads=threads)
+    opened = functools.partial(open_resident, provider=provider, threads=threads)
+    decoder = Decoder(opened(folder / (DECODER if pair else MODEL)))
+    encoder = Encoder(opened(folder / ENCODER), decoder.ports.fixed) if pair else None
     vocabulary = Vocabulary(folder / FILE) if (folder / FILE).exists() else None
     own, notes = settings.read(folder)
     model = Model(decoder, encoder, vocabulary)

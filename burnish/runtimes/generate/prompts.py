@@ -31,6 +31,11 @@ class Prompts:
         """Tokens of all prompts."""
         return sum(map(len, self.encoded or self.rows))
 
+    def whole(self) -> list[list[int]]:
+        """All that was given for each row: what an encoder read, then the decoder's tokens."""
+        read = self.encoded or [[] for _ in self.rows]
+        return [[*text, *row] for text, row in zip(read, self.rows, strict=True)]
+
     @property
     def longest(self) -> int:
         """Tokens of the decoder's longest row."""

@@ -176,8 +176,8 @@ def _read(name: str, value: Any) -> Any:
 def read(folder: Path) -> tuple[Settings, list[str]]:
     """The settings of the model in a folder, and what they ask for that is not done.
 
-    `generation_config.json` is asked first; tokens that it does not name are those of
-    `config.json`, as older checkpoints have it.
+    They are in `generation_config.json`; where there is none, as in older checkpoints, in
+    `config.json`.
 
     Raises:
         InvalidModel: a file is no JSON object, or holds a value that makes no sense.
@@ -186,13 +186,12 @@ def read(folder: Path) -> tuple[Settings, list[str]]:
     own, config = _object(folder / FILE), _object(folder / CONFIG)
     text = config.get("text_config")
     older = {**config, **text} if isinstance(text, dict) else config
-    names = [*_KINDS] if not own else [name for name in _KINDS if name.endswith("_token_id")]
-    stored = {name: older[name] for name in names if older.get(name) is not None}
-    stored |= {name: own[name] for name in _KINDS if own.get(name) is not None}
+    source = own or older
+    stored = {name: source[name] for name in _KINDS if source.get(name) is not None}
     notes = [
         f"{FILE} asks for {name}, which is not done"
         for name, nothing in IGNORED.items()
-        if (own or older).get(name, nothing) not in (None, nothing)
+        if source.get(name, nothing) not in (None, nothing)
     ]
     try:
         settings = replace(Settings(), **{key: _read(key, value) for key, value in stored.items()})

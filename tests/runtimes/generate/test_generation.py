@@ -13,6 +13,10 @@ from generating import MODELS, artifact, built, prompts, reference, up_to
 
 from burnish.optimizer.errors import StorageError, UsageError
 from burnish.runtimes.generate import Generator, open_generator
+from burnish.runtimes.generate.batch import Model
+from burnish.runtimes.generate.decoder import Decoder
+from burnish.runtimes.generate.encoder import Encoder
+from burnish.runtimes.resident import BoundSession
 
 NAMES = ("gpt2", "llama", "gemma3", "bart", "t5")
 NEW = 40
@@ -76,7 +80,7 @@ def test_a_batch_gives_what_each_text_gives_alone(name: str, opened: Open) -> No
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma3", "bart"])
 @pytest.mark.parametrize("lengths", [(9,), UNEQUAL], ids=["one", "three"])
 def test_guesses_change_nothing_but_the_number_of_runs(
     name: str, lengths: tuple[int, ...], opened: Open
@@ -85,8 +89,9 @@ def test_guesses_change_nothing_but_the_number_of_runs(
     asked = prompts(lengths, seed=3)
     if not MODELS[name].pair:
         asked = [row * 3 for row in asked]  # something to look up
-    plain = generator.generate(ids=asked, max_new_tokens=60)
-    guessed = generator.generate(ids=asked, max_new_tokens=60, speculate=6)
+    options = {"max_new_tokens": 60, "repetition_penalty": 1.05}
+    plain = generator.generate(ids=asked, **options)
+    guessed = generator.generate(ids=asked, speculate=6, **options)
     assert guessed.ids == plain.ids
     assert guessed.count.proposed > guessed.count.right >= plain.count.runs - guessed.count.runs
 
@@ -99,6 +104,24 @@ def test_guesses_save_runs_where_a_text_repeats_itself(opened: Open) -> None:
     guessed = generator.generate(ids=asked, speculate=8, **bias)
     assert guessed.ids == plain.ids
     assert guessed.count.runs < plain.count.runs
+
+
+@pytest.mark.parametrize("name", ["llama", "bart"])
+def test_values_bound_on_a_device_are_as_good_as_arrays(name: str, opened: Open) -> None:
+    generator, _ = opened(name)
+    model = generator.model
+    decoder = Decoder(bound(model.decoder))
+    encoder = model.encoder and Encoder(bound(model.encoder), decoder.ports.fixed)
+    other = Generator(Model(decoder, encoder, model.vocabulary), generator.settings)
+    for options in ({}, {"num_beams": 3}, {"speculate": 4, "repetition_penalty": 1.05}):
+        given: dict[str, Any] = {"ids": rows(name), "max_new_tokens": 25, **options}
+        assert other.generate(**given).ids == generator.generate(**given).ids
+    other.close()
+
+
+def bound(part: Decoder | Encoder) -> BoundSession:
+    """The same model in a session as it is for devices."""
+    return BoundSession(part.session._session, provider="cpu")  # type: ignore[attr-defined]
 
 
 def test_guesses_draw_the_same_tokens(opened: Open) -> None:
@@ -127,7 +150,6 @@ def test_beams_are_those_of_pytorch(name: str, options: dict[str, Any], opened: 
     expected = reference(model, rows(name), **given)
     made = generator.generate(ids=rows(name), **given)
     assert made.ids == expected
-    assert made.scores == sorted(made.scores, key=made.scores.index)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bart"])
@@ -173,9 +195,9 @@ def test_a_text_ends_before_its_stop(beams: int, opened: Open) -> None:
     whole = generator.generate("the text", max_new_tokens=25, num_beams=beams).texts[0]
     stop = next(sign for sign in whole[4:] if sign.isascii() and sign.isalpha())
     made = generator.generate("the text", max_new_tokens=25, stop_strings=stop, num_beams=beams)
-    assert stop not in made.texts[0] and made.ended == ["stop string"]
-    if beams == 1:
-        assert made.texts[0] == whole[: whole.index(stop)]
+    assert stop not in made.texts[0]
+    if beams == 1:  # beams may find another text, which has no stop
+        assert made.texts[0] == whole[: whole.index(stop)] and made.ended == ["stop string"]
 
 
 def test_a_prompt_beyond_the_positions_is_refused_and_texts_end_there(opened: Open) -> None:
@@ -200,7 +222,7 @@ def test_prompts_that_do_not_go_with_a_model(
     name: str, given: dict[str, Any], reason: str, opened: Open
 ) -> None:
     with pytest.raises(UsageError, match=reason):
-        opened(name)[0].generate(**{"bos_token_id": None, **given})
+        opened(name)[0].generate(**given)
 
 
 def test_a_folder_that_generates_nothing_is_said(tmp_path: Path) -> None:

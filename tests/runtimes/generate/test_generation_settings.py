@@ -29,11 +29,12 @@ def test_arguments_win_over_the_models_own(tmp_path: Path) -> None:
     assert settings.override(max_new_tokens=3).length_after(200) == 203
 
 
-def test_older_checkpoints_name_tokens_in_their_configuration(tmp_path: Path) -> None:
-    config = {"eos_token_id": 3, "pad_token_id": 1, "temperature": 0.5}
-    settings, _ = read(written(tmp_path, config=config, generation_config={"pad_token_id": 0}))
-    assert settings.eos_token_id == (3,) and settings.pad == 0
-    assert settings.temperature == 1.0  # where a model has settings, only its tokens are older
+def test_older_checkpoints_have_their_settings_in_their_configuration(tmp_path: Path) -> None:
+    config = {"eos_token_id": 3, "forced_bos_token_id": 1, "temperature": 0.5}
+    settings, _ = read(written(tmp_path, config=config))
+    assert (settings.pad, settings.forced_bos_token_id, settings.temperature) == (3, 1, 0.5)
+    settings, _ = read(written(tmp_path, generation_config={"pad_token_id": 0}))
+    assert settings == Settings(pad_token_id=0)
 
 
 def test_what_is_not_done_is_said(tmp_path: Path) -> None:
