@@ -184,16 +184,16 @@ def run(request: Request) -> dict[str, Any]:
 def run_artifact(
     request: Request, argument: dict[str, Any], progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Run an artifact folder on texts; what came, as data.
+    """Run an artifact on texts or images; what came, as data.
 
     Args:
-        request: names the folder, the provider, threads and limits.
-        argument: see `running.run_folder`.
+        request: names the folder or file, its task, the provider, threads and limits.
+        argument: see `running.run_artifact`.
         progress: told of pieces of text as they come: `row` and `text`.
     """
     validate_provider(request, auto=False)
     asked = asdict(request) | argument
-    return _supervised("burnish.driver.running:run_folder", asked, request, progress)
+    return _supervised("burnish.driver.running:run_artifact", asked, request, progress)
 
 
 def _of_graph(request: Request) -> Request:
