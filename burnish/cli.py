@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from burnish import __version__, driver, options
+from burnish import __version__, driver, evaluating, options
 from burnish.driver import Request
 from burnish.optimizer.errors import UsageError, printable
 from burnish.passes import registry
@@ -225,6 +225,9 @@ def compare(
         if max_drop is not None and (failed := driver.too_far(facts, max_drop)):
             errors.print(printable(f"error: {other}: {failed}"), markup=False)
             raise typer.Exit(1)
+
+
+app.command()(evaluating.evaluate)
 
 
 @app.command()

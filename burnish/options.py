@@ -15,7 +15,16 @@ Source = Annotated[
     typer.Argument(metavar="MODEL", help="An .onnx file, a checkpoint's folder, or a hub id."),
 ]
 Task = Annotated[
-    str | None, typer.Option(metavar="T", help="What a checkpoint is for; default: as it says.")
+    str | None, typer.Option(metavar="T", help="What a model is for; default: as it says.")
+]
+Images = Annotated[
+    list[str] | None, typer.Option("--image", metavar="FILE", help="An image; may be repeated.")
+]
+Context = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="What questions (--text) are asked about.")
+]
+Classes = Annotated[
+    str | None, typer.Option(metavar="A,B,...", help="Names of classes that images may be of.")
 ]
 AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Load pickled weights, which may run any code.")

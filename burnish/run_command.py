@@ -1,4 +1,4 @@
-"""The command `optimize run`: a model on data, or an artifact folder on texts."""
+"""The command `optimize run`: a model on data, or an artifact on texts and images."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from burnish import driver, options
 from burnish.driver import Request
 from burnish.optimizer.errors import StorageError, UsageError, printable, reason_of
 from burnish.rendering import render_run
+from burnish.rendering_answers import render_answers
 from burnish.terminal import errors, errors_as_lines, show
 
 STDIN = "-"
@@ -23,6 +24,10 @@ def run(
     text: options.Text = None,
     file: options.TextFile = None,
     lines: options.Lines = False,
+    image: options.Images = None,
+    context: options.Context = None,
+    classes: options.Classes = None,
+    task: options.Task = None,
     language: options.Language = None,
     max_new_tokens: options.NewTokens = None,
     temperature: options.Temperature = None,
@@ -48,7 +53,7 @@ def run(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Run an artifact's folder on texts; or a model on data, or on made-up inputs."""
+    """Run an artifact on texts or images; or a model on data, or on made-up inputs."""
     settings = {
         "max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k,
         "top_p": top_p, "min_p": min_p, "num_beams": beams, "speculate": speculate,
@@ -58,24 +63,20 @@ def run(
         request = Request(
             model, output=output, data=data, tokenizer=tokenizer, shape=options.shape_of(shape),
             provider=provider, threads=threads, seed=seed, time_limit=time_limit,
-            memory_limit=options.bytes_of(memory_limit),
+            memory_limit=options.bytes_of(memory_limit), task=task,
         )  # fmt: skip
-        if not Path(model).is_dir():
-            _run_model(request, bool(text or file), json_file, quiet)
+        if text or file or image or (Path(model).is_dir() and not data):
+            if output or shape or data:
+                raise UsageError("--data, -o and --shape are for a model on data")
+            argument = {
+                "texts": [] if image else _texts(text, file, lines), "images": image or [],
+                "context": context, "classes": (classes or "").split(",") if classes else [],
+                "language": language, "settings": settings,
+            }  # fmt: skip
+            _run_artifact(request, argument, json_file, quiet)
             return
-        if data or output or tokenizer or shape:
-            raise UsageError("--data, -o, --tokenizer and --shape are for an .onnx file")
-        texts = _texts(text, file, lines)
-        argument = {"texts": texts, "language": language, "settings": settings}
-        _run_folder(request, argument, json_file, quiet)
-
-
-def _run_model(request: Request, texts: bool, json_file: str | None, quiet: bool) -> None:
-    """Show what a model gives on data, or on made-up inputs."""
-    if texts:
-        raise UsageError("texts are for an artifact's folder", hint="--data FILE")
-    facts = driver.run(request)
-    show(facts, json_file, quiet, lambda console: render_run(console, facts))
+        facts = driver.run(request)
+        show(facts, json_file, quiet, lambda console: render_run(console, facts))
 
 
 def _texts(given: list[str] | None, file: str | None, lines: bool) -> list[str]:
@@ -97,14 +98,17 @@ def _texts(given: list[str] | None, file: str | None, lines: bool) -> list[str]:
     return texts
 
 
-def _run_folder(
+def _run_artifact(
     request: Request, argument: dict[str, Any], json_file: str | None, quiet: bool
 ) -> None:
-    """Print texts as they come, and what they took at the end."""
+    """Print answers; texts that are written, as they come, and what they took at the end."""
     shown = json_file != "-" and not quiet
     several = len(argument["texts"]) > 1
     write = _writer() if shown and not several else None
     facts = driver.run_artifact(request, argument, lambda event: write(event) if write else None)
+    if "answers" in facts:
+        show(facts, json_file, quiet, lambda console: render_answers(console, facts))
+        return
     if shown:
         for row in facts["texts"] if several else ():
             print(_seen(row["text"].replace("\n", " ")))

@@ -17,6 +17,7 @@ from burnish.driver.foreign import is_foreign
 from burnish.driver.net import tolerated
 from burnish.driver.request import Request, Result, validate, validate_provider
 from burnish.optimizer import artifact, sandbox
+from burnish.optimizer.errors import UsageError
 from burnish.optimizer.report import release
 from burnish.runtimes.providers import AUTO, PROVIDERS
 from burnish.runtimes.targets import NATIVE
@@ -27,12 +28,14 @@ __all__ = [
     "Result",
     "bench",
     "compare",
+    "evaluate",
     "inspect",
     "missed",
     "optimize",
     "run",
     "run_artifact",
     "too_far",
+    "worse",
 ]
 
 Progress = Callable[[dict[str, Any]], None]
@@ -65,17 +68,10 @@ def optimize(request: Request, progress: Progress | None = None) -> Result:
 def _of_checkpoint(request: Request, progress: Progress | None) -> Result:
     """The main job on a folder or a hub id."""
 
-    def export(argument: dict[str, Any]) -> dict[str, Any]:
-        argument |= {
-            "checkpoint": request.model,
-            "task": request.task,
-            "allow_pickle": request.allow_pickle,
-            "trust_code": request.trust_remote_code,
-        }
-        target = "burnish.driver.exporting:export_checkpoint"
-        return _supervised(target, argument, request, progress)
+    def work(job: str, argument: dict[str, Any]) -> dict[str, Any]:
+        return _supervised(f"burnish.driver.{job}", argument, request, progress)
 
-    return checkpoints.compiled(request, export, lambda part: optimize(part, progress))
+    return checkpoints.compiled(request, work, lambda part: optimize(part, progress))
 
 
 def missed(request: Request, report: dict[str, Any]) -> str:
@@ -119,6 +115,7 @@ def _wrong(request: Request, report: dict[str, Any]) -> str:
 
 def inspect(request: Request) -> dict[str, Any]:
     """What the model is, and what would be done, as data."""
+    request = _of_graph(request)
     return _supervised("burnish.driver.inspection:inspect_model", asdict(request), request, None)
 
 
@@ -128,7 +125,8 @@ def compare(request: Request, other: str) -> dict[str, Any]:
     The first runs in ONNX Runtime on the processor, the other one on the request's provider.
     """
     validate_provider(request, auto=False)
-    argument = asdict(request) | {"other": other}
+    request = _of_graph(request)
+    argument = asdict(request) | {"other": artifact.graph_of(other)}
     return _supervised("burnish.driver.inspection:compare_models", argument, request, None)
 
 
@@ -140,31 +138,60 @@ def too_far(facts: dict[str, Any], max_drop: float) -> str:
     return f"the loss {drop:.3g} is above {max_drop:g}" if drop > max_drop else ""
 
 
+def evaluate(
+    request: Request, against: str | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Task metrics of an artifact on annotated data, and of another one before it, as data."""
+    validate_provider(request, auto=False)
+    if not request.data:
+        raise UsageError("there are no annotated examples", hint="--data FILE")
+    argument = asdict(request) | {"against": against}
+    target = "burnish.driver.evaluation:evaluate_artifacts"
+    return _supervised(target, argument, request, progress)
+
+
+def worse(facts: dict[str, Any], most: float) -> str:
+    """Why an artifact (see `evaluate`) lost more than it may; empty where it did not."""
+    drop = facts["drop"]
+    if drop["points"] <= most:
+        return ""
+    unit = "percent" if facts["lower"] else "points"
+    where = f" of {drop['group']}" if facts["groups"] else ""
+    return f"{facts['metric']}{where} is worse by {drop['points']:.2f} {unit}, allowed {most:g}"
+
+
 def bench(request: Request, others: list[str], progress: Progress | None = None) -> dict[str, Any]:
     """Paired timing of models in stock sessions, the first the baseline, as data."""
     validate_provider(request, auto=False)
-    argument = asdict(request) | {"others": others}
+    request = _of_graph(request)
+    argument = asdict(request) | {"others": [artifact.graph_of(other) for other in others]}
     return _supervised("burnish.driver.inspection:bench_models", argument, request, progress)
 
 
 def run(request: Request) -> dict[str, Any]:
     """Run a model on data or made-up inputs; what came out, as data."""
+    request = _of_graph(request)
     return _supervised("burnish.driver.inspection:run_model", asdict(request), request, None)
 
 
 def run_artifact(
     request: Request, argument: dict[str, Any], progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Run an artifact folder on texts; what came, as data.
+    """Run an artifact on texts or images; what came, as data.
 
     Args:
-        request: names the folder, the provider, threads and limits.
-        argument: see `running.run_folder`.
+        request: names the folder or file, its task, the provider, threads and limits.
+        argument: see `running.run_artifact`.
         progress: told of pieces of text as they come: `row` and `text`.
     """
     validate_provider(request, auto=False)
     asked = asdict(request) | argument
-    return _supervised("burnish.driver.running:run_folder", asked, request, progress)
+    return _supervised("burnish.driver.running:run_artifact", asked, request, progress)
+
+
+def _of_graph(request: Request) -> Request:
+    """The request with the graph of an artifact folder in the folder's place."""
+    return replace(request, model=artifact.graph_of(request.model))
 
 
 def _supervised(

@@ -9,8 +9,9 @@ from typing import Any
 from burnish import driver
 from burnish.driver import Request, Result
 from burnish.optimizer.errors import UsageError
-from burnish.runtimes.interface import Runtime
+from burnish.optimizer.frontend.tasks import named
 from burnish.runtimes.providers import PROVIDERS
+from burnish.runtimes.tasks import open_task
 
 
 def optimize(model: str | os.PathLike[str], **options: Any) -> Result:
@@ -30,13 +31,33 @@ def inspect(model: str | os.PathLike[str]) -> dict[str, Any]:
     return driver.inspect(Request(os.fspath(model)))
 
 
-def load(path: str | os.PathLike[str], *, provider: str = "cpu", threads: int = 0) -> Runtime:
-    """A session on an artifact; `run` has the signature of `InferenceSession.run`.
+def load(
+    path: str | os.PathLike[str],
+    *,
+    provider: str = "cpu",
+    threads: int = 0,
+    task: str | None = None,
+) -> Any:
+    """An artifact, ready to run.
+
+    Args:
+        path: an .onnx file, or an artifact folder.
+        provider: `cpu`, `cuda`, `tensorrt` or `openvino`.
+        threads: 0 for the runtime's own choice.
+        task: what a file's model is for; of a folder, the manifest tells.
+
+    Returns:
+        Of a file, a `Runtime`, whose `run` has the signature of `InferenceSession.run`; of a
+        folder, or where a task is named, what answers for the task: see `runtimes.tasks` and
+        `runtimes.generate`.
 
     Raises:
         UsageError: where the provider is not known, or does not start here.
-        UnsupportedModel: where it does not accept the model.
+        UnsupportedModel: where it does not accept the model, or no answers are made for the task.
     """
+    if Path(path).is_dir() or task:
+        name = named(task).name if task else None
+        return open_task(Path(path), provider=provider, threads=threads, task=name)
     if provider not in PROVIDERS:
         raise UsageError(f"provider {provider} is not known", hint=", ".join(PROVIDERS))
     return PROVIDERS[provider].open(Path(path), provider=provider, threads=threads)

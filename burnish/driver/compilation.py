@@ -22,10 +22,11 @@ from burnish.driver.workbench import Emit, Workbench, open_model
 from burnish.optimizer import artifact, caches, feeds, pipeline, report, tuner
 from burnish.optimizer.calibration import Calibration
 from burnish.optimizer.contract import Chooser, Pass
+from burnish.optimizer.digests import digest_file
 from burnish.optimizer.doubts import doubts
 from burnish.optimizer.errors import BurnishError, UsageError
 from burnish.optimizer.measure import Contest, Entrant, Timing
-from burnish.optimizer.model import digest_file, weight_bytes
+from burnish.optimizer.model import weight_bytes
 from burnish.optimizer.pipeline import Compiled
 from burnish.optimizer.signature import Signature
 from burnish.optimizer.verify import Checker
@@ -70,6 +71,7 @@ class Compilation:
         """Compile, check and time; what is ready to be published."""
         bench, request = self.bench, self.request
         bench.emit({"stage": "checking the input"})
+        bench.loaded.hash_beside()
         for file in bench.loaded.files:
             if os.path.exists(request.target) and os.path.samefile(file, request.target):
                 raise UsageError(f"the output would overwrite {file}", hint="another -o")

@@ -1,4 +1,4 @@
-"""Running an artifact folder on texts, inside its sandboxed child."""
+"""Running an artifact on texts or images, inside its sandboxed child."""
 
 from __future__ import annotations
 
@@ -7,31 +7,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from burnish.driver.answering import answered
 from burnish.optimizer.errors import UsageError
+from burnish.optimizer.frontend.tasks import named
 from burnish.runtimes import generate
 from burnish.runtimes.generate.opening import task_of
 
 Emit = Callable[[dict[str, Any]], None]
-Work = Callable[[dict[str, Any], Emit], dict[str, Any]]
 
 BATCH = 8
 """Texts that are generated together."""
 
 
-def run_folder(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Do what the task of a folder is; what came of it.
+def run_artifact(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Do what the task of an artifact is; what came of it.
 
     Args:
-        argument: fields of the request, and `texts`, `language`, and `settings` of generation.
+        argument: fields of the request, and what `generated` and `answering.answered` want.
         emit: told of pieces of text as they come.
-
-    Raises:
-        UsageError: there is nothing that does this task.
     """
-    task = task_of(Path(argument["model"]))
-    work = WORK.get(task or generate.TASKS[0])
-    if work is None:
-        raise UsageError(f"artifacts for {task} are not run on texts", hint=", ".join(WORK))
+    path = Path(argument["model"])
+    task = named(argument["task"]).name if argument["task"] else task_of(path)
+    writes = task in generate.TASKS or (not task and path.is_dir())
+    work = generated if writes else answered
     return {"schema": 1, "task": task} | work(argument, emit)
 
 
@@ -41,6 +39,8 @@ def generated(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         argument["model"], provider=argument["provider"], threads=argument["threads"]
     )
     texts, rows = argument["texts"], list[dict[str, Any]]()
+    if not texts:
+        raise UsageError("the model goes on from text", hint="--text, --file, or a pipe")
     totals = dict.fromkeys(("prompt_tokens", "new_tokens", "runs", "proposed", "right"), 0)
     seconds = {"first": 0.0, "all": 0.0}
     later, notes = 0, list[str]()
@@ -69,7 +69,3 @@ def generated(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
 def _tell(emit: Emit, start: int, row: int, text: str) -> None:
     emit({"row": start + row, "text": text})
-
-
-WORK: dict[str, Work] = dict.fromkeys(generate.TASKS, generated)
-"""By task: what runs it on texts."""

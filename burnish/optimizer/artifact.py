@@ -90,6 +90,24 @@ def is_folder(path: Path) -> bool:
     return isinstance(content, dict) and DIGEST_KEY in content
 
 
+def graph_of(model: str) -> str:
+    """The graph that a name stands for: a file itself, or the only one of an artifact folder.
+
+    Raises:
+        UsageError: a folder that is no artifact, or one of several graphs.
+    """
+    path = Path(model)
+    if not os.path.isdir(path):
+        return model
+    if not is_folder(path):
+        told = "an .onnx file in it, or `optimize FOLDER` where it is a checkpoint"
+        raise UsageError("a folder without a manifest of ours", hint=told)
+    graphs = sorted(item.name for item in path.glob("*.onnx"))
+    if len(graphs) != 1:
+        raise UsageError(f"an artifact of {len(graphs)} graphs", hint=", ".join(graphs))
+    return str(path / graphs[0])
+
+
 def admit_folder(target: Path, source: str) -> None:
     """Raise where an artifact folder cannot take a place without a loss.
 

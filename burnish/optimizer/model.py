@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Container, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from burnish.optimizer import admission
 from burnish.optimizer.admission.walk import graphs, tensors
+from burnish.optimizer.digests import digest_beside
 from burnish.optimizer.errors import InvalidModel, first_line
 from burnish.optimizer.wire import Place
 
@@ -40,19 +41,17 @@ class Loaded:
     overridable: tuple[str, ...] = ()
 
     @functools.cached_property
+    def _digest(self) -> Future[str]:
+        return digest_beside(*self.files)
+
+    def hash_beside(self) -> None:
+        """Begin with the digest, in a thread."""
+        _ = self._digest
+
+    @property
     def sha256(self) -> str:
         """Digest over the .onnx file and, in order, its external data files."""
-        return digest_file(*self.files)
-
-
-def digest_file(*paths: Path) -> str:
-    """SHA-256 over the files, in order."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
+        return self._digest.result()
 
 
 def load(path: Path) -> Loaded:

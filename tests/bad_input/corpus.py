@@ -101,7 +101,8 @@ EXPECTED: dict[str, Expected] = {
         UNSAFE,
         "External data that is absolute, above the folder, linked to a place outside, or no file.",
     ),
-    "not-a-file": Expected.code(UNSAFE, "A folder, a pipe or a device in place of the model."),
+    "no-checkpoint": Expected.code(INVALID, "A folder that holds no checkpoint."),
+    "not-a-file": Expected.code(UNSAFE, "A pipe or a device in place of the model."),
     "bomb": Expected.code(
         LIMIT, "A few bytes that ask for terabytes of memory or for hours of time.", time_limit=5
     ),
@@ -1057,9 +1058,9 @@ def _paths(corpus: Corpus) -> None:
     def place(category: str, name: str) -> Path:
         return corpus.folder(category, name) / "model.onnx"
 
-    path = place("not-a-file", "folder")
+    path = place("no-checkpoint", "folder")
     path.mkdir()
-    corpus.path("not-a-file", "folder", path)
+    corpus.path("no-checkpoint", "folder", path)
     path = place("not-a-file", "pipe")
     os.mkfifo(path)
     corpus.path("not-a-file", "pipe", path)

@@ -207,3 +207,16 @@ def test_an_earlier_artifact_is_replaced(tmp_path: Path) -> None:
     artifact.publish_folder(staged, target)
     assert json.loads((target / artifact.MANIFEST).read_text()) == {"burnish": "new"}
     assert not staged.exists()
+
+
+def test_commands_on_graphs_take_an_artifact_of_one(tmp_path: Path) -> None:
+    assert artifact.graph_of("anything.onnx") == "anything.onnx"
+    with pytest.raises(UsageError, match="without a manifest"):
+        artifact.graph_of(str(tmp_path))
+    (tmp_path / artifact.MANIFEST).write_text(json.dumps({"burnish": "0"}))
+    (tmp_path / "encoder.onnx").touch()
+    assert artifact.graph_of(str(tmp_path)) == str(tmp_path / "encoder.onnx")
+    (tmp_path / "decoder.onnx").touch()
+    with pytest.raises(UsageError) as raised:
+        artifact.graph_of(str(tmp_path))
+    assert raised.value.hint == "decoder.onnx, encoder.onnx"

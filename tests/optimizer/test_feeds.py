@@ -257,3 +257,15 @@ def test_padding_of_about_a_share(share: float) -> None:
     assert padded["m"].all(axis=1).any()
     assert (np.diff(padded["m"], axis=1) <= 0).all()
     assert padded["x"] is feed["x"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["y = Gather <axis = 1> (h, x)", "u = Unsqueeze (x, axis) y = GatherND (h, u)"],
+)
+def test_places_count_from_the_end(body: str) -> None:
+    found = slots(model("float[batch, sequence, 4] h, int64[kept] x", body))
+    slot = next(item for item in found if item.port.name == "x")
+    assert slot.role is Role.PLACES
+    for _, feed in trials(found, 0, {"kept": 3}):
+        np.testing.assert_array_equal(feed["x"], [-3, -2, -1])

@@ -109,6 +109,26 @@ def test_sizes_that_inputs_declare_as_sums_are_sums() -> None:
     assert sizes.shape(model.graph.outputs[0]) == sizes.shape(model.graph.inputs[2])
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [("p", "t", N), ("p", "far", N), ("zero", "p", Size.atom("past")), ("n", "p", None),
+     ("minus", "far", None)],
+)  # fmt: skip
+def test_a_part_that_lies_inside_is_as_long_as_its_ends_say(
+    start: str, end: str, expected: Size | None
+) -> None:
+    model = parse(f"""
+        <ir_version: 8, opset_import: ["" : 18]>
+        sizes (float[past] x, float[n] y, float[total] z) => (v)
+        <int64[1] zero = {{0}}, int64[1] minus = {{-1}}, int64[1] far = {{9223372036854775807}}>
+        {{ p = Shape (x) n = Shape (y) t = Add (p, n) v = Slice (z, {start}, {end}, zero) }}
+    """)
+    model.graph.inputs[2].shape = ir.Shape(["past + n"])
+    value = model.graph.outputs[0]
+    found = Sizes.of(model).shape(value)
+    assert found == (expected if expected is not None else Size.atom((id(value), 0)),)
+
+
 def test_a_part_of_a_table_is_as_long_as_what_it_meets() -> None:
     model = parse("""
         <ir_version: 8, opset_import: ["" : 18]>

@@ -14,7 +14,7 @@ TOKENIZER = "tokenizer.json"
 KEPT = (
     CONFIG, TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "generation_config.json", "preprocessor_config.json", "processor_config.json",
-    "chat_template.jinja",
+    "chat_template.jinja", "sentence_bert_config.json",
 )  # fmt: skip
 """Small files that belong to an artifact as they are."""
 
@@ -23,6 +23,9 @@ SOURCES = ("vocab.txt", "vocab.json", "spiece.model", "tokenizer.model", "senten
 
 MODULES = "modules.json"
 """Steps of a model of sentence-transformers."""
+
+STEPS = ("Transformer", "Pooling", "Normalize")
+"""Those that an artifact does."""
 
 POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls",
             "pooling_mode_max_tokens": "max", "pooling_mode_lasttoken": "last"}  # fmt: skip
@@ -38,7 +41,7 @@ def copied(checkpoint: Checkpoint, folder: Path, warn: list[str]) -> dict[str, A
     told: dict[str, Any] = {}
     if labels := _labels(checkpoint.config):
         told["labels"] = labels
-    if pooling := _pooling(checkpoint.folder):
+    if pooling := _pooling(checkpoint.folder, warn):
         told["pooling"] = pooling
     return told
 
@@ -67,8 +70,12 @@ def _labels(config: dict[str, Any]) -> list[str]:
         return []
 
 
-def _pooling(folder: Path) -> dict[str, Any]:
-    """How the vectors of tokens become one, as sentence-transformers keeps it."""
+def _pooling(folder: Path, warn: list[str]) -> dict[str, Any]:
+    """How the vectors of tokens become one, as sentence-transformers keeps it.
+
+    Warns where that takes more than a pooling of one kind, which no artifact does: it names that,
+    so that it is not opened for vectors.
+    """
     try:
         modules = json.loads((folder / MODULES).read_text())
         kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
@@ -76,5 +83,10 @@ def _pooling(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / where / CONFIG).read_text())
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
         return {}
-    mode = next((POOLINGS[key] for key in POOLINGS if config.get(key)), "")
-    return {"mode": mode, "normalize": "Normalize" in kinds} if mode else {}
+    modes = [key for key, value in config.items() if key.startswith("pooling_mode") and value]
+    steps = [kind for kind in kinds if kind not in STEPS]
+    if steps or len(modes) != 1 or modes[0] not in POOLINGS:
+        told = ", ".join([*steps, *modes]) or "nothing known"
+        warn.append(f"its vectors of texts are made by {told}, which the artifact does not do")
+        return {"mode": told, "normalize": "Normalize" in kinds}
+    return {"mode": POOLINGS[modes[0]], "normalize": "Normalize" in kinds}

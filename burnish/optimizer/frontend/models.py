@@ -56,6 +56,7 @@ def load(checkpoint: Checkpoint, task: Task, attention: str, *, trust_code: bool
         trust_code: whether code of the checkpoint's own may run.
 
     Raises:
+        NotImplementedError: the model has no attention of that kind.
         UnsupportedModel: this release of Transformers does not know the architecture.
         InvalidModel: weights and configuration do not belong together.
     """
@@ -70,6 +71,8 @@ def load(checkpoint: Checkpoint, task: Task, attention: str, *, trust_code: bool
             local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True,
         )  # fmt: skip
     except (ValueError, KeyError) as error:
+        if "attention implementation" in str(error):  # another way may do
+            raise NotImplementedError(f"it has no {attention} attention") from None
         if type(config) not in loader._model_mapping:
             raise UnsupportedModel(
                 f"a {config.model_type} model is not for {task.name}", hint="another --task"

@@ -20,6 +20,7 @@ from burnish.passes.restructure.sparse.structure import (
     components,
     fewer,
     kronecker,
+    without_zeros,
 )
 
 K, N = 64, 96
@@ -284,3 +285,13 @@ def test_what_is_nearly_a_kronecker_product_is_none() -> None:
     assert kronecker(weight) is None
     assert kronecker(dense()) is None
     assert kronecker(np.zeros((16, 16), np.float32)) is None
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_few_rows_show_that_a_weight_is_dense(turned: bool) -> None:
+    weight = np.random.default_rng(0).standard_normal((300, 200)).astype(np.float32)
+    assert without_zeros(weight.T if turned else weight)
+    for zeros in (np.s_[:, 7], np.s_[: 300 // 8], np.s_[40:80, 40:80]):
+        cut = weight.copy()
+        cut[zeros] = 0
+        assert not without_zeros(cut.T if turned else cut)

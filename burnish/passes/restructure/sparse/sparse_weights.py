@@ -43,9 +43,9 @@ from burnish.passes.restructure.sparse.structure import (
     Kronecker,
     by_support,
     components,
-    dense,
     fewer,
     kronecker,
+    without_zeros,
 )
 
 WORTH = 0.9
@@ -200,7 +200,7 @@ def _axes(member: Product, context: Context) -> tuple[int, ...]:
 
 def _forms_of(matrix: Array, tally: _Tally, member: Product) -> list[Form]:
     """The ways to leave zeros out that a weight has."""
-    if dense(matrix):
+    if without_zeros(matrix):
         return []
     count = int(np.count_nonzero(matrix))
     if count > WORTH * matrix.size or not count:

@@ -25,7 +25,7 @@ LINES = 64
 """Rows that are looked at before a whole matrix is."""
 
 
-def dense(matrix: Array) -> bool:
+def without_zeros(matrix: Array) -> bool:
     """Whether rows spread over a matrix hold no zero, as those of nearly all weights.
 
     It reads little where weights are mapped and not in memory. A matrix with a tenth of zeros, be
