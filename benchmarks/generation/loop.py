@@ -7,7 +7,8 @@ A decoder of Llama's kind with random weights is exported by the front end's wra
 passes, so that the loops alone differ. The plain loop hands arrays from `Session.run` to
 `Session.run`, takes the best token, and knows nothing else; PyTorch runs `generate`. Each is
 opened, runs once to warm up, then generates from the same 64 tokens; in turn, one open at a time.
-Rates are those after the first token, medians of the rounds; every loop has to give the same tokens.
+Rates are those after the first token, medians of the rounds; every loop has to give the same
+tokens.
 
 With `--cost` it is one thread, and what is reported is the processor time that the loop itself
 takes for each token, outside of the session's runs.
