@@ -20,6 +20,8 @@ from burnish.optimizer.frontend.exporters import TORCHSCRIPT, Way, export
 from burnish.optimizer.frontend.parts import parts_of
 from burnish.optimizer.frontend.samples import TRACED
 from burnish.optimizer.frontend.tasks import TASKS
+from burnish.optimizer.frontend.wrappers import cache_of
+from burnish.optimizer.frontend.wrappers import parts as caches_of
 
 POSITIONS = {"max_position_embeddings": 512}
 VOCABULARY = 300
@@ -109,6 +111,39 @@ def artifact(name: str, folder: Path, model: Any, exporter: str = "") -> Path:
     files = {part.name: f"{part.name}.onnx" for part in parts}
     content = {"burnish": "test", "schema": 1, "task": kind.task, "models": files}
     (folder / MANIFEST).write_text(json.dumps(content))
+    return folder
+
+
+class Positioned(torch.nn.Module):
+    """A decoder that is told its positions and gives all logits, as Optimum exports it."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, *past: torch.Tensor
+    ) -> Any:
+        result = self.model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True,
+            past_key_values=cache_of(past),
+        )  # fmt: skip
+        return (result.logits, *caches_of(result.past_key_values))
+
+
+def foreign(folder: Path, model: Any) -> Path:
+    """A folder with a decoder by Optimum's names, and nothing else."""
+    (part,) = parts_of(copy.deepcopy(model), TASKS["text-generation"])
+    sample = part.make(TRACED)
+    sample.add("position_ids", sample.values["input_ids"] * 0, sample.axes["input_ids"])
+    names = ["input_ids", "attention_mask", "position_ids"]
+    names += [name for name in sample.values if name.startswith("past")]
+    sample.values = {name: sample.values[name] for name in names}
+    sample.axes = {name: sample.axes[name] for name in names}
+    way = Way(TORCHSCRIPT, "sdpa")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        export(Positioned(model), sample, part.outputs, folder / "model.onnx", way)
     return folder
 
 

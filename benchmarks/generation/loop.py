@@ -1,7 +1,7 @@
 """Tokens per second: ours, a plain loop over a stock session, and PyTorch, with the same weights.
 
     python benchmarks/generation/loop.py [--size tiny|small|smollm] [--new 128] [--rounds 5]
-        [--threads N] [--guesses 8] [--cost]
+        [--threads N] [--guesses 8] [--cost | --steps]
 
 A decoder of Llama's kind with random weights is exported by the front end's wrappers, without
 passes, so that the loops alone differ. The plain loop hands arrays from `Session.run` to
@@ -11,7 +11,8 @@ Rates are those after the first token, medians of the rounds; every loop has to 
 tokens.
 
 With `--cost` it is one thread, and what is reported is the processor time that the loop itself
-takes for each token, outside of the session's runs.
+takes for each token, outside of the session's runs. With `--steps`, how long runs with several
+tokens take, against runs with one: so many guesses have to be right for them to pay.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from generating import Model, artifact, built, prompts
 from matrix.architectures import GROUPED, TEXT, plain
 
 from burnish.runtimes.generate import open_generator
+from burnish.runtimes.generate.decoder import Context
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {**TEXT, **GROUPED},
@@ -182,6 +184,25 @@ def costs(folder: Path, arguments: argparse.Namespace) -> None:
         print(f"| {name} | {statistics.median(each):.1f} | {min(each):.1f} |")
 
 
+def steps(folder: Path, arguments: argparse.Namespace) -> None:
+    """Print what runs with several tokens take after 256."""
+    generator = open_generator(folder, threads=arguments.threads)
+    found: dict[int, list[float]] = {}
+    for _ in range(arguments.rounds * 4):
+        context = Context(generator.model.decoder, None, 1, 512)
+        context.step(np.array(prompts((256,))))
+        for count in (1, 2, 3, 5, 9, 17):
+            start = time.perf_counter()
+            context.step(np.array(prompts((count,))), count)
+            found.setdefault(count, []).append(time.perf_counter() - start)
+            context.cut(256)
+    print("| tokens in a run | ms | times a run with one |")
+    print("|---|---|---|")
+    for count, seconds in found.items():
+        ratio = statistics.median(a / b for a, b in zip(seconds, found[1], strict=True))
+        print(f"| {count} | {1e3 * statistics.median(seconds):.2f} | {ratio:.2f} |")
+
+
 def main() -> None:
     """Build, race, print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -191,6 +212,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--guesses", type=int, default=0)
     parser.add_argument("--cost", action="store_true")
+    parser.add_argument("--steps", action="store_true")
     arguments = parser.parse_args()
     settings = {**SIZES[arguments.size], "max_position_embeddings": 2048}
     generating.MODELS["raced"] = Model(plain("LlamaForCausalLM", "LlamaConfig", **settings))
@@ -199,6 +221,8 @@ def main() -> None:
         made = artifact("raced", Path(folder), model)
         if arguments.cost:
             costs(made, arguments)
+        elif arguments.steps:
+            steps(made, arguments)
         else:
             raced(made, model, arguments)
 

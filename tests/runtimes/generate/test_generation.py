@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from generating import MODELS, artifact, built, prompts, reference, up_to
+from generating import MODELS, artifact, built, foreign, prompts, reference, up_to
+from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from burnish.optimizer.errors import StorageError, UsageError
 from burnish.runtimes.generate import Generator, open_generator
 from burnish.runtimes.generate.batch import Model
 from burnish.runtimes.generate.decoder import Decoder
 from burnish.runtimes.generate.encoder import Encoder
+from burnish.runtimes.generate.generator import TOGETHER
 from burnish.runtimes.resident import BoundSession
 
 NAMES = ("gpt2", "llama", "gemma3", "bart", "t5")
@@ -126,6 +128,32 @@ def test_values_bound_on_a_device_are_as_good_as_arrays(name: str, opened: Open)
 def bound(part: Decoder | Encoder) -> BoundSession:
     """The same model in a session as it is for devices."""
     return BoundSession(part.session._session, provider="cpu")  # type: ignore[attr-defined]
+
+
+def test_decoders_that_others_exported_are_told_positions(opened: Open, tmp_path: Path) -> None:
+    generator, model = opened("llama")
+    other = open_generator(foreign(tmp_path, model), threads=1)
+    ports = other.model.decoder.ports
+    assert ports.positions and not ports.kept
+    for options in ({}, {"speculate": 4}, {"num_beams": 2}):
+        given: dict[str, Any] = {"ids": rows("llama"), "max_new_tokens": 20, **options}
+        assert other.generate(**given).ids == generator.generate(**given).ids
+    other.close()
+
+
+def test_rounding_that_depends_on_what_is_run_together_is_said(
+    opened: Open, tmp_path: Path
+) -> None:
+    generator, _ = opened("llama")
+    assert not generator.generate(ids=rows("llama"), max_new_tokens=2, speculate=2).notes
+    (source,) = generator._files
+    quantize_dynamic(source, tmp_path / "model.onnx", weight_type=QuantType.QInt8)
+    rounding = open_generator(tmp_path, threads=1)
+    assert not rounding.generate(ids=rows("llama")[:1], max_new_tokens=2).notes
+    guessed = rounding.generate(ids=rows("llama")[:1], max_new_tokens=2, speculate=2)
+    batch = rounding.generate(ids=rows("llama"), max_new_tokens=2)
+    assert guessed.notes == batch.notes == [TOGETHER]
+    rounding.close()
 
 
 def test_guesses_draw_the_same_tokens(opened: Open) -> None:
