@@ -54,6 +54,9 @@ def compiled(request: Request, work: Work, compile_one: Compile) -> Result:
     Raises:
         BurnishError: see the tree in `optimizer.errors`.
     """
+    if artifact.is_folder(Path(request.model)):
+        graphs = ", ".join(sorted(str(file) for file in Path(request.model).glob("*.onnx")))
+        raise UsageError("an artifact already, not a checkpoint", hint=graphs)
     target = folder_for(request)
     if not target.parent.is_dir():
         raise UsageError(f"folder {target.parent} does not exist", hint="creating it")
