@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish import __version__
+from burnish.driver import vocabulary
 from burnish.driver.request import Request, Result, validate
 from burnish.optimizer import artifact
 from burnish.optimizer.errors import UsageError
@@ -44,7 +45,9 @@ def folder_for(request: Request) -> Path:
     return Path(f"{source.name}.{kind}")
 
 
-def compiled(request: Request, export: Export, compile_one: Compile) -> Result:
+def compiled(
+    request: Request, export: Export, choose: vocabulary.Choose, compile_one: Compile
+) -> Result:
     """Export, compile every graph, and write the folder; nothing is left where a step fails.
 
     Raises:
@@ -60,19 +63,33 @@ def compiled(request: Request, export: Export, compile_one: Compile) -> Result:
         for folder in (exported, made):
             folder.mkdir()
         facts = export({"folder": str(exported)})
-        parts: dict[str, Any] = {}
         for name in facts["parts"]:
-            part = _part(request, name, exported, made, facts)
             for file in exported.glob("*.json*"):
-                shutil.copyfile(file, Path(part.model).parent / file.name)
-            parts[name] = _told(compile_one(part).report, target)
+                shutil.copyfile(file, exported / name / file.name)
+
+        def compile_all(wanted: Request) -> dict[str, Any]:
+            requests = {name: _part(wanted, name, exported, made, facts) for name in facts["parts"]}
+            return {name: _told(compile_one(requests[name]).report, target) for name in requests}
+
+        wanted, trimmed = request, None
+        if vocabulary.is_asked(request):
+            wanted, trimmed = vocabulary.prepared(request, exported, staging, choose)
+        parts = compile_all(wanted)
         for file in (*exported.glob("*.json"), *exported.glob("*.jinja")):
             shutil.copyfile(file, made / file.name)
+        if trimmed is not None:
+            trimmed = vocabulary.told(trimmed, list(parts.values()))
+            if trimmed["cut"]:
+                trimmed["tokenizer"] = vocabulary.put_into(wanted, made)
+            elif wanted.vocabulary:  # the graphs have to agree on what an id means
+                parts = compile_all(vocabulary.without(wanted))
         output: dict[str, Any] = {"path": str(target), "written": not request.dry_run}
         if not request.dry_run:
             output["files"] = _manifest(made, facts)
             artifact.publish_folder(made, target)
     report = {"schema": 1, "export": facts, "parts": parts, "output": output}
+    if trimmed is not None:
+        report["vocabulary"] = trimmed
     return Result(report, None if request.dry_run else target)
 
 

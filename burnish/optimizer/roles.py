@@ -48,12 +48,14 @@ class Slot:
         role: see `Role`.
         bound: ids and positions lie below this.
         channels: size of axis 1 that a convolution asks for; 0 where none reads the input.
+        allowed: the only ids that count; empty for all.
     """
 
     port: Port
     role: Role
     bound: int
     channels: int = 0
+    allowed: tuple[int, ...] = ()
 
 
 def slots(model: ir.Model) -> list[Slot]:
@@ -72,7 +74,7 @@ def _slot(port: Port, value: ir.Value) -> Slot:
             f"no values can be made up for input {port.name} of type {port.dtype}",
             hint="--data FILE or --no-check --no-measure",
         )
-    bound = _table_bound(value)
+    bound = table_bound(value)
     name = port.name.lower()
     past = len(port.shape) >= 3 and any(key in name for key in ("past", "cache", "key_values"))
     if port.dtype.startswith(("INT", "UINT")):
@@ -94,7 +96,7 @@ def _slot(port: Port, value: ir.Value) -> Slot:
     return Slot(port, Role.PAST if past else Role.NUMBERS, 0, _channels(value))
 
 
-def _table_bound(value: ir.Value) -> int:
+def table_bound(value: ir.Value) -> int:
     """Rows of the smallest constant table that the value indexes; 0 where it indexes none."""
     bounds, seen, stack = [], {value}, [value]
     while stack:
@@ -146,5 +148,8 @@ def _rows(node: ir.Node, table: int) -> int:
         if maker.op_type not in ("Cast", "DequantizeLinear", "Identity") or not maker.inputs[0]:
             return 0
         source = maker.inputs[0]
-    shape = source.const_value.shape.numpy() if source.const_value is not None else ()
-    return shape[axis] if len(shape) >= 2 else 0
+    tensor = source.const_value
+    shape = tensor.shape.numpy() if tensor is not None else ()
+    # A row of integers stands for other ids, where those that callers have were kept.
+    renumbers = tensor is not None and len(shape) == 1 and tensor.dtype.is_integer()
+    return shape[axis] if len(shape) >= 2 or renumbers else 0
