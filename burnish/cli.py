@@ -106,7 +106,7 @@ def main_job(
     corpus: options.Corpus = None,
     keep_tokens: options.KeepTokens = None,
     keep_ids: options.KeepIds = False,
-    min_coverage: options.MinCoverage = 0.99,
+    min_coverage: options.MinCoverage = 0.9,
     seed: options.Seed = 0,
     memory_limit: options.Memory = None,
     time_limit: options.Seconds = None,

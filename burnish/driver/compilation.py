@@ -11,7 +11,7 @@ from typing import Any
 import onnx_ir as ir
 
 from burnish import __version__
-from burnish.driver import budget, padding, recovery
+from burnish.driver import budget, padding, recovery, retreat
 from burnish.driver.candidate import Candidate, Reference
 from burnish.driver.judge import Judge
 from burnish.driver.net import Net
@@ -181,23 +181,28 @@ class Compilation:
             self.bench.warnings.append(f"the whole model was not timed: {self.bench.untimed}")
         if self.bench.untimed or not self.request.measure:
             return candidate
+        reduced = False
         while candidate.compiled.model is not self.original:
             timing = candidate.timing = self._time(candidate)
             if timing.high >= 1.0 and timing.speedup >= AS_FAST:
                 return candidate
-            if self.request.force:
-                self.bench.warnings.append(
-                    f"the model is slower than before ({timing.speedup:.2f} times), and "
-                    "kept by --force"
-                )
+            if self.request.force or (reduced and retreat.lasts(candidate.compiled)):
+                why = "by --force" if self.request.force else "for its size"
+                slower = f"the model is slower than before ({timing.speedup:.2f} times)"
+                self.bench.warnings.append(f"{slower}, and kept {why}")
                 return candidate
             reason = f"the model is slower with it ({timing.speedup:.2f} times)"
             index = pipeline.first_asked(candidate.compiled)
             if index is None:
-                candidate = self._judged(pipeline.undone(candidate.compiled, reason))
+                reduced = True
+                again = retreat.reduced(candidate.compiled, reason, self._from_input)
+                candidate = self._judged(again)
             else:
                 candidate = self._judged(self._without(candidate.compiled, index, reason))
         return candidate
+
+    def _from_input(self, passes: Sequence[Pass]) -> Compiled:
+        return self._compile(passes, self.original)
 
     def _time(self, candidate: Candidate) -> Timing:
         self.bench.emit({"stage": "timing"})

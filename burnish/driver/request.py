@@ -107,7 +107,7 @@ class Request:
     corpus: str | None = None
     keep_tokens: str | None = None
     keep_ids: bool = False
-    min_coverage: float = 0.99
+    min_coverage: float = 0.9
     vocabulary: str | None = None
     window: int = 0
     global_tokens: int = 0

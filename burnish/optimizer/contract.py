@@ -194,6 +194,9 @@ class Pass(abc.ABC):
     asked: ClassVar[bool] = False
     """Whether it runs only where the user asks for it, and owes a word where it does nothing."""
 
+    lasting: ClassVar[bool] = False
+    """Whether it stays where the model is slower with it, since it was asked for something else."""
+
     @abc.abstractmethod
     def apply(self, model: ir.Model, context: Context) -> Outcome:
         """Rewrite `model` in place and say what was done."""

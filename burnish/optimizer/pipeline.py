@@ -253,7 +253,8 @@ def first_asked(compiled: Compiled) -> int | None:
     """
     for index, step in enumerate(compiled.steps):
         lossy = step.transform.promise.kind is Kind.LOSSY
-        if step.status == "kept" and step.transform.asked and not lossy:
+        transform = step.transform
+        if step.status == "kept" and transform.asked and not (lossy or transform.lasting):
             return index
     return first_lossy(compiled)
 

@@ -54,6 +54,7 @@ class Vocabulary(Pass):
     phase = Phase.COMPRESS
     promise = ROUNDING
     asked = True
+    lasting = True
 
     def apply(self, model: ir.Model, context: Context) -> Outcome:
         """Rewrite in place."""
