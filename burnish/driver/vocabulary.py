@@ -157,6 +157,7 @@ def told(facts: dict[str, Any], reports: Sequence[dict[str, Any]]) -> dict[str, 
         facts: of `choose`.
         reports: of the compilations of all graphs.
     """
+    facts = {key: facts[key] for key in ("before", "after", "languages", "refused")}
     refused = facts.pop("refused")
     steps = [step for item in reports for step in item["passes"] if step["name"] == Vocabulary.name]
     cut = any(step["status"] == "kept" for step in steps)

@@ -16,6 +16,7 @@ from burnish.optimizer.computed import lazy
 from burnish.optimizer.constants import Constants
 from burnish.optimizer.contract import Array
 from burnish.optimizer.model import add_initializer
+from burnish.optimizer.naming import Names
 from burnish.optimizer.pruning import prune
 
 HANDED_ON = ("Cast", "Identity", "Transpose", "DequantizeLinear")
@@ -143,10 +144,13 @@ class Cuts:
 
     def write(self, graph: ir.Graph) -> None:
         """Cut the constants, and put the edits in place."""
-        constants = Constants()
+        constants, names = Constants(), Names(graph)
         for value, axis in self.axes.items():
             _replace(graph, value, axis, self.kept)
         for value, axis in self.wide.items():
+            # Under its old name it would be taken for what it was.
+            if not value.is_graph_output():
+                value.name = names.free(f"{value.name}_kept")
             if value.shape is not None:
                 sizes = list(value.shape)
                 sizes[axis] = len(self.kept)
