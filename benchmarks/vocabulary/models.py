@@ -35,6 +35,7 @@ class Both(torch.nn.Module):
         self.model = model
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits [batch, sequence, tokens], and hidden states [batch, sequence, width]."""
         extra = {"use_cache": False} if hasattr(self.model.config, "use_cache") else {}
         result = self.model(
             input_ids=ids, attention_mask=mask, output_hidden_states=True, return_dict=True, **extra
@@ -58,7 +59,7 @@ def export(name: str, path: Path, exporter: str, opset: int, *, small: bool = Fa
         axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence", max=LONGEST)}
         kept |= {"dynamic_shapes": (axes, axes), "external_data": False, "verbose": False}
     else:
-        kept["dynamic_axes"] = dict.fromkeys(NAMES, {0: "batch", 1: "sequence"})
+        kept["dynamic_axes"] = {key: {0: "batch", 1: "sequence"} for key in NAMES}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(model, (ids, torch.ones_like(ids)), path, dynamo=dynamo, **kept)

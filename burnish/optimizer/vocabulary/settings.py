@@ -106,12 +106,15 @@ def _renumbered(content: dict[str, Any], numbers: Numbers, pieces: int) -> dict[
 
 
 def _new(value: Any, numbers: Numbers) -> Any:
-    """An id, or lists of such, under new numbers; what is not kept is left out of lists."""
+    """An id, or lists of such, under new numbers.
+
+    What is not kept is left out of lists, and so are sequences that it is in: there are none of
+    them any more.
+    """
     if isinstance(value, list):
-        there = (item for item in value if not isinstance(item, int) or _kept(item, numbers))
-        return [_new(item, numbers) for item in there]
-    return numbers.new[value] if isinstance(value, int) and value in numbers.new else value
+        return [_new(item, numbers) for item in value if _kept(item, numbers)]
+    return numbers.new.get(value, value) if isinstance(value, int) else value
 
 
-def _kept(old: int, numbers: Numbers) -> bool:
-    return old < 0 or old in numbers.new
+def _kept(item: Any, numbers: Numbers) -> bool:
+    return all(old < 0 or old in numbers.new for old in _numbers(item))
