@@ -138,14 +138,26 @@ def _channels(value: ir.Value) -> int:
     return 0
 
 
+def keeps_rows(node: ir.Node) -> bool:
+    """Whether an operator leaves the first axis of a constant as it is: not every `Reshape` does."""
+    if node.op_type != "Reshape":
+        return True
+    source, sizes = (value.const_value if value is not None else None for value in node.inputs[:2])
+    if source is None or sizes is None or not sizes.size or not len(source.shape):
+        return False
+    return int(sizes.numpy().reshape(-1)[0]) == source.shape.numpy()[0]
+
+
 def _rows(node: ir.Node, table: int) -> int:
     source = node.inputs[table]
     if source is None:
         return 0
     axis = node.attributes.get_int("axis", 0) if node.op_type == "Gather" else 0
     while source.const_value is None and (maker := source.producer()) is not None:
-        # A table that is stored in another type or quantized keeps its rows.
-        if maker.op_type not in ("Cast", "DequantizeLinear", "Identity") or not maker.inputs[0]:
+        # A table that is stored in another type, quantized, or in blocks keeps its rows.
+        if maker.op_type not in ("Cast", "DequantizeLinear", "Identity", "Reshape"):
+            return 0
+        if maker.inputs[0] is None or not keeps_rows(maker):
             return 0
         source = maker.inputs[0]
     tensor = source.const_value

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
+from burnish.optimizer import roles
 from burnish.optimizer.analysis.products import label
 from burnish.optimizer.computed import lazy
 from burnish.optimizer.constants import Constants
@@ -19,7 +20,7 @@ from burnish.optimizer.model import add_initializer
 from burnish.optimizer.naming import Names
 from burnish.optimizer.pruning import prune
 
-HANDED_ON = ("Cast", "Identity", "Transpose", "DequantizeLinear")
+HANDED_ON = ("Cast", "Identity", "Transpose", "DequantizeLinear", "Reshape")
 """Operators that give a weight in another form."""
 
 
@@ -47,6 +48,7 @@ class Cuts:
         axes: the axis that it is along, by constant.
         wide: likewise, of values that are computed; -1 for the last.
         reads: node and input that are known to do with fewer elements.
+        counted: nodes whose attribute N says how many columns they have.
         edits: constants that take the place of a node's input, or of what it fills with.
     """
 
@@ -55,6 +57,7 @@ class Cuts:
     axes: dict[ir.Value, int] = field(default_factory=dict)
     wide: dict[ir.Value, int] = field(default_factory=dict)
     reads: set[tuple[ir.Node, int]] = field(default_factory=set)
+    counted: list[ir.Node] = field(default_factory=list)
     edits: list[tuple[ir.Node, int | None, Array]] = field(default_factory=list)
 
     def operand(self, node: ir.Node, index: int, axis: int) -> None:
@@ -104,9 +107,18 @@ class Cuts:
             rank = len(order) or 2
             self.operand(maker, 0, (order or range(rank)[::-1])[axis])
             return
+        if maker.op_type == "Reshape":
+            self._reshaped(maker, axis)
         self.operand(maker, 0, axis)
-        for index in range(1, len(maker.inputs)):
+        for index in range(1, len(maker.inputs) if maker.op_type == "DequantizeLinear" else 0):
             self._scale(maker, index, axis)
+
+    def _reshaped(self, maker: ir.Node, axis: int) -> None:
+        """Rows that are stored in blocks, as rows."""
+        sizes = maker.inputs[1].const_value if maker.inputs[1] is not None else None
+        if axis != 0 or sizes is None or not roles.keeps_rows(maker):
+            raise Refused(maker, "it takes the rows of tokens apart")
+        self.edits.append((maker, 1, np.array([len(self.kept), *sizes.numpy()[1:]], np.int64)))
 
     def _scale(self, maker: ir.Node, index: int, axis: int) -> None:
         """The scale or the zero of a weight: of all of it, of an axis, or of blocks."""
@@ -155,6 +167,8 @@ class Cuts:
                 sizes = list(value.shape)
                 sizes[axis] = len(self.kept)
                 value.shape = ir.Shape(sizes)
+        for node in self.counted:
+            node.attributes.add(ir.AttrInt64("N", len(self.kept)))
         for node, index, array in self.edits:
             if index is None:
                 node.attributes.add(ir.AttrTensor("value", ir.tensor(array)))

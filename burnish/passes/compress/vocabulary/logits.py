@@ -55,30 +55,45 @@ class Heads:
         Raises:
             Refused: there is none, or it cannot be cut.
         """
-        value = output
-        while value not in self.cuts.wide:
-            node = value.producer()
+        products, seen, stack = [], {output}, [output]
+        while stack:
+            node = stack.pop().producer()
             if node is None:
-                raise Refused(output.name or "", "its logits come from no product")
-            if (node.domain, node.op_type) in COLUMNS:
+                continue
+            if (node.domain, node.op_type) in COLUMNS and self._columns(node) == self.cuts.rows:
+                products.append(node)
+                continue
+            passes = node.domain == "" and node.op_type in ELEMENTWISE | UNARY | OTHER_AXES
+            taken = node.inputs if node.op_type in ELEMENTWISE else node.inputs[:1]
+            fresh = {item for item in taken if passes and item is not None} - seen
+            seen |= fresh
+            stack += fresh
+        if not products:
+            maker = output.producer()
+            raise Refused(maker or output.name or "", f"{output.name} comes from no product")
+        for node in products:
+            if node not in self.nodes:
                 self.begin(node)
-                return
-            known = node.domain == "" and node.op_type in ELEMENTWISE | UNARY | OTHER_AXES
-            wide = [item for item in node.inputs if item is not None and self._is_wide(item)]
-            if not known or not wide:
-                raise Refused(node, f"{node.op_type} gives logits, and is not followed")
-            value = wide[0]
+        if output not in self.outputs:
+            raise Refused(output.name or "", "what it is made of cannot be followed")
 
-    def _is_wide(self, value: ir.Value) -> bool:
-        shape = value.shape
-        computed = value.producer() is not None
-        return computed and shape is not None and len(shape) > 1 and shape[-1] == self.cuts.rows
+    def _columns(self, node: ir.Node) -> int:
+        """How many columns a product has; 0 where that is not known."""
+        if node.op_type == BLOCKS:
+            return node.attributes.get_int("N", 0)
+        weight = node.inputs[1]
+        if weight is None or weight.shape is None or len(weight.shape) != 2:
+            return 0
+        size = weight.shape[self._axis(node, 1, weight)]
+        return size if isinstance(size, int) else 0
 
     def begin(self, node: ir.Node) -> None:
         """Plan to cut a product's columns, and follow what it gives."""
         self.nodes.append(node)
         blocks = node.op_type == BLOCKS
-        if blocks and node.attributes.get_int("N", 0) != self.cuts.rows:
+        if blocks:
+            self.cuts.counted.append(node)
+        if self._columns(node) != self.cuts.rows:
             raise Refused(node, "its columns are not the vocabulary")
         for index in COLUMNS[node.domain, node.op_type]:
             value = optional(node, index)
