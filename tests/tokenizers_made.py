@@ -27,12 +27,11 @@ SPACES = {"aa": " ", "bb": " ", "cc": ""}
 
 
 def sentences(language: str, count: int, seed: int = 0) -> list[str]:
-    """Different sentences of common and rare words."""
-    random = Random(f"{language}{seed}")
-    letters = LETTERS[language]
+    """Different sentences of common and rare words; the words are those of the language."""
+    random, letters = Random(language), LETTERS[language]
     words = ["".join(random.choices(letters, k=random.randint(1, 6))) for _ in range(150)]
     weights = [1.0 / rank for rank in range(1, len(words) + 1)]
-    found: dict[str, None] = {}
+    random, found = Random(f"{language}{seed}"), dict[str, None]()
     while len(found) < count:
         chosen = random.choices(words, weights, k=random.randint(3, 9))
         found[SPACES[language].join(chosen) + random.choice([".", "!", " 12", "?"])] = None

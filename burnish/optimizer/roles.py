@@ -139,7 +139,7 @@ def _channels(value: ir.Value) -> int:
 
 
 def keeps_rows(node: ir.Node) -> bool:
-    """Whether an operator leaves the first axis of a constant as it is: not every `Reshape` does."""
+    """Whether an operator keeps the first axis of a constant: not every `Reshape` does."""
     if node.op_type != "Reshape":
         return True
     source, sizes = (value.const_value if value is not None else None for value in node.inputs[:2])
