@@ -68,7 +68,7 @@ def compiled(request: Request, work: Work, compile_one: Compile) -> Result:
         for folder in (exported, made):
             folder.mkdir()
         facts = work("exporting:export_checkpoint", _order(request, exported))
-        report = {"schema": 1, "export": facts}
+        report: dict[str, Any] = {"schema": 1, "export": facts}
         report |= _graphs(request, facts, (exported, made), work, compile_one)
         for part in report["parts"].values():
             part["output"]["path"] = str(target / Path(part["output"]["path"]).name)
