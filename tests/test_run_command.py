@@ -116,7 +116,7 @@ def test_data_alone_is_printed(folder: Path, capsys: pytest.CaptureFixture[str])
         (["--text", "a", "--language", "xx"], 2, "no language xx"),
         (["--text", "a", "--provider", "openvino"], 2, "no text is generated on openvino"),
         (["--text", "a", "--beams", 2, "--speculate", 2], 2, "not guessed ahead"),
-        (["--text", "a", "--shape", "batch=2"], 2, "for a model on data"),
+        (["--text", "a", "--shape", "batch=2"], 2, "on neither texts nor images"),
         ([], 2, "no text in it"),
     ],
 )
@@ -129,3 +129,12 @@ def test_what_makes_no_sense_is_said(
 ) -> None:
     assert command(folder, *given) == code
     assert reason in capsys.readouterr().err
+
+
+def test_a_task_that_texts_say_nothing_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = {"burnish": "1", "task": "depth-estimation", "models": {"model": "model.onnx"}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert command(tmp_path, "--text", "a") == 3
+    assert "no answers are made for the task depth-estimation" in capsys.readouterr().err

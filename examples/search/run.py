@@ -1,0 +1,45 @@
+"""Compile an encoder of sentences to int8, search with it, and compare both on annotated pairs.
+
+Usage: python run.py [CHECKPOINT]
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import burnish
+
+HERE = Path(__file__).parent
+
+CHECKPOINT = HERE / "checkpoint"
+"""A folder, or a hub id such as "sentence-transformers/all-MiniLM-L6-v2"."""
+
+NOTICES = [
+    "The library is shut today.",
+    "Our kitten is gone since Monday.",
+    "The loaf has a high price now.",
+    "The railway is late.",
+    "The music can be heard far away.",
+]
+QUESTIONS = ["Why does the train take too long?", "Bread is expensive.", "The cat cannot be found."]
+
+
+def main(checkpoint: str) -> int:
+    """The exit code of `optimize evaluate`."""
+    with tempfile.TemporaryDirectory() as folder:
+        before = burnish.optimize(checkpoint, output=f"{folder}/artifact", level=0, measure=False)
+        after = burnish.optimize(f"{before.path}/model.onnx", int8=True, measure=False)
+        with burnish.load(after.path, task="embeddings") as encode:
+            similar = encode(QUESTIONS, normalize=True) @ encode(NOTICES, normalize=True).T
+        for question, row in zip(QUESTIONS, similar, strict=True):
+            print(f"{question}  ->  {NOTICES[row.argmax()]} ({row.max():.3f})")
+        command = [sys.executable, "-m", "burnish", "evaluate", after.path]
+        options = ["--against", before.path, "--data", HERE / "pairs.jsonl", "--max-drop", "2"]
+        return subprocess.run([*command, *options, "--task", "embeddings"]).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1] if len(sys.argv) > 1 else str(CHECKPOINT)))

@@ -1,0 +1,37 @@
+"""Compile a classifier to int8, ask it, and compare both on annotated sentences.
+
+Usage: python run.py [CHECKPOINT]
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import burnish
+
+HERE = Path(__file__).parent
+
+CHECKPOINT = HERE / "checkpoint"
+"""A folder, or a hub id such as "distilbert/distilbert-base-uncased-finetuned-sst-2-english"."""
+
+TEXTS = ["The coffee was excellent.", "The lamp broke and the host was rude."]
+
+
+def main(checkpoint: str) -> int:
+    """The exit code of `optimize evaluate`."""
+    with tempfile.TemporaryDirectory() as folder:
+        before = burnish.optimize(checkpoint, output=f"{folder}/artifact", level=0, measure=False)
+        after = burnish.optimize(f"{before.path}/model.onnx", int8=True, measure=False)
+        with burnish.load(after.path, task="text-classification") as classify:
+            for text, answer in zip(TEXTS, classify(TEXTS), strict=True):
+                print(f"{answer.label} ({answer.score:.3f})  {text}")
+        command = [sys.executable, "-m", "burnish", "evaluate", after.path]
+        options = ["--against", before.path, "--data", HERE / "sentences.jsonl", "--max-drop", "5"]
+        return subprocess.run([*command, *options]).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1] if len(sys.argv) > 1 else str(CHECKPOINT)))
