@@ -12,7 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from matrix.architectures import BOTH, GEMMA, GROUPED, LAYERS, SPECIAL, T5, TEXT, Builder, plain
+from matrix.architectures import (
+    BOTH,
+    GEMMA,
+    GROUPED,
+    LAYERS,
+    SPECIAL,
+    T5,
+    TEXT,
+    WHISPER,
+    Builder,
+    plain,
+)
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from burnish.optimizer.artifact import MANIFEST
@@ -25,6 +36,7 @@ from burnish.optimizer.frontend.wrappers import parts as caches_of
 
 POSITIONS = {"max_position_embeddings": 512}
 VOCABULARY = 300
+TRANSLATION = "text2text-generation"
 
 
 @dataclass(frozen=True)
@@ -32,12 +44,12 @@ class Model:
     """A model by its builder (see `matrix.architectures`), and the exporter that takes it."""
 
     build: Builder
-    pair: bool = False
+    task: str = "text-generation"
     exporter: str = TORCHSCRIPT
 
     @property
-    def task(self) -> str:
-        return "text2text-generation" if self.pair else "text-generation"
+    def pair(self) -> bool:
+        return self.task != "text-generation"
 
 
 MODELS = {
@@ -62,21 +74,25 @@ MODELS = {
     ),
     "gpt-neox": Model(plain("GPTNeoXForCausalLM", "GPTNeoXConfig", **TEXT)),
     "bart": Model(
-        plain("BartForConditionalGeneration", "BartConfig", **{**BOTH, **POSITIONS}), pair=True
+        plain("BartForConditionalGeneration", "BartConfig", **{**BOTH, **POSITIONS}), TRANSLATION
     ),
     "t5": Model(
         plain(
             "T5ForConditionalGeneration", "T5Config", **T5, decoder_start_token_id=0,
             pad_token_id=0, eos_token_id=1, tie_word_embeddings=False,
         ),
-        pair=True,
+        TRANSLATION,
+    ),
+    "whisper": Model(
+        plain("WhisperForConditionalGeneration", "WhisperConfig", **WHISPER),
+        "automatic-speech-recognition",
     ),
     "marian": Model(
         plain(
             "MarianMTModel", "MarianConfig", **{**BOTH, **POSITIONS}, **SPECIAL,
             decoder_start_token_id=0,
         ),
-        pair=True,
+        TRANSLATION,
     ),
 }  # fmt: skip
 

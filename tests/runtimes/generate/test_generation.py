@@ -12,6 +12,7 @@ import pytest
 import torch
 from generating import MODELS, artifact, built, foreign, prompts, reference, up_to
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from transformers import GenerationMixin
 
 from burnish.optimizer.errors import StorageError, UsageError
 from burnish.runtimes.generate import Generator, open_generator
@@ -205,6 +206,22 @@ def test_a_language_is_begun_with(opened: Open) -> None:
     encoded = generator.model.vocabulary.encode("text")  # type: ignore[union-attr]
     expected = reference(model, [encoded], forced_bos_token_id=token, max_new_tokens=8)
     assert made.ids == expected and made.ids[0][0] == token
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_features_are_read_by_an_encoder_of_sound(beams: int, opened: Open) -> None:
+    generator, model = opened("whisper")
+    features = np.random.default_rng(0).normal(size=(2, 80, 100)).astype(np.float32)
+    options: dict[str, Any] = {"max_new_tokens": 20, "num_beams": beams, "eos_token_id": [2]}
+    with torch.no_grad():
+        expected = GenerationMixin.generate(
+            model, torch.tensor(features), do_sample=False, pad_token_id=0,
+            decoder_input_ids=torch.tensor([[1, 30, 31]] * 2), **options,
+        )  # fmt: skip
+    made = generator.generate(features=features, begin=[1, 30, 31], **options)
+    assert made.ids == [up_to(row, [2]) for row in expected[:, 3:].tolist()]
+    with pytest.raises(UsageError, match="reads input_features, not text"):
+        generator.generate("text")
 
 
 def test_texts_come_in_pieces(opened: Open) -> None:
