@@ -12,7 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from matrix.architectures import BOTH, GEMMA, GROUPED, LAYERS, SPECIAL, T5, TEXT, Builder, plain
+from matrix.architectures import (
+    BOTH,
+    GEMMA,
+    GROUPED,
+    LAYERS,
+    SPECIAL,
+    T5,
+    TEXT,
+    WHISPER,
+    Builder,
+    plain,
+)
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from burnish.optimizer.artifact import MANIFEST
@@ -20,9 +31,12 @@ from burnish.optimizer.frontend.exporters import TORCHSCRIPT, Way, export
 from burnish.optimizer.frontend.parts import parts_of
 from burnish.optimizer.frontend.samples import TRACED
 from burnish.optimizer.frontend.tasks import TASKS
+from burnish.optimizer.frontend.wrappers import cache_of
+from burnish.optimizer.frontend.wrappers import parts as caches_of
 
 POSITIONS = {"max_position_embeddings": 512}
 VOCABULARY = 300
+TRANSLATION = "text2text-generation"
 
 
 @dataclass(frozen=True)
@@ -30,12 +44,12 @@ class Model:
     """A model by its builder (see `matrix.architectures`), and the exporter that takes it."""
 
     build: Builder
-    pair: bool = False
+    task: str = "text-generation"
     exporter: str = TORCHSCRIPT
 
     @property
-    def task(self) -> str:
-        return "text2text-generation" if self.pair else "text-generation"
+    def pair(self) -> bool:
+        return self.task != "text-generation"
 
 
 MODELS = {
@@ -60,21 +74,25 @@ MODELS = {
     ),
     "gpt-neox": Model(plain("GPTNeoXForCausalLM", "GPTNeoXConfig", **TEXT)),
     "bart": Model(
-        plain("BartForConditionalGeneration", "BartConfig", **{**BOTH, **POSITIONS}), pair=True
+        plain("BartForConditionalGeneration", "BartConfig", **{**BOTH, **POSITIONS}), TRANSLATION
     ),
     "t5": Model(
         plain(
             "T5ForConditionalGeneration", "T5Config", **T5, decoder_start_token_id=0,
             pad_token_id=0, eos_token_id=1, tie_word_embeddings=False,
         ),
-        pair=True,
+        TRANSLATION,
+    ),
+    "whisper": Model(
+        plain("WhisperForConditionalGeneration", "WhisperConfig", **WHISPER),
+        "automatic-speech-recognition",
     ),
     "marian": Model(
         plain(
             "MarianMTModel", "MarianConfig", **{**BOTH, **POSITIONS}, **SPECIAL,
             decoder_start_token_id=0,
         ),
-        pair=True,
+        TRANSLATION,
     ),
 }  # fmt: skip
 
@@ -109,6 +127,39 @@ def artifact(name: str, folder: Path, model: Any, exporter: str = "") -> Path:
     files = {part.name: f"{part.name}.onnx" for part in parts}
     content = {"burnish": "test", "schema": 1, "task": kind.task, "models": files}
     (folder / MANIFEST).write_text(json.dumps(content))
+    return folder
+
+
+class Positioned(torch.nn.Module):
+    """A decoder that is told its positions and gives all logits, as Optimum exports it."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, *past: torch.Tensor
+    ) -> Any:
+        result = self.model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True,
+            past_key_values=cache_of(past),
+        )  # fmt: skip
+        return (result.logits, *caches_of(result.past_key_values))
+
+
+def foreign(folder: Path, model: Any) -> Path:
+    """A folder with a decoder by Optimum's names, and nothing else."""
+    (part,) = parts_of(copy.deepcopy(model), TASKS["text-generation"])
+    sample = part.make(TRACED)
+    sample.add("position_ids", sample.values["input_ids"] * 0, sample.axes["input_ids"])
+    names = ["input_ids", "attention_mask", "position_ids"]
+    names += [name for name in sample.values if name.startswith("past")]
+    sample.values = {name: sample.values[name] for name in names}
+    sample.axes = {name: sample.axes[name] for name in names}
+    way = Way(TORCHSCRIPT, "sdpa")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        export(Positioned(model), sample, part.outputs, folder / "model.onnx", way)
     return folder
 
 

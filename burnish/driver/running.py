@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.driver.answering import answered
+from burnish.optimizer.errors import UsageError
 from burnish.optimizer.frontend.tasks import named
 from burnish.runtimes import generate
 from burnish.runtimes.generate.opening import task_of
@@ -38,6 +39,8 @@ def generated(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         argument["model"], provider=argument["provider"], threads=argument["threads"]
     )
     texts, rows = argument["texts"], list[dict[str, Any]]()
+    if not texts:
+        raise UsageError("the model goes on from text", hint="--text, --file, or a pipe")
     totals = dict.fromkeys(("prompt_tokens", "new_tokens", "runs", "proposed", "right"), 0)
     seconds = {"first": 0.0, "all": 0.0}
     later, notes = 0, list[str]()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import mmap
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from burnish.optimizer.errors import UsageError
@@ -16,6 +19,13 @@ OnText = Callable[[int, str], None]
 """Is told of a row and of the next piece of its text, which is whole characters."""
 
 
+TOGETHER = (
+    "activations are rounded to 8 bits by the range of a whole run: guessed tokens, and other "
+    "texts of a batch, may change what a text becomes"
+)
+"""What is said of int8 with ranges that each run finds."""
+
+
 class Generator:
     """Generates texts.
 
@@ -24,12 +34,19 @@ class Generator:
         settings: the model's own.
         context: positions that the decoder has; 0 for no limit.
         notes: what the user should know of the settings.
+        files: the models.
     """
 
     def __init__(
-        self, model: Model, settings: Settings, context: int = 0, notes: Sequence[str] = ()
+        self,
+        model: Model,
+        settings: Settings,
+        context: int = 0,
+        notes: Sequence[str] = (),
+        files: Sequence[Path] = (),
     ) -> None:
         self.model, self.settings, self.context, self.notes = model, settings, context, list(notes)
+        self._files = files
 
     def generate(
         self,
@@ -89,6 +106,8 @@ class Generator:
         prompts = self._prompts(rows, features, begin, settings)
         end, notes = self._end(prompts.longest, settings)
         batch = Batch(self.model, prompts, settings, end)
+        if (settings.speculate or len(prompts.rows) > 1) and self._rounds_together:
+            notes.append(TOGETHER)
         batch.made.notes = [*self.notes, *notes]
         return batch
 
@@ -119,6 +138,11 @@ class Generator:
         told = f"texts end after {self.context} tokens, for which the model has positions"
         return self.context, [told] if settings.max_new_tokens else []
 
+    @functools.cached_property
+    def _rounds_together(self) -> bool:
+        """Whether activations are rounded by the range that a whole run has."""
+        return any(_mentions(path, b"DynamicQuantize") for path in self._files)
+
     def _vocabulary(self) -> Vocabulary:
         if self.model.vocabulary is None:
             raise UsageError("there is no tokenizer.json", hint="tokens (ids=) instead of texts")
@@ -129,3 +153,9 @@ class Generator:
         self.model.decoder.close()
         if self.model.encoder is not None:
             self.model.encoder.close()
+
+
+def _mentions(path: Path, word: bytes) -> bool:
+    """Whether a file holds a word, such as the name of an operator."""
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        return view.find(word) >= 0

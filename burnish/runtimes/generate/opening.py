@@ -63,7 +63,8 @@ def pair_of(
     vocabulary = Vocabulary(folder / FILE) if (folder / FILE).exists() else None
     own, notes = settings.read(folder)
     model = Model(decoder, encoder, vocabulary)
-    return Generator(model, own, settings.context_of(folder), notes)
+    files = [file for file in (decoder_file, encoder_file) if file]
+    return Generator(model, own, settings.context_of(folder), notes, files)
 
 
 def task_of(folder: Path) -> str:

@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from generating import MODELS, artifact, built, prompts, reference, up_to
+from generating import MODELS, artifact, built, foreign, prompts, reference, up_to
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from transformers import GenerationMixin
 
 from burnish.optimizer.errors import StorageError, UsageError
 from burnish.runtimes.generate import Generator, open_generator
 from burnish.runtimes.generate.batch import Model
 from burnish.runtimes.generate.decoder import Decoder
 from burnish.runtimes.generate.encoder import Encoder
+from burnish.runtimes.generate.generator import TOGETHER
 from burnish.runtimes.resident import BoundSession
 
 NAMES = ("gpt2", "llama", "gemma3", "bart", "t5")
@@ -128,6 +131,32 @@ def bound(part: Decoder | Encoder) -> BoundSession:
     return BoundSession(part.session._session, provider="cpu")  # type: ignore[attr-defined]
 
 
+def test_decoders_that_others_exported_are_told_positions(opened: Open, tmp_path: Path) -> None:
+    generator, model = opened("llama")
+    other = open_generator(foreign(tmp_path, model), threads=1)
+    ports = other.model.decoder.ports
+    assert ports.positions and not ports.kept
+    for options in ({}, {"speculate": 4}, {"num_beams": 2}):
+        given: dict[str, Any] = {"ids": rows("llama"), "max_new_tokens": 20, **options}
+        assert other.generate(**given).ids == generator.generate(**given).ids
+    other.close()
+
+
+def test_rounding_that_depends_on_what_is_run_together_is_said(
+    opened: Open, tmp_path: Path
+) -> None:
+    generator, _ = opened("llama")
+    assert not generator.generate(ids=rows("llama"), max_new_tokens=2, speculate=2).notes
+    (source,) = generator._files
+    quantize_dynamic(source, tmp_path / "model.onnx", weight_type=QuantType.QInt8)
+    rounding = open_generator(tmp_path, threads=1)
+    assert not rounding.generate(ids=rows("llama")[:1], max_new_tokens=2).notes
+    guessed = rounding.generate(ids=rows("llama")[:1], max_new_tokens=2, speculate=2)
+    batch = rounding.generate(ids=rows("llama"), max_new_tokens=2)
+    assert guessed.notes == batch.notes == [TOGETHER]
+    rounding.close()
+
+
 def test_guesses_draw_the_same_tokens(opened: Open) -> None:
     generator, _ = opened("llama")
     asked = [row * 4 for row in prompts((5, 3), seed=2)]
@@ -177,6 +206,22 @@ def test_a_language_is_begun_with(opened: Open) -> None:
     encoded = generator.model.vocabulary.encode("text")  # type: ignore[union-attr]
     expected = reference(model, [encoded], forced_bos_token_id=token, max_new_tokens=8)
     assert made.ids == expected and made.ids[0][0] == token
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_features_are_read_by_an_encoder_of_sound(beams: int, opened: Open) -> None:
+    generator, model = opened("whisper")
+    features = np.random.default_rng(0).normal(size=(2, 80, 100)).astype(np.float32)
+    options: dict[str, Any] = {"max_new_tokens": 20, "num_beams": beams, "eos_token_id": [2]}
+    with torch.no_grad():
+        expected = GenerationMixin.generate(
+            model, torch.tensor(features), do_sample=False, pad_token_id=0,
+            decoder_input_ids=torch.tensor([[1, 30, 31]] * 2), **options,
+        )  # fmt: skip
+    made = generator.generate(features=features, begin=[1, 30, 31], **options)
+    assert made.ids == [up_to(row, [2]) for row in expected[:, 3:].tolist()]
+    with pytest.raises(UsageError, match="reads input_features, not text"):
+        generator.generate("text")
 
 
 def test_texts_come_in_pieces(opened: Open) -> None:
