@@ -66,9 +66,11 @@ def run(
             memory_limit=options.bytes_of(memory_limit), task=task,
         )  # fmt: skip
         if text or file or image or (Path(model).is_dir() and not data):
+            if data or output or shape:
+                raise UsageError("--data, -o and --shape are for runs on neither texts nor images")
             argument = {
                 "texts": [] if image else _texts(text, file, lines), "images": image or [],
-                "context": context, "classes": (classes or "").split(",") if classes else [],
+                "context": context, "classes": classes.split(",") if classes else [],
                 "language": language, "settings": settings,
             }  # fmt: skip
             _run_artifact(request, argument, json_file, quiet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 from collections.abc import Sequence
@@ -99,7 +100,7 @@ def artifact(name: str, folder: Path, model: Any, exporter: str = "") -> Path:
     way = Way(exporter or kind.exporter, "sdpa")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Transformers renames arguments from release to release
-        parts = parts_of(model, TASKS[kind.task])
+        parts = parts_of(copy.deepcopy(model), TASKS[kind.task])  # a hook stays on it
         for part in parts:
             export(part.module, part.make(TRACED), part.outputs, folder / f"{part.name}.onnx", way)
     model.config.save_pretrained(folder)

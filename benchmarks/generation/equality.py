@@ -3,8 +3,8 @@
     python benchmarks/generation/equality.py [--new 200] [--exporter dynamo] [NAME ...]
 
 Nine architectures of `tests/generating.py` (two layers, random weights), three seeds of weights
-each, exported by the wrappers of the front end without passes. Rows of 9, 4, 13 and 1 tokens are a
-batch; greedy, by three beams, with tokens that end a text, and with guesses of up to 8 tokens,
+each, exported by the front end's wrappers without passes. Rows of 9, 4, 13 and 1 tokens are a
+batch: greedy, by three beams, with tokens that end a text, and with guesses of up to 8 tokens,
 which are also run on each row alone. A cell is the number of rows whose tokens all are PyTorch's.
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
+import torch
 from generating import MODELS, artifact, built, prompts, reference
 
 from burnish.runtimes.generate import open_generator
@@ -32,7 +33,7 @@ def compared(name: str, seed: int, new: int, exporter: str) -> dict[str, tuple[i
     """For each column, how many of how many rows (or runs)."""
     model = built(name, seed)
     with tempfile.TemporaryDirectory() as folder:
-        generator = open_generator(artifact(name, Path(folder), model, exporter))
+        generator = open_generator(artifact(name, Path(folder), model, exporter), threads=1)
         asked: dict[str, Any] = {"ids": prompts(LENGTHS, seed), "max_new_tokens": new}
         torch_asked = {"rows": asked["ids"], "max_new_tokens": new}
         greedy = reference(model, **torch_asked)
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--new", type=int, default=200)
     parser.add_argument("--exporter", default="", choices=["", "dynamo", "torchscript"])
     arguments = parser.parse_args()
+    torch.set_num_threads(1)  # more only wait for each other, at these sizes
     print(f"| architecture | {' | '.join(COLUMNS)} |")
     print("|---" * (len(COLUMNS) + 1) + "|")
     for name in arguments.names or MODELS:

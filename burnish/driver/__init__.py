@@ -68,17 +68,10 @@ def optimize(request: Request, progress: Progress | None = None) -> Result:
 def _of_checkpoint(request: Request, progress: Progress | None) -> Result:
     """The main job on a folder or a hub id."""
 
-    def export(argument: dict[str, Any]) -> dict[str, Any]:
-        argument |= {
-            "checkpoint": request.model,
-            "task": request.task,
-            "allow_pickle": request.allow_pickle,
-            "trust_code": request.trust_remote_code,
-        }
-        target = "burnish.driver.exporting:export_checkpoint"
-        return _supervised(target, argument, request, progress)
+    def work(job: str, argument: dict[str, Any]) -> dict[str, Any]:
+        return _supervised(f"burnish.driver.{job}", argument, request, progress)
 
-    return checkpoints.compiled(request, export, lambda part: optimize(part, progress))
+    return checkpoints.compiled(request, work, lambda part: optimize(part, progress))
 
 
 def missed(request: Request, report: dict[str, Any]) -> str:

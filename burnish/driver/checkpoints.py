@@ -17,7 +17,11 @@ from burnish.optimizer.errors import UsageError
 from burnish.optimizer.frontend import hub
 
 Compile = Callable[[Request], Result]
-Export = Callable[[dict[str, Any]], dict[str, Any]]
+Work = Callable[[str, dict[str, Any]], dict[str, Any]]
+"""Does a job, by `module:function` of the driver, in a sandboxed child."""
+
+DECODER = "decoder"
+"""The graph of a pair that reads what the encoder gives."""
 
 DECODER_SHAPE = {"kept": 1}
 """Decoders are timed as they are used: with the logits of the last token."""
@@ -44,12 +48,15 @@ def folder_for(request: Request) -> Path:
     return Path(f"{source.name}.{kind}")
 
 
-def compiled(request: Request, export: Export, compile_one: Compile) -> Result:
+def compiled(request: Request, work: Work, compile_one: Compile) -> Result:
     """Export, compile every graph, and write the folder; nothing is left where a step fails.
 
     Raises:
         BurnishError: see the tree in `optimizer.errors`.
     """
+    if artifact.is_folder(Path(request.model)):
+        graphs = ", ".join(sorted(str(file) for file in Path(request.model).glob("*.onnx")))
+        raise UsageError("an artifact already, not a checkpoint", hint=graphs)
     target = folder_for(request)
     if not target.parent.is_dir():
         raise UsageError(f"folder {target.parent} does not exist", hint="creating it")
@@ -59,10 +66,12 @@ def compiled(request: Request, export: Export, compile_one: Compile) -> Result:
         exported, made = staging / "exported", staging / target.name
         for folder in (exported, made):
             folder.mkdir()
-        facts = export({"folder": str(exported)})
+        facts = work("exporting:export_checkpoint", _order(request, exported))
         parts: dict[str, Any] = {}
         for name in facts["parts"]:
             part = _part(request, name, exported, made, facts)
+            if name == DECODER and request.data:
+                part = replace(part, data=_read_by_encoder(request.data, exported, work))
             for file in exported.glob("*.json*"):
                 shutil.copyfile(file, Path(part.model).parent / file.name)
             parts[name] = _told(compile_one(part).report, request, name, target)
@@ -74,6 +83,26 @@ def compiled(request: Request, export: Export, compile_one: Compile) -> Result:
             artifact.publish_folder(made, target)
     report = {"schema": 1, "export": facts, "parts": parts, "output": output}
     return Result(report, None if request.dry_run else target)
+
+
+def _order(request: Request, folder: Path) -> dict[str, Any]:
+    """What the exporting child is told."""
+    return {
+        "checkpoint": request.model,
+        "task": request.task,
+        "allow_pickle": request.allow_pickle,
+        "trust_code": request.trust_remote_code,
+        "folder": str(folder),
+    }
+
+
+def _read_by_encoder(data: str, exported: Path, work: Work) -> str:
+    """A folder of feeds for a decoder, whose inputs are no text."""
+    folder = exported / "decoder-feeds"
+    folder.mkdir()
+    order = {"data": data, "exported": str(exported), "folder": str(folder)}
+    work("pairs:feeds_of_decoder", order)
+    return str(folder)
 
 
 def _part(

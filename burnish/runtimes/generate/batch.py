@@ -98,10 +98,7 @@ class Batch:
 
     def pieces(self) -> Iterator[tuple[int, str]]:
         """Generate; rows with pieces of their texts, as soon as those are certain."""
-        if self.settings.num_beams > 1:
-            self._search()
-        else:
-            yield from self._grow()
+        yield from self._search() if self.settings.num_beams > 1 else self._grow()
         for row, stream in enumerate(self.streams):
             if piece := stream.finish():
                 yield row, piece
@@ -130,8 +127,8 @@ class Batch:
                 elif self.streams and self.streams[row].stopped:
                     finished[row], made.ended[row] = True, STOP
 
-    def _search(self) -> None:
-        """By beams; the streams have the whole texts then."""
+    def _search(self) -> Iterator[tuple[int, str]]:
+        """By beams, whose texts are not certain before the search is over."""
         made, beams, state = self.made, self.settings.num_beams, self.state
         context = self._context()
         search = Beams(state, self.settings, self.end, self._ending())
@@ -148,10 +145,9 @@ class Batch:
             made.ended.append(
                 EOS if tokens and tokens[-1] in self.settings.eos_token_id else LENGTH
             )
-            for token in tokens if self.streams else ():
-                self.streams[row].push(token)
-            if self.streams and self.streams[row].stopped:
-                made.ended[row] = STOP
+            if self.streams:
+                yield row, "".join(self.streams[row].push(token) for token in tokens)
+                made.ended[row] = STOP if self.streams[row].stopped else made.ended[row]
 
     def _context(self) -> Context:
         """What has seen nothing yet but what the encoder read."""

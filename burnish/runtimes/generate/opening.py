@@ -44,9 +44,22 @@ def open_generator(folder: Path | str, *, provider: str = "cpu", threads: int = 
     pair = (folder / DECODER).exists()
     if not pair and not (folder / MODEL).exists():
         raise StorageError(f"there is no {MODEL} in it, and no {DECODER}")
+    decoder, encoder = folder / (DECODER if pair else MODEL), folder / ENCODER if pair else None
+    return pair_of(decoder, encoder, folder, provider=provider, threads=threads)
+
+
+def pair_of(
+    decoder_file: Path,
+    encoder_file: Path | None,
+    folder: Path,
+    *,
+    provider: str = "cpu",
+    threads: int = 0,
+) -> Generator:
+    """A generator of a decoder, and its encoder where it has one, with the settings in a folder."""
     opened = functools.partial(open_resident, provider=provider, threads=threads)
-    decoder = Decoder(opened(folder / (DECODER if pair else MODEL)))
-    encoder = Encoder(opened(folder / ENCODER), decoder.ports.fixed) if pair else None
+    decoder = Decoder(opened(decoder_file))
+    encoder = Encoder(opened(encoder_file), decoder.ports.fixed) if encoder_file else None
     vocabulary = Vocabulary(folder / FILE) if (folder / FILE).exists() else None
     own, notes = settings.read(folder)
     model = Model(decoder, encoder, vocabulary)

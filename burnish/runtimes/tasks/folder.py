@@ -79,6 +79,8 @@ def read(path: Path, *, tokenizer: Path | None = None, beside: Path | None = Non
         if not any(model.name == path.name for model in models.values()):
             manifest = {}
         models = {MODEL: path}
+    elif manifest and not models:
+        raise InvalidModel(f"{MANIFEST} names no models")
     elif not models:
         raise UsageError(f"a folder without {MANIFEST}: it is no artifact", hint=_hint(folder))
     return Folder(

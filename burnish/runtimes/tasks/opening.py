@@ -74,10 +74,10 @@ def open_task(
     with about(path):
         folder = folders.read(path, tokenizer=tokenizer, beside=beside)
         asked = task or told_task(folder)
-        if asked in GENERATED and not losses:
+        if asked in GENERATED and (MODEL not in folder.models or not losses):
             return _generator(folder, provider, threads)
-        if MODEL not in folder.models:
-            raise UnsupportedModel(f"no answers are made for the task {asked}")
+        if MODEL not in folder.models or (asked and asked not in (*TASKS, *GENERATED)):
+            raise UnsupportedModel(f"no answers are made for the task {asked}", hint=HINT)
         session = PROVIDERS[provider].open(folder.models[MODEL], provider=provider, threads=threads)
         try:
             opened = Opened(session, provider)

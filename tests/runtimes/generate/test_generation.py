@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from generating import MODELS, artifact, built, prompts, reference, up_to
 
 from burnish.optimizer.errors import StorageError, UsageError
@@ -29,6 +30,8 @@ Open = Callable[[str], tuple[Generator, Any]]
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
     """A generator by the name of its model, and the model."""
     found: dict[str, tuple[Generator, Any]] = {}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more only wait for each other, at these sizes
 
     def opened(name: str) -> tuple[Generator, Any]:
         if name not in found:
@@ -38,6 +41,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
         return found[name]
 
     yield opened
+    torch.set_num_threads(threads)
     for generator, _ in found.values():
         generator.close()
 
