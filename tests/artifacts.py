@@ -135,3 +135,23 @@ def exported(
     way = Way(TORCHSCRIPT, "eager")
     export(part.module, part.make(TRACED), part.outputs, path / "model.onnx", way)
     return path
+
+
+def answering(path: Path, limit: int) -> Path:
+    """A model that finds from Ada to Byron."""
+    tokenizer = word_level(["Ada", "Byron", "saw", "Rome", "who"])
+    rows = np.zeros((tokenizer.get_vocab_size(), 2), np.float32)
+    rows[tokenizer.token_to_id("Ada"), 0] = rows[tokenizer.token_to_id("Byron"), 1] = 5.0
+    model = lookup(rows, output="both")
+    graph = model.graph
+    graph.node.append(helper.make_node("Split", ["both"], ["s", "e"], axis=2))
+    graph.initializer.append(numpy_helper.from_array(np.array([2]), "last"))
+    del graph.output[:]
+    for source, name in (("s", "start_logits"), ("e", "end_logits")):
+        graph.node.append(helper.make_node("Squeeze", [source, "last"], [name]))
+        graph.output.append(
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "sequence"])
+        )
+    folder(path, model, "question-answering", tokenizer)
+    (path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": limit}))
+    return path
