@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -131,7 +132,7 @@ def exported(
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)
     folder(path, None, task, tokenizer, config=model.eval().config.to_dict(), **manifest)
-    (part,) = parts_of(model, TASKS[task])
+    (part,) = parts_of(copy.deepcopy(model), TASKS[task])  # it is changed for the exporter
     way = Way(TORCHSCRIPT, "eager")
     export(part.module, part.make(TRACED), part.outputs, path / "model.onnx", way)
     return path
