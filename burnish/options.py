@@ -67,6 +67,22 @@ GlobalTokens = Annotated[
 Layers = Annotated[
     str | None, typer.Option(metavar="0-3,7", help="Attentions that get --window; default: all.")
 ]
+Languages = Annotated[
+    str | None,
+    typer.Option(metavar="de,fr,...", help="Keep their tokens only, as --corpus shows them."),
+]
+Corpus = Annotated[
+    str | None, typer.Option(metavar="FOLDER", help="Texts: de.txt, train.de.gz, de_x.conllu, ...")
+]
+KeepTokens = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Keep these tokens: an id or a piece a line.")
+]
+KeepIds = Annotated[
+    bool, typer.Option("--keep-ids", help="Ids and logits stay numbered as they were.")
+]
+MinCoverage = Annotated[
+    float, typer.Option(min=0.0, max=1.0, help="Share of a language's tokens that must be kept.")
+]
 Opset = Annotated[int | None, typer.Option(metavar="N", help="Raise the operator set to N.")]
 Release = Annotated[
     str | None, typer.Option(metavar="1.N", help="Exit with 1 where it needs a later ONNX Runtime.")
@@ -172,6 +188,12 @@ def precision_of(name: str | None, **flags: bool) -> dict[str, bool]:
             raise UsageError(f"--precision {name} is not known", hint=known)
         chosen[field] = True
     return chosen
+
+
+def languages_of(text: str | None) -> tuple[str, ...]:
+    """The value of `--languages`, each once."""
+    names = (part.strip() for part in (text or "").split(","))
+    return tuple(dict.fromkeys(filter(None, names)))
 
 
 def layers_of(text: str | None) -> tuple[int, ...]:

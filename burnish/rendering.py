@@ -18,6 +18,7 @@ from burnish.rendering_structure import (
     precision_lines,
     provider_lines,
     recovered_lines,
+    vocabulary_lines,
     work_lines,
 )
 
@@ -82,6 +83,7 @@ def render_report(console: Console, report: dict[str, Any], verbose: bool) -> No
     _texts(console, provider_lines(report["providers"]))
     _texts(console, precision_lines(report.get("precisions", [])))
     _texts(console, port_lines(report.get("ports", [])))
+    _texts(console, vocabulary_lines(report.get("vocabulary")))
     if padding := report.get("padding"):
         _line(console, _padding(padding))
     _texts(console, recovered_lines(report["recovered"]), verbose)

@@ -90,6 +90,25 @@ def port_lines(ports: list[dict[str, str]]) -> Iterator[str]:
         )
 
 
+def vocabulary_lines(facts: dict[str, Any] | None) -> Iterator[str]:
+    """Which tokens are kept, and what that costs each language on sentences that were held out."""
+    if facts is None:
+        return
+    kept = f"{facts['after']:,} of {facts['before']:,} tokens"
+    if facts["cut"]:
+        yield f"vocabulary: {kept}; " + (
+            f"tokenizer {facts['tokenizer']}" if facts["tokenizer"] else "ids as they were"
+        )
+    else:
+        yield f"vocabulary: whole; {kept} would be kept, but {facts['reason']}"
+    for language, item in facts["languages"].items():
+        yield (
+            f"  {language}: {item['kept']:.2%} of {item['tokens']:,} tokens kept, all of them in "
+            f"{item['whole']:.1%} of {item['sentences']:,} held-out sentences; {item['apart']:.2%} "
+            f"fall apart, {item['unknown']:.2%} become unknown"
+        )
+
+
 def recovered_lines(recovered: dict[str, Any]) -> Iterator[str]:
     """The account in one line, and a line for each reason why something was missed."""
     present = {kind: facts for kind, facts in recovered.items() if facts["expected"]}
@@ -206,5 +225,6 @@ def export_lines(report: dict[str, Any]) -> list[str]:
     ]
     lines += [f"  {item['way']} was tried: {item['reason']}" for item in facts["tried"]]
     lines += [f"  note {text}" for text in facts["warnings"]]
+    lines += vocabulary_lines(report.get("vocabulary"))
     output = report["output"]
     return [*lines, f"{'->' if output['written'] else 'would become'} {output['path']}"]

@@ -7,6 +7,7 @@ import importlib
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,16 @@ def unsupervised() -> Iterator[None]:
         yield
 
 
-def made_up(model: ir.Model, seed: int = 0) -> list[Feeds]:
-    """The feeds that a compilation tries, without those that the model does not accept."""
-    return [feed for _, feed in feeds.trials(roles.slots(model), seed, {}) if _runs(model, feed)]
+def made_up(model: ir.Model, seed: int = 0, *, allowed: tuple[int, ...] = ()) -> list[Feeds]:
+    """The feeds that a compilation tries, without those that the model does not accept.
+
+    With `allowed`, inputs of ids have only these.
+    """
+    slots = roles.slots(model)
+    if allowed:
+        ids = roles.Role.IDS
+        slots = [replace(slot, allowed=allowed) if slot.role is ids else slot for slot in slots]
+    return [feed for _, feed in feeds.trials(slots, seed, {}) if _runs(model, feed)]
 
 
 def _runs(model: ir.Model, feed: Feeds) -> bool:

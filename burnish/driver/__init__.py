@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from burnish.driver import checkpoints
+from burnish.driver import checkpoints, vocabulary
 from burnish.driver.foreign import is_foreign
 from burnish.driver.net import tolerated
 from burnish.driver.request import Request, Result, validate, validate_provider
@@ -57,11 +57,21 @@ def optimize(request: Request, progress: Progress | None = None) -> Result:
         beside = Path(tempfile.gettempdir()) / request.target.name
     # A compilation that is killed cannot tidy up: its staging folder is ours.
     with artifact.staging(beside) as folder:
+        facts = None
+        if vocabulary.is_asked(request):
+            home = Path(request.model).parent
+            request, facts = vocabulary.prepared(
+                request, home, folder, _choosing(request, progress)
+            )
         argument = asdict(request) | {"staging": str(folder)}
         job = "compilation:compile_model"
         if request.provider == AUTO or request.auto_precision:
             job = f"{'precisions' if request.auto_precision else 'election'}:compile_fastest"
         report = _supervised(f"burnish.driver.{job}", argument, request, progress)
+        if facts is not None:
+            report["vocabulary"] = vocabulary.told(facts, [report])
+            if report["vocabulary"]["cut"]:
+                report["vocabulary"]["tokenizer"] = vocabulary.publish(request, folder)
     return Result(report, None if request.dry_run else Path(report["output"]["path"]))
 
 
@@ -74,8 +84,15 @@ def _of_checkpoint(request: Request, progress: Progress | None) -> Result:
     return checkpoints.compiled(request, work, lambda part: optimize(part, progress))
 
 
+def _choosing(request: Request, progress: Progress | None) -> vocabulary.Choose:
+    target = "burnish.driver.vocabulary:choose"
+    return lambda argument: _supervised(target, argument, request, progress)
+
+
 def missed(request: Request, report: dict[str, Any]) -> str:
     """The first of the request's conditions that the result does not meet; empty where none."""
+    if (trimmed := report.get("vocabulary")) and not trimmed["cut"]:
+        return f"the vocabulary stays whole: {trimmed['reason']}"
     if "parts" in report:
         failed = (missed(request, part) for part in report["parts"].values())
         return next(filter(None, failed), "")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish import __version__
+from burnish.driver import vocabulary
 from burnish.driver.request import Request, Result, validate
 from burnish.optimizer import artifact
 from burnish.optimizer.digests import digest_file
@@ -67,22 +68,58 @@ def compiled(request: Request, work: Work, compile_one: Compile) -> Result:
         for folder in (exported, made):
             folder.mkdir()
         facts = work("exporting:export_checkpoint", _order(request, exported))
-        parts: dict[str, Any] = {}
-        for name in facts["parts"]:
-            part = _part(request, name, exported, made, facts)
-            if name == DECODER and request.data:
-                part = replace(part, data=_read_by_encoder(request.data, exported, work))
-            for file in exported.glob("*.json*"):
-                shutil.copyfile(file, Path(part.model).parent / file.name)
-            parts[name] = _told(compile_one(part).report, request, name, target)
-        for file in (*exported.glob("*.json"), *exported.glob("*.jinja")):
-            shutil.copyfile(file, made / file.name)
-        output: dict[str, Any] = {"path": str(target), "written": not request.dry_run}
+        report: dict[str, Any] = {"schema": 1, "export": facts}
+        report |= _graphs(request, facts, (exported, made), work, compile_one)
+        for part in report["parts"].values():
+            part["output"]["path"] = str(target / Path(part["output"]["path"]).name)
+        report["output"] = {"path": str(target), "written": not request.dry_run}
         if not request.dry_run:
-            output["files"] = _manifest(made, facts)
+            report["output"]["files"] = _manifest(made, facts)
             artifact.publish_folder(made, target)
-    report = {"schema": 1, "export": facts, "parts": parts, "output": output}
     return Result(report, None if request.dry_run else target)
+
+
+def _graphs(
+    request: Request,
+    facts: dict[str, Any],
+    folders: tuple[Path, Path],
+    work: Work,
+    compile_one: Compile,
+) -> dict[str, Any]:
+    """Compile what was exported into the other folder, with the files that belong to it."""
+    exported, made = folders
+    feeds = None
+    if request.data and DECODER in facts["parts"]:
+        feeds = _read_by_encoder(request.data, exported, work)
+    for name in facts["parts"]:
+        for file in exported.glob("*.json*"):
+            shutil.copyfile(file, exported / name / file.name)
+
+    def compile_all(wanted: Request) -> dict[str, Any]:
+        requests = {name: _part(wanted, name, exported, made, facts) for name in facts["parts"]}
+        if feeds is not None:
+            requests[DECODER] = replace(requests[DECODER], data=feeds)
+        reports = {name: compile_one(part).report for name, part in requests.items()}
+        for name, report in reports.items():
+            report["input"]["path"] = f"{request.model} ({name})"
+        return reports
+
+    wanted, trimmed = request, None
+    if vocabulary.is_asked(request):
+        wanted, trimmed = vocabulary.prepared(
+            request, exported, made.parent, lambda order: work("vocabulary:choose", order)
+        )
+    parts = compile_all(wanted)
+    for file in (*exported.glob("*.json"), *exported.glob("*.jinja")):
+        shutil.copyfile(file, made / file.name)
+    if trimmed is None:
+        return {"parts": parts}
+    trimmed = vocabulary.told(trimmed, list(parts.values()))
+    if trimmed["cut"]:
+        trimmed["tokenizer"] = vocabulary.put_into(wanted, made)
+    elif wanted.vocabulary:  # the graphs have to agree on what an id means
+        parts = compile_all(vocabulary.without(wanted))
+    return {"parts": parts, "vocabulary": trimmed}
 
 
 def _order(request: Request, folder: Path) -> dict[str, Any]:
@@ -119,13 +156,6 @@ def _part(
         json=None,
         tokenizer=request.tokenizer or (str(tokenizer) if tokenizer.exists() else None),
     )
-
-
-def _told(report: dict[str, Any], request: Request, name: str, target: Path) -> dict[str, Any]:
-    """A graph's report, with what it is of and the place where its file will be."""
-    report["input"]["path"] = f"{request.model} ({name})"
-    report["output"]["path"] = str(target / Path(report["output"]["path"]).name)
-    return report
 
 
 def _manifest(folder: Path, facts: dict[str, Any]) -> list[str]:

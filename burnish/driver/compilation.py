@@ -11,7 +11,7 @@ from typing import Any
 import onnx_ir as ir
 
 from burnish import __version__
-from burnish.driver import budget, padding, recovery
+from burnish.driver import budget, padding, recovery, retreat
 from burnish.driver.candidate import Candidate, Reference
 from burnish.driver.judge import Judge
 from burnish.driver.net import Net
@@ -19,7 +19,7 @@ from burnish.driver.original import run_original
 from burnish.driver.plan import only_raised, passes_for
 from burnish.driver.request import Request, request_from
 from burnish.driver.workbench import Emit, Workbench, open_model
-from burnish.optimizer import artifact, caches, feeds, pipeline, report, tuner
+from burnish.optimizer import artifact, feeds, pipeline, report, tuner
 from burnish.optimizer.calibration import Calibration
 from burnish.optimizer.contract import Chooser, Pass
 from burnish.optimizer.digests import digest_file
@@ -173,7 +173,7 @@ class Compilation:
         target = self.request.target
         if compiled.model is self.original:
             return Candidate(compiled, self.bench.loaded.files)
-        model = caches.exposed(compiled.model, compiled.caches)
+        model = compiled.ports.exposed(compiled.model)
         external = self.bench.loaded.external
         return Candidate(compiled, artifact.stage(model, folder, target, external=external))
 
@@ -183,28 +183,31 @@ class Compilation:
             self.bench.warnings.append(f"the whole model was not timed: {self.bench.untimed}")
         if self.bench.untimed or not self.request.measure:
             return candidate
+        reduced = False
         while candidate.compiled.model is not self.original:
             timing = candidate.timing = self._time(candidate)
             if timing.high >= 1.0 and timing.speedup >= AS_FAST:
                 return candidate
-            if self.request.force:
-                self.bench.warnings.append(
-                    f"the model is slower than before ({timing.speedup:.2f} times), and "
-                    "kept by --force"
-                )
+            if self.request.force or (reduced and retreat.lasts(candidate.compiled)):
+                self.bench.warnings.append(retreat.kept(timing.speedup, self.request.force))
                 return candidate
             reason = f"the model is slower with it ({timing.speedup:.2f} times)"
             index = pipeline.first_asked(candidate.compiled)
             if index is None:
-                candidate = self._judged(pipeline.undone(candidate.compiled, reason))
+                reduced = True
+                again = retreat.reduced(candidate.compiled, reason, self._from_input)
+                candidate = self._judged(again)
             else:
                 candidate = self._judged(self._without(candidate.compiled, index, reason))
         return candidate
 
+    def _from_input(self, passes: Sequence[Pass]) -> Compiled:
+        return self._compile(passes, self.original)
+
     def _time(self, candidate: Candidate) -> Timing:
         self.bench.emit({"stage": "timing"})
         feed = self.bench.timing_feed()
-        same = caches.rounded(feed, candidate.compiled.caches)
+        same = candidate.compiled.ports.given(feed)
         folders = self.bench.executor.store([feed, same])
         entrants = {
             "input": Entrant(self.bench.loaded.path.absolute(), folders[0]),
@@ -220,11 +223,10 @@ class Compilation:
         precisions: Sequence[dict[str, Any]] = (),
     ) -> dict[str, Any]:
         """Publish; the report, with the providers or precisions that it was chosen from."""
-        compiled, kept = candidate.compiled, candidate.compiled.caches
-        model = caches.exposed(compiled.model, kept)
-        expected = caches.signature(Signature.of(self.original), kept)
-        lost = sum(len(step.outcome.caches) for step in compiled.kept) - len(kept)
-        if lost or expected.difference(Signature.of(model)):
+        compiled, ports = candidate.compiled, candidate.compiled.ports
+        model = ports.exposed(compiled.model)
+        expected = ports.signature(Signature.of(self.original))
+        if compiled.lost_ports or expected.difference(Signature.of(model)):
             raise BurnishError("internal error: the signature changed")
         self.bench.warnings += pipeline.without_effect(candidate.compiled)
         provider = self.request.provider
@@ -244,15 +246,15 @@ class Compilation:
     def write_also(self, candidate: Candidate, target: Path) -> None:
         """Publish a result under another name than the request's."""
         compiled, external = candidate.compiled, self.bench.loaded.external
-        model = caches.exposed(compiled.model, compiled.caches)
+        model = compiled.ports.exposed(compiled.model)
         files = artifact.stage(model, self.folder / "also", target, external=external)
         artifact.publish(files, target, report.digest(self._facts(candidate), __version__))
 
     def _facts(self, candidate: Candidate) -> dict[str, Any]:
         """The report, but for what was written and what it was chosen from."""
         request, loaded = self.request, self.bench.loaded
-        compiled, kept = candidate.compiled, candidate.compiled.caches
-        model = caches.exposed(compiled.model, kept)
+        compiled, ports = candidate.compiled, candidate.compiled.ports
+        model = ports.exposed(compiled.model)
         name, _ = tuner.processor()
         return {
             "schema": report.SCHEMA,
@@ -263,7 +265,7 @@ class Compilation:
             | report.fallen_facts(candidate.fallen)
             | self._processor_facts(model),
             "signature": Signature.of(self.original).as_json(),
-            "ports": [port for item in kept for port in item.as_json()],
+            "ports": ports.as_json(),
             "passes": [step.as_json() for step in compiled.steps],
             "recovered": recovery.facts(compiled),
             "fidelity": self.judge.facts(candidate),

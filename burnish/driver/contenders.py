@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from burnish.driver import vocabulary
 from burnish.driver.candidate import Candidate
 from burnish.driver.compilation import TIMING_SECONDS, Compilation
 from burnish.driver.request import Request, request_from
 from burnish.driver.workbench import Emit, Workbench, open_model
 from burnish.optimizer import tuner
-from burnish.optimizer.caches import rounded
 from burnish.optimizer.contract import Choice
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.measure import Entrant, Timing
@@ -130,6 +130,7 @@ class Contenders(abc.ABC):
     def _key(self, bench: Workbench) -> str:
         """What the choice is recorded under."""
         options = [f"{name}={getattr(self.request, name)}" for name in OPTIONS]
+        options += filter(None, [vocabulary.digest(self.request)])
         sizes = ",".join(f"{name}={size}" for name, size in sorted(bench.sizes().items()))
         return f"{self.what} of {bench.loaded.sha256} {sizes} {' '.join(options)}"
 
@@ -160,7 +161,7 @@ class Contenders(abc.ABC):
         for name, item in standing.items():
             provider = item.compilation.request.provider
             path = item.candidate.files[0].absolute()
-            same = rounded(feed, item.candidate.compiled.caches)
+            same = item.candidate.compiled.ports.given(feed)
             entrants[name] = Entrant(path, bench.executor.store([same])[0], provider)
         with bench.contest() as contest:
             self.timings = contest.compare(entrants, TIMING_SECONDS)

@@ -9,11 +9,11 @@ from burnish.driver.candidate import Candidate, Reference
 from burnish.driver.foreign import held, is_foreign
 from burnish.driver.workbench import Workbench
 from burnish.optimizer import report
-from burnish.optimizer.caches import restored, rounded
-from burnish.optimizer.contract import Array, cleared
+from burnish.optimizer.contract import Array
 from burnish.optimizer.executor import Job
 from burnish.optimizer.fidelity import Fidelity, fidelity
 from burnish.optimizer.pipeline import Compiled
+from burnish.optimizer.undefined import cleared
 
 
 class Judge:
@@ -35,10 +35,10 @@ class Judge:
             return candidate
         bench.emit({"stage": "comparing with the input"})
         results = bench.executor.folder()
-        caches, folders = candidate.compiled.caches, reference.folders
-        if caches:
+        ports, folders = candidate.compiled.ports, reference.folders
+        if ports:
             read = (bench.executor.read(folder) for folder in folders)
-            folders = bench.executor.store(rounded(feed, caches) for feed in read)
+            folders = bench.executor.store(ports.given(feed) for feed in read)
         feeds = [[folder] for folder in folders]
         provider = bench.request.provider
         job = Job(candidate.files[0], feeds, results, optimize=True, provider=provider)
@@ -49,7 +49,7 @@ class Judge:
             candidate.fidelity = Fidelity({}, 1.0, reason)
             return candidate
         given = (bench.executor.read(results / str(i)) for i in range(len(feeds)))
-        outputs = [restored(item, caches) for item in given]
+        outputs = [ports.taken(item) for item in given]
         shutil.rmtree(results)
         candidate.fidelity = fidelity(
             self._on_tokens(candidate.compiled, reference.outputs, reference),
@@ -65,8 +65,8 @@ class Judge:
     def _on_tokens(
         self, compiled: Compiled, outputs: list[dict[str, Array]], reference: Reference
     ) -> list[dict[str, Array]]:
-        """The outputs without what stands in rows that a pass sets to zero by definition."""
-        rows = compiled.padding
+        """The outputs without what stands in elements that have a fixed value by definition."""
+        rows = compiled.undefined
         if not rows:
             return outputs
         feeds = [self._bench.executor.read(folder) for folder in reference.folders]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from burnish.driver import vocabulary
 from burnish.driver.request import LEVELS, Request
 from burnish.optimizer.contract import Pass, Sparing
 from burnish.optimizer.pipeline import Compiled
@@ -15,6 +16,7 @@ from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.compress.int8.qdq import StaticInt8
 from burnish.passes.compress.kv_cache.kv_cache import KvCache
 from burnish.passes.compress.low_rank.low_rank import LowRank
+from burnish.passes.compress.vocabulary.vocabulary import Vocabulary
 from burnish.passes.compress.window import Window
 from burnish.passes.lower.half.half_precision import HalfPrecision
 from burnish.passes.lower.sparse.sparse_storage import SparseStorage
@@ -81,6 +83,9 @@ def _asked_for(request: Request, spared: Spared) -> list[Pass]:
     keep, finer = spared.keep, spared.finer
     if request.pack:
         asked.append(Pack())
+    if request.vocabulary:
+        chosen = vocabulary.chosen(request.vocabulary)
+        asked.append(Vocabulary(chosen.kept, request.keep_ids, chosen.unknown))
     if request.window:
         asked.append(Window(request.window, request.global_tokens, tuple(request.layers), keep))
     if request.low_rank:

@@ -56,6 +56,8 @@ class Request:
         pack: run token-wise layers on real tokens only; padded rows of outputs become zero.
         kv_cache: "int8" to hand caches of keys and values on in that, which changes ports.
         fast_gelu: GELU by the tanh formula.
+        languages, corpus, keep_tokens, keep_ids, min_coverage: which tokens to keep; `vocabulary`
+            is a file that the driver makes of that. See `driver.vocabulary`.
         window: keys that a query sees in attentions that get a window; 0 for none.
         global_tokens: so many tokens at the start are seen by all and see all, beside a window.
         layers: numbers of the attentions that get one; empty for all.
@@ -101,6 +103,12 @@ class Request:
     pack: bool = False
     kv_cache: str | None = None
     fast_gelu: bool = False
+    languages: Sequence[str] = ()
+    corpus: str | None = None
+    keep_tokens: str | None = None
+    keep_ids: bool = False
+    min_coverage: float = 0.9
+    vocabulary: str | None = None
     window: int = 0
     global_tokens: int = 0
     layers: Sequence[int] = ()

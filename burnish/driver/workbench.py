@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from burnish.driver import vocabulary
 from burnish.driver.caveats import caveats
 from burnish.driver.request import Request
 from burnish.optimizer import feeds, roles, sandbox, tuner, user_data
@@ -89,7 +90,9 @@ class Workbench:
     @property
     def tokenizer(self) -> Path:
         """The user's `tokenizer.json`, or the folder where one may be: the model's."""
-        return Path(self.request.tokenizer or self.loaded.path.parent)
+        own = self.loaded.path.with_suffix(user_data.OWN_TOKENIZER)
+        beside = own if own.exists() else self.loaded.path.parent
+        return Path(self.request.tokenizer or beside)
 
     def accept(self) -> None:
         """Raise UnsupportedModel where ONNX Runtime does not accept the graph, or the provider."""
@@ -278,6 +281,8 @@ def open_model(request: Request, emit: Emit, scratch: Path | None = None) -> Ite
             write_arrays,
         )
         slots = _slots(loaded.model, required=request.check or request.measure)
+        if request.vocabulary:
+            slots = vocabulary.narrowed(slots, vocabulary.chosen(request.vocabulary))
         yield Workbench(request, loaded, executor, emit, slots, caveats(loaded, request))
 
 

@@ -26,7 +26,9 @@ import onnx
 import onnx_ir as ir
 
 from burnish.optimizer.caches import Cache
+from burnish.optimizer.renumbering import Renumbering
 from burnish.optimizer.sandbox import Limits
+from burnish.optimizer.undefined import Undefined
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -77,42 +79,6 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class Padding:
-    """Rows of an output that a pass sets to zero since they belong to no real token.
-
-    Attributes:
-        output: name of the output.
-        mask: name of the input [batch, sequence] that is 0 at padded tokens.
-        batch, axis: axes of the output over sequences and over their positions; the same where one
-            axis runs over all positions of all sequences.
-    """
-
-    output: str
-    mask: str
-    batch: int
-    axis: int
-
-    def cleared(self, array: Array, mask: Array) -> Array:
-        """The output with those rows set to zero, whatever they held."""
-        real = np.array(mask, bool)
-        if self.batch == self.axis:
-            real = real.reshape(-1)
-        elif self.batch > self.axis:
-            real = real.T
-        others = [axis for axis in range(array.ndim) if axis not in (self.batch, self.axis)]
-        return np.where(np.expand_dims(real, others), array, np.zeros((), array.dtype))
-
-
-def cleared(outputs: Feeds, feed: Feeds, padding: Sequence[Padding]) -> dict[str, Array]:
-    """Outputs with the rows set to zero that count for nothing, given the feed they came from."""
-    found = dict(outputs)
-    for row in padding:
-        if row.output in found:
-            found[row.output] = row.cleared(found[row.output], feed[row.mask])
-    return found
-
-
-@dataclass(frozen=True)
 class Outcome:
     """What a pass did.
 
@@ -122,8 +88,9 @@ class Outcome:
         speedup: measured gain of what it changed, where the pass chose by measuring.
         detail: one phrase for the report ("folded 12 constants").
         times: milliseconds of the places it takes, before and after, by the value they give.
-        padding: rows of outputs that it sets to zero by definition, and that count for nothing.
+        undefined: elements of outputs that have a fixed value by definition, and count for nothing.
         caches: ports that are integers in the artifact.
+        renumbering: token ids have other numbers in the artifact.
         hidden: values that it scaled, in order, with later ones that their error shows in.
         lengths: sequences longer than these take another way through the graph.
     """
@@ -132,9 +99,10 @@ class Outcome:
     refusals: tuple[Refusal, ...] = ()
     speedup: float | None = None
     detail: str = ""
-    padding: tuple[Padding, ...] = ()
+    undefined: tuple[Undefined, ...] = ()
     times: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     caches: tuple[Cache, ...] = ()
+    renumbering: Renumbering | None = None
     hidden: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lengths: tuple[int, ...] = ()
 
@@ -225,6 +193,9 @@ class Pass(abc.ABC):
     promise: ClassVar[Promise]
     asked: ClassVar[bool] = False
     """Whether it runs only where the user asks for it, and owes a word where it does nothing."""
+
+    lasting: ClassVar[bool] = False
+    """Whether it stays where the model is slower with it, since it was asked for something else."""
 
     @abc.abstractmethod
     def apply(self, model: ir.Model, context: Context) -> Outcome:

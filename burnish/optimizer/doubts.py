@@ -50,6 +50,8 @@ def doubts(feeds: Sequence[Feeds], slots: Sequence[Slot], tokenizer: Path) -> li
     if ids is None:
         return found
     tokens = _tokens(feeds, slots, ids)
+    if ids.allowed:  # the tokenizer has new numbers for those that are kept
+        tokens = np.searchsorted(ids.allowed, tokens)
     if len(tokens) < FEW_TOKENS:
         return found
     if _is_random(tokens, ids.bound):

@@ -121,6 +121,8 @@ def _fill(
     generator: np.random.Generator,
 ) -> Array:
     dtype = ir.DataType[slot.port.dtype].numpy()
+    if slot.role is Role.IDS and slot.allowed:
+        return generator.choice(np.array(slot.allowed), shape).astype(dtype)
     if slot.role is Role.IDS:
         return generator.integers(0, slot.bound, shape).astype(dtype)
     if slot.role is Role.MASK:

@@ -16,12 +16,14 @@ from typing import Any, Protocol
 
 import onnx_ir as ir
 
-from burnish.optimizer.caches import Cache, within
-from burnish.optimizer.contract import Context, Kind, Outcome, Padding, Pass, Promise
+from burnish.optimizer.caches import within
+from burnish.optimizer.contract import Context, Kind, Outcome, Pass, Promise
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.model import count_nodes, separate_names, value_names
+from burnish.optimizer.ports import Ports
 from burnish.optimizer.regions import identical
 from burnish.optimizer.report import alike
+from burnish.optimizer.undefined import Undefined
 from burnish.optimizer.verify import Verdict
 
 MOST_REASON = 300
@@ -36,7 +38,7 @@ class Check(Protocol):
         before: ir.Model,
         after: ir.Model,
         promise: Promise,
-        padding: Sequence[Padding] = (),
+        undefined: Sequence[Undefined] = (),
         lengths: Sequence[int] = (),
     ) -> Verdict: ...
 
@@ -97,14 +99,25 @@ class Compiled:
         return [step for step in self.steps if step.status == "kept"]
 
     @property
-    def padding(self) -> list[Padding]:
-        """Rows of outputs that passes set to zero since they belong to no token."""
-        return [row for step in self.kept for row in step.outcome.padding]
+    def undefined(self) -> list[Undefined]:
+        """Elements of outputs that have a fixed value by definition, and count for nothing."""
+        return [item for step in self.kept for item in step.outcome.undefined]
 
     @property
-    def caches(self) -> list[Cache]:
-        """Caches that are integers in the artifact, as far as this model rounds them."""
-        return within((item for step in self.kept for item in step.outcome.caches), self.model)
+    def ports(self) -> Ports:
+        """Ports that differ in the artifact, as far as this model has what takes their places."""
+        caches = within((item for step in self.kept for item in step.outcome.caches), self.model)
+        steps = (step.outcome.renumbering for step in self.kept)
+        numbers = (item for item in steps if item is not None and item.is_in(self.model))
+        return Ports(tuple(caches), next(numbers, None))
+
+    @property
+    def lost_ports(self) -> bool:
+        """Whether a later pass made away with what takes the place of a port."""
+        kept, ports = self.kept, self.ports
+        caches = sum(len(step.outcome.caches) for step in kept)
+        numbers = any(step.outcome.renumbering is not None for step in kept)
+        return caches > len(ports.caches) or numbers > (ports.renumbering is not None)
 
 
 def run(
@@ -162,7 +175,7 @@ def _attempt(
     if check is None:
         return candidate, Step(transform, "kept", outcome)
     try:
-        verdict = check(model, candidate, transform.promise, outcome.padding, outcome.lengths)
+        verdict = check(model, candidate, transform.promise, outcome.undefined, outcome.lengths)
     except Exception as error:  # a graph so broken that it cannot even be compared
         reason = f"its result cannot be checked: {type(error).__name__}: {error}"
         return model, _rejected(transform, outcome, reason)
@@ -240,7 +253,8 @@ def first_asked(compiled: Compiled) -> int | None:
     """
     for index, step in enumerate(compiled.steps):
         lossy = step.transform.promise.kind is Kind.LOSSY
-        if step.status == "kept" and step.transform.asked and not lossy:
+        transform = step.transform
+        if step.status == "kept" and transform.asked and not (lossy or transform.lasting):
             return index
     return first_lossy(compiled)
 

@@ -49,12 +49,14 @@ class Slot:
         role: see `Role`.
         bound: ids and positions lie below this.
         channels: size of axis 1 that a convolution asks for; 0 where none reads the input.
+        allowed: the only ids that count; empty for all.
     """
 
     port: Port
     role: Role
     bound: int
     channels: int = 0
+    allowed: tuple[int, ...] = ()
 
 
 def slots(model: ir.Model) -> list[Slot]:
@@ -73,7 +75,7 @@ def _slot(port: Port, value: ir.Value) -> Slot:
             f"no values can be made up for input {port.name} of type {port.dtype}",
             hint="--data FILE or --no-check --no-measure",
         )
-    bound = _table_bound(value)
+    bound = table_bound(value)
     name = port.name.lower()
     past = len(port.shape) >= 3 and any(key in name for key in ("past", "cache", "key_values"))
     if port.dtype.startswith(("INT", "UINT")):
@@ -97,7 +99,7 @@ def _slot(port: Port, value: ir.Value) -> Slot:
     return Slot(port, Role.PAST if past else Role.NUMBERS, 0, _channels(value))
 
 
-def _table_bound(value: ir.Value) -> int:
+def table_bound(value: ir.Value) -> int:
     """Rows of the smallest constant table that the value indexes; 0 where it indexes none."""
     bounds, seen, stack = [], {value}, [value]
     while stack:
@@ -149,15 +151,30 @@ def _channels(value: ir.Value) -> int:
     return 0
 
 
+def keeps_rows(node: ir.Node) -> bool:
+    """Whether an operator keeps the first axis of a constant: not every `Reshape` does."""
+    if node.op_type != "Reshape":
+        return True
+    source, sizes = (value.const_value if value is not None else None for value in node.inputs[:2])
+    if source is None or sizes is None or not sizes.size or not len(source.shape):
+        return False
+    return int(sizes.numpy().reshape(-1)[0]) == source.shape.numpy()[0]
+
+
 def _rows(node: ir.Node, table: int) -> int:
     source = node.inputs[table]
     if source is None:
         return 0
     axis = node.attributes.get_int("axis", 0) if node.op_type == "Gather" else 0
     while source.const_value is None and (maker := source.producer()) is not None:
-        # A table that is stored in another type or quantized keeps its rows.
-        if maker.op_type not in ("Cast", "DequantizeLinear", "Identity") or not maker.inputs[0]:
+        # A table that is stored in another type, quantized, or in blocks keeps its rows.
+        if maker.op_type not in ("Cast", "DequantizeLinear", "Identity", "Reshape"):
+            return 0
+        if maker.inputs[0] is None or not keeps_rows(maker):
             return 0
         source = maker.inputs[0]
-    shape = source.const_value.shape.numpy() if source.const_value is not None else ()
-    return shape[axis] if len(shape) >= 2 else 0
+    tensor = source.const_value
+    shape = tensor.shape.numpy() if tensor is not None else ()
+    # A row of integers stands for other ids, where those that callers have were kept.
+    renumbers = tensor is not None and len(shape) == 1 and tensor.dtype.is_integer()
+    return shape[axis] if len(shape) >= 2 or renumbers else 0

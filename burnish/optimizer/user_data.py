@@ -32,6 +32,9 @@ LONGEST = 512
 
 TOKENIZER = "tokenizer.json"
 
+OWN_TOKENIZER = ".tokenizer.json"
+"""In place of `.onnx`: the tokenizer of one model, which differs from others in its folder."""
+
 GROUP = "group"
 """Key of a line that names its group."""
 
@@ -107,6 +110,11 @@ def _fit(arrays: Mapping[str, Any], slots: Sequence[Slot], path: Path) -> dict[s
                 f"data {path}: input {slot.port.name} wants {len(slot.port.shape)} axes, "
                 f"not {array.ndim}"
             )
+        if slot.allowed and not (there := np.isin(array, slot.allowed) | (array < 0)).all():
+            raise UsageError(
+                f"data {path} holds id {array[~there][0]}, which the vocabulary has no more",
+                hint="texts, which are split anew",
+            )
         feed[slot.port.name] = array
     return feed
 
@@ -181,7 +189,9 @@ def tokenize(texts: Sequence[str], slots: Sequence[Slot], beside: Path) -> list[
         for slot in slots:
             name, like = slot.port.name, feed[slot.port.name]
             if slot is ids:
-                feed[name] = np.array([item.ids for item in batch], like.dtype)
+                found = np.array([item.ids for item in batch], like.dtype)
+                # A tokenizer of fewer tokens gives their new numbers.
+                feed[name] = np.array(slot.allowed, like.dtype)[found] if slot.allowed else found
             elif slot.role is Role.MASK and like.shape == shape:
                 feed[name] = np.array([item.attention_mask for item in batch], like.dtype)
             elif slot.role is Role.IDS and like.shape == shape:

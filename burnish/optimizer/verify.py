@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer import admission
-from burnish.optimizer.contract import Array, Kind, Padding, Promise, cleared, relative_l2
+from burnish.optimizer.contract import Array, Kind, Promise, relative_l2
 from burnish.optimizer.emulation import emulated
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.executor import Executor, Job
@@ -27,6 +27,7 @@ from burnish.optimizer.model import without_weights
 from burnish.optimizer.regions import Region, changed_region, cut, same_tensor
 from burnish.optimizer.saving import save
 from burnish.optimizer.signature import Signature
+from burnish.optimizer.undefined import Undefined, cleared
 from burnish.optimizer.widening import widened
 
 STRUCTURE_ABOVE = 1 << 16
@@ -108,13 +109,13 @@ class Checker:
         before: ir.Model,
         after: ir.Model,
         promise: Promise,
-        padding: Sequence[Padding] = (),
+        undefined: Sequence[Undefined] = (),
         lengths: Sequence[int] = (),
     ) -> Verdict:
         """Legality, signature and the changed region; see the module's docstring.
 
-        Rows of outputs that are `padding` must be zero, whatever they were. What computes in
-        bfloat16 is emulated, and transforms are computed in float64. Feeds longer than each of
+        Elements of outputs that are `undefined` must be what that says. What computes in bfloat16
+         is emulated, and transforms are computed in float64. Feeds longer than each of
         `lengths` are added.
         """
         before, after = (widened(emulated(model)) for model in (before, after))
@@ -128,7 +129,7 @@ class Checker:
             if promise.kind is not Kind.LOSSY and (problem := _rewritten_constant(before, after)):
                 return Verdict(problem)
             region = changed_region(before, after)
-            return self._check(before, after, promise, region, folder, feeds, padding)
+            return self._check(before, after, promise, region, folder, feeds, undefined)
         except BurnishError as error:
             return Verdict(error.message)
         finally:
@@ -142,7 +143,7 @@ class Checker:
         region: Region,
         folder: Path,
         feeds: list[Path],
-        padding: Sequence[Padding],
+        undefined: Sequence[Undefined],
     ) -> Verdict:
         light = without_weights(after, above=STRUCTURE_ABOVE)
         admission.admit(light, folder)
@@ -158,7 +159,7 @@ class Checker:
                 return Verdict(f"the result is not legal: {report['error']}")
         if len(jobs) == 1:
             return Verdict()
-        return self._compare(jobs, reports, region, promise, feeds, padding)
+        return self._compare(jobs, reports, region, promise, feeds, undefined)
 
     def _compare(
         self,
@@ -167,7 +168,7 @@ class Checker:
         region: Region,
         promise: Promise,
         feeds: list[Path],
-        padding: Sequence[Padding],
+        undefined: Sequence[Undefined],
     ) -> Verdict:
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in region.outputs}
         for index, feed in enumerate(feeds):
@@ -177,8 +178,8 @@ class Checker:
                 return Verdict(f"it no longer runs: {reports[2]['failed'][str(index)]}")
             reference = self._executor.read(jobs[1].results / str(index))
             candidate = self._executor.read(jobs[2].results / str(index))
-            if padding:
-                reference = cleared(reference, self._executor.read(feed), padding)
+            if undefined:
+                reference = cleared(reference, self._executor.read(feed), undefined)
             for name in region.outputs:
                 error = relative_l2(reference[name], candidate[name])
                 if reference[name].dtype != candidate[name].dtype:

@@ -12,6 +12,7 @@ from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.compress.int8.qdq import StaticInt8
 from burnish.passes.compress.kv_cache.kv_cache import KvCache
 from burnish.passes.compress.low_rank.low_rank import LowRank
+from burnish.passes.compress.vocabulary.vocabulary import Vocabulary
 from burnish.passes.compress.window import Window
 from burnish.passes.lower.activation.activation import LowerActivation
 from burnish.passes.lower.attention.attention import LowerAttention
@@ -68,6 +69,7 @@ REGISTRY: tuple[type[Pass], ...] = (
     ComposeMoves,
     Pack,
     # compress: a cheaper function within the user's budget
+    Vocabulary,
     Window,
     LowRank,
     DynamicInt8,

@@ -16,7 +16,6 @@ from test_exports import optimize, ports
 from burnish.driver.plan import passes_for
 from burnish.driver.request import Request
 from burnish.optimizer import pipeline
-from burnish.optimizer.caches import exposed, restored, rounded
 from burnish.optimizer.calibration import Calibration
 from burnish.optimizer.contract import relative_l2
 from burnish.optimizer.emulation import emulated
@@ -37,12 +36,12 @@ def test_caches_in_int8(case: Case, exports: Callable[[Case], Path], executor: E
     context = make_context(observe=Calibration(executor, executor.store(feeds)))
     passes = passes_for(Request("model.onnx", kv_cache="int8"))
     compiled = pipeline.run(model, passes, context, make_checker(executor, model).check)
-    caches = compiled.caches
-    assert len(caches) == 4
-    artifact = exposed(compiled.model, caches)
-    given = run_model(artifact, [rounded(feed, caches) for feed in feeds], optimize=True)
+    ports = compiled.ports
+    assert len(ports.caches) == 4
+    artifact = ports.exposed(compiled.model)
+    given = run_model(artifact, [ports.given(feed) for feed in feeds], optimize=True)
     for mine, theirs in zip(run_model(model, feeds), given, strict=True):
-        for name, array in restored(theirs, caches).items():
+        for name, array in ports.taken(theirs).items():
             assert 1e-4 < relative_l2(mine[name], array) < 0.05
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.tokens import packing
-from burnish.optimizer.contract import ROUNDING, Context, Outcome, Padding, Pass, Phase, Refusal
+from burnish.optimizer.contract import ROUNDING, Context, Outcome, Pass, Phase, Refusal
+from burnish.optimizer.undefined import Undefined
 from burnish.passes.restructure import sequences
 from burnish.passes.restructure.packer import Packer
 
@@ -45,7 +46,7 @@ class Pack(Pass):
         if isinstance(masks, str):
             return Outcome(0, (Refusal("inputs", masks),))
         packed, refusals, said = 0, [], []
-        padding: list[Padding] = []
+        padding: list[Undefined] = []
         for mask in masks:
             found = packing.plan(model, mask)
             if isinstance(found, Refusal):
@@ -59,4 +60,4 @@ class Pack(Pass):
             refusals += padded
             said.append(f"{len(found.products)} products on real tokens of {mask.name}")
             said += [f"{attentions} attentions by sequence"] if attentions else []
-        return Outcome(packed, tuple(refusals), detail=", ".join(said), padding=tuple(padding))
+        return Outcome(packed, tuple(refusals), detail=", ".join(said), undefined=tuple(padding))

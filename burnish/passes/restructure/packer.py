@@ -9,9 +9,9 @@ from burnish.optimizer.analysis.tokens.layout import Axis, Dims
 from burnish.optimizer.analysis.tokens.operators import VIEWS
 from burnish.optimizer.analysis.tokens.packing import Packing
 from burnish.optimizer.analysis.tokens.region import Kind, Kinds, Region, leading
-from burnish.optimizer.contract import Padding
 from burnish.optimizer.model import add_initializer
 from burnish.optimizer.naming import Names
+from burnish.optimizer.undefined import Padding
 from burnish.passes.restructure.token_indices import TokenIndices
 
 

@@ -11,7 +11,8 @@ from harness import made_up, make_checker, make_context, make_executor, run_mode
 from samples import parse
 
 from burnish.optimizer import pipeline
-from burnish.optimizer.contract import Outcome, cleared
+from burnish.optimizer.contract import Outcome
+from burnish.optimizer.undefined import cleared
 from burnish.passes.restructure.pack import Pack
 
 ENCODER = (Path(__file__).parent / "encoder.before.onnxtxt").read_text()
@@ -94,7 +95,7 @@ def test_real_tokens_are_as_they_were(text: str) -> None:
         feeds += [feed, {**feed, name: mask.astype(feed[name].dtype)}]
     runs = zip(feeds, run_model(before, feeds), run_model(after, feeds), strict=True)
     for feed, mine, theirs in runs:
-        for name, array in cleared(mine, feed, outcome.padding).items():
+        for name, array in cleared(mine, feed, outcome.undefined).items():
             np.testing.assert_allclose(array, theirs[name], rtol=1e-5, atol=1e-6)
 
 
@@ -131,13 +132,13 @@ def test_products_run_on_real_tokens_only() -> None:
 def test_padding_counts_for_nothing_but_has_to_be_zero(tmp_path: Path) -> None:
     before, after, outcome = packed(ENCODER)
     checker = make_checker(make_executor(tmp_path), before)
-    assert not checker.check(before, after, Pack.promise, outcome.padding).problem
+    assert not checker.check(before, after, Pack.promise, outcome.undefined).problem
     assert checker.check(before, after, Pack.promise).problem
     same = before.clone()
     last = same.graph[-1]
     last.replace_input_with(0, last.inputs[0])
     last.op_type = "Sum"
-    assert checker.check(before, same, Pack.promise, outcome.padding).problem
+    assert checker.check(before, same, Pack.promise, outcome.undefined).problem
 
 
 def test_the_pipeline_keeps_it(tmp_path: Path) -> None:
@@ -145,5 +146,5 @@ def test_the_pipeline_keeps_it(tmp_path: Path) -> None:
     check = make_checker(make_executor(tmp_path), before).check
     compiled = pipeline.run(before, [Pack()], make_context(), check)
     assert compiled.steps[0].status == "kept", compiled.steps[0].reason
-    assert [row.output for row in compiled.padding] == ["weights"]
+    assert [row.output for row in compiled.undefined] == ["weights"]
     assert pipeline.first_asked(compiled) == 0

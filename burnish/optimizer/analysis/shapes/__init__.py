@@ -77,7 +77,10 @@ def _fill(value: ir.Value, kind: onnx.TypeProto.Tensor) -> None:
     elif len(value.shape) == len(dims) and not value.is_graph_output():
         pairs = zip(value.shape, dims, strict=True)
         value.shape = ir.Shape(
-            [new if isinstance(new, int) or old.value is None else old for old, new in pairs]  # type: ignore[union-attr]
+            [
+                new if isinstance(new, int) or not (isinstance(old, int) or old.value) else old
+                for old, new in pairs
+            ]
         )
 
 

@@ -11,8 +11,9 @@ from burnish.optimizer.analysis.products import label
 from burnish.optimizer.analysis.tokens import padded, region, spill
 from burnish.optimizer.analysis.tokens.layout import Layout
 from burnish.optimizer.analysis.tokens.selections import Leak
-from burnish.optimizer.contract import Padding, Refusal
+from burnish.optimizer.contract import Refusal
 from burnish.optimizer.errors import UnsupportedModel
+from burnish.optimizer.undefined import Padding
 
 LEAST_OPSET = 13
 """Axes of Unsqueeze as an input, and a softmax over one axis."""

@@ -1,0 +1,193 @@
+"""`--languages` and `--keep-tokens`: tokens are chosen first, models are then cut to them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from burnish.driver.request import Request, request_from
+from burnish.optimizer.errors import StorageError, UsageError, reason_of
+from burnish.optimizer.roles import Role, Slot
+from burnish.optimizer.user_data import OWN_TOKENIZER, TOKENIZER
+from burnish.optimizer.vocabulary import choice, corpus, rewriting, settings
+from burnish.optimizer.vocabulary.coverage import Coverage, coverage
+from burnish.optimizer.vocabulary.numbers import Numbers
+from burnish.passes.compress.vocabulary.vocabulary import NOT_HERE, Vocabulary
+
+Emit = Callable[[dict[str, Any]], None]
+Choose = Callable[[dict[str, Any]], dict[str, Any]]
+
+CHOSEN = "vocabulary.json"
+"""What is handed from the choice to compilations."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The tokens to keep.
+
+    Attributes:
+        kept: their ids, ascending.
+        unknown: the id of what has no token; -1 where there is none.
+        pieces: how many tokens the tokenizer has, without added ones.
+    """
+
+    kept: tuple[int, ...]
+    unknown: int
+    pieces: int
+
+
+@functools.cache
+def chosen(path: str) -> Chosen:
+    """What `choose` has written."""
+    content = json.loads(Path(path).read_text())
+    return Chosen(tuple(content["kept"]), content["unknown"], content["pieces"])
+
+
+def digest(request: Request) -> str:
+    """A fingerprint of the kept tokens; empty where all are."""
+    return Numbers(chosen(request.vocabulary).kept).digest if request.vocabulary else ""
+
+
+def narrowed(slots: Sequence[Slot], wanted: Chosen) -> list[Slot]:
+    """Inputs of which those that take tokens take only the kept ones."""
+    rows = max((slot.bound for slot in slots if slot.role is Role.IDS), default=0)
+    kept = tuple(old for old in wanted.kept if old < rows)
+    return [
+        replace(slot, allowed=kept) if slot.role is Role.IDS and slot.bound == rows else slot
+        for slot in slots
+    ]
+
+
+def is_asked(request: Request) -> bool:
+    """Whether tokens are to be chosen; raises where options contradict each other."""
+    if bool(request.languages) != bool(request.corpus):
+        raise UsageError("--languages and --corpus need each other")
+    asked = bool(request.languages or request.keep_tokens)
+    if request.keep_ids and not (asked or request.vocabulary):
+        raise UsageError("--keep-ids is for --languages or --keep-tokens")
+    return asked
+
+
+def prepared(request: Request, beside: Path, folder: Path, run: Choose) -> tuple[Request, Any]:
+    """The request with the chosen tokens, and what the report says of them.
+
+    Args:
+        request: asks for a choice.
+        beside: folder of the tokenizer and of configurations.
+        folder: for what is made.
+        run: does `choose`.
+    """
+    file = Path(request.tokenizer) if request.tokenizer else _tokenizer(request, beside)
+    facts = run(asdict(request) | {"file": str(file), "beside": str(beside), "folder": str(folder)})
+    plain = replace(request, languages=(), corpus=None, keep_tokens=None)
+    if facts["refused"]:
+        return replace(plain, keep_ids=False), facts
+    made = replace(plain, vocabulary=str(folder / CHOSEN), tokenizer=str(folder / TOKENIZER))
+    return made, facts
+
+
+def without(request: Request) -> Request:
+    """The request with all tokens."""
+    return replace(request, vocabulary=None, keep_ids=False, tokenizer=None)
+
+
+def _tokenizer(request: Request, beside: Path) -> Path:
+    own = Path(request.model).with_suffix(OWN_TOKENIZER)
+    file = own if own.exists() else beside / TOKENIZER
+    if not file.exists():
+        raise UsageError(f"tokens are chosen from a {TOKENIZER}, and there is none in {beside}",
+                         hint="--tokenizer FILE")  # fmt: skip
+    return file
+
+
+def choose(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Choose tokens and write them with their tokenizer; the facts.
+
+    Args:
+        argument: the request, `file` of the tokenizer, `beside` and `folder` as in `prepared`.
+        emit: told of each step.
+    """
+    request, folder = request_from(argument), Path(argument["folder"])
+    tokenizer = rewriting.read(Path(argument["file"]))
+    emit({"stage": "reading the corpus"})
+    texts = corpus.read(Path(request.corpus), request.languages) if request.corpus else {}
+    emit({"stage": "choosing tokens"})
+    wanted = settings.ids_in(Path(argument["beside"])) & {*tokenizer.pieces.values()}
+    if request.keep_tokens:
+        wanted |= choice.listed_in(Path(request.keep_tokens), tokenizer)
+    numbers = Numbers(choice.chosen(tokenizer, texts, wanted))
+    found = coverage(tokenizer, numbers, texts)
+    unknown = tokenizer.kind.unknown
+    content = {"kept": numbers.kept, "unknown": -1 if unknown is None else unknown,
+               "pieces": len(tokenizer.kind.pieces)}  # fmt: skip
+    (folder / CHOSEN).write_text(json.dumps(content))
+    cut = json.dumps(tokenizer.cut(numbers), ensure_ascii=False)
+    (folder / TOKENIZER).write_text(cut, "utf-8")
+    return {
+        "before": len(tokenizer.pieces),
+        "after": len(numbers.kept),
+        "languages": {language: item.as_json() for language, item in found.items()},
+        "refused": _too_little(found, request.min_coverage),
+    }
+
+
+def _too_little(found: Mapping[str, Coverage], least: float) -> str:
+    """Why tokens are not cut; empty where they may be."""
+    for language, item in found.items():
+        if item.changed:
+            return f"{item.changed} held-out sentences of {language} would be split otherwise"
+    language = min(found, key=lambda name: found[name].kept, default="")
+    if language and found[language].kept < least:
+        return (
+            f"{found[language].kept:.4f} of the tokens of {language} are kept on held-out text, "
+            f"less than --min-coverage {least:g}: the corpus is too small or of another kind"
+        )
+    return ""
+
+
+def told(facts: dict[str, Any], reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The facts with what became of the cut: `cut`, else why not.
+
+    Args:
+        facts: of `choose`.
+        reports: of the compilations of all graphs.
+    """
+    facts = {key: facts[key] for key in ("before", "after", "languages", "refused")}
+    refused = facts.pop("refused")
+    steps = [step for item in reports for step in item["passes"] if step["name"] == Vocabulary.name]
+    cut = any(step["status"] == "kept" for step in steps)
+    others = (step for step in steps if step["status"] != "kept" and step["detail"] != NOT_HERE)
+    refused = refused or next((_why(step) for step in others), "" if cut else NOT_HERE)
+    return facts | {"cut": cut and not refused, "reason": refused, "tokenizer": None}
+
+
+def _why(step: dict[str, Any]) -> str:
+    first = step["refusals"][0] if step["refusals"] else None
+    return f"{first['node']}: {first['reason']}" if first else step["reason"] or step["detail"]
+
+
+def publish(request: Request, folder: Path) -> str:
+    """Put the new tokenizer beside a model; its path, empty where ids are the old ones."""
+    if request.keep_ids or request.dry_run:
+        return ""
+    target = request.target.with_suffix(OWN_TOKENIZER)
+    try:
+        os.replace(folder / TOKENIZER, target)
+    except OSError as error:
+        raise StorageError(f"{target} cannot be written: {reason_of(error)}") from None
+    return str(target)
+
+
+def put_into(request: Request, folder: Path) -> str:
+    """Put the new tokenizer and the new ids into an artifact folder; the tokenizer's name."""
+    if request.keep_ids or request.vocabulary is None or request.tokenizer is None:
+        return ""
+    wanted = chosen(request.vocabulary)
+    (folder / TOKENIZER).write_bytes(Path(request.tokenizer).read_bytes())
+    settings.rewrite(folder, Numbers(wanted.kept), wanted.pieces)
+    return TOKENIZER
