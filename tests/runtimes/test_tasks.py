@@ -83,6 +83,27 @@ def test_marks_at_the_ends_of_words_are_words(tmp_path: Path) -> None:
     assert [item.text for item in open_task(path)("(Rome's).")] == ["Rome's"]
 
 
+def test_pieces_of_scripts_without_spaces_are_words(tmp_path: Path) -> None:
+    from tokenizers import models
+
+    tokenizer = at_spaces(WORDS)
+    vocabulary = {
+        **tokenizer.get_vocab(),
+        "他": 9,
+        "##住在": 10,
+        "##北京": 11,
+        "##x": 12,
+        "##。": 13,
+    }
+    tokenizer.model = models.WordPiece(vocabulary, unk_token="[UNK]")
+    rows = np.zeros((14, 4), np.float32)
+    rows[:, 0] = 1.0
+    rows[11] = [0, 0, 0, 9]
+    path = folder(tmp_path / "t", lookup(rows), "token-classification", tokenizer, labels=TAGS)
+    (place,) = open_task(path)("他住在北京xx。")
+    assert (place.text, place.start, place.end) == ("北京", 3, 5)
+
+
 def test_batches_are_of_similar_length_and_answers_in_order(judge: Path) -> None:
     task = open_task(judge)
     seen = []
