@@ -26,6 +26,9 @@ from burnish.runtimes.tasks.texts import TextsCut
 
 Emit = Callable[[dict[str, Any]], None]
 
+NONE = "(none)"
+"""The group of examples without one, where others have one."""
+
 MOST = 5
 """Labels that a note names."""
 
@@ -107,7 +110,7 @@ def _evaluated(
         "path": str(path),
         "task": name,
         "judge": exam.judge,
-        "groups": dict(Counter(item.group for item in examples if item.group)),
+        "groups": dict(Counter(_groups(examples))),
         "scores": {
             name: asdict(part) for name, part in _scores(exam, examples, wanted, found).items()
         },
@@ -125,14 +128,24 @@ def _strangers(exam: Exam, wanted: Sequence[Any], labels: Sequence[str]) -> list
     return [f"annotated labels that the model does not have: {told}"]
 
 
+def _groups(examples: Sequence[Example]) -> list[str]:
+    """The group of each example; of none where no example has one."""
+    if not any(item.group for item in examples):
+        return []
+    if any(item.group == ALL for item in examples):
+        raise UsageError(f"data: {ALL!r} stands for all groups, and is the name of none")
+    return [item.group or NONE for item in examples]
+
+
 def _scores(
     exam: Exam, examples: Sequence[Example], wanted: Sequence[Any], found: Sequence[Any]
 ) -> dict[str, Scores]:
     """Scores by group, those of all examples last."""
     score = JUDGES[exam.judge].score
     parts: dict[str, Scores] = {}
-    for group in dict.fromkeys(item.group for item in examples if item.group):
-        mine = [index for index, item in enumerate(examples) if item.group == group]
+    groups = _groups(examples)
+    for group in dict.fromkeys(groups):
+        mine = [index for index, name in enumerate(groups) if name == group]
         parts[group] = score([wanted[i] for i in mine], [found[i] for i in mine])
     return parts | {ALL: score(wanted, found)}
 
