@@ -206,6 +206,9 @@ def test_a_language_is_begun_with(opened: Open) -> None:
     encoded = generator.model.vocabulary.encode("text")  # type: ignore[union-attr]
     expected = reference(model, [encoded], forced_bos_token_id=token, max_new_tokens=8)
     assert made.ids == expected and made.ids[0][0] == token
+    prefix = generator.model.vocabulary.id_of(">>nld<<")  # type: ignore[union-attr]
+    expected = reference(model, [[prefix, *encoded]], max_new_tokens=8)
+    assert generator.generate("text", language="nld", max_new_tokens=8).ids == expected
 
 
 @pytest.mark.parametrize("beams", [1, 2])
