@@ -227,4 +227,6 @@ def export_lines(report: dict[str, Any]) -> list[str]:
     lines += [f"  note {text}" for text in facts["warnings"]]
     lines += vocabulary_lines(report.get("vocabulary"))
     output = report["output"]
+    if shared := output.get("shared_bytes"):
+        lines.append(f"{shared / 1e6:.1f} MB that its graphs have in common are stored once")
     return [*lines, f"{'->' if output['written'] else 'would become'} {output['path']}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -131,7 +132,27 @@ def exported(
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)
     folder(path, None, task, tokenizer, config=model.eval().config.to_dict(), **manifest)
-    (part,) = parts_of(model, TASKS[task])
+    (part,) = parts_of(copy.deepcopy(model), TASKS[task])  # it is changed for the exporter
     way = Way(TORCHSCRIPT, "eager")
     export(part.module, part.make(TRACED), part.outputs, path / "model.onnx", way)
+    return path
+
+
+def answering(path: Path, limit: int) -> Path:
+    """A model that finds from Ada to Byron."""
+    tokenizer = word_level(["Ada", "Byron", "saw", "Rome", "who"])
+    rows = np.zeros((tokenizer.get_vocab_size(), 2), np.float32)
+    rows[tokenizer.token_to_id("Ada"), 0] = rows[tokenizer.token_to_id("Byron"), 1] = 5.0
+    model = lookup(rows, output="both")
+    graph = model.graph
+    graph.node.append(helper.make_node("Split", ["both"], ["s", "e"], axis=2))
+    graph.initializer.append(numpy_helper.from_array(np.array([2]), "last"))
+    del graph.output[:]
+    for source, name in (("s", "start_logits"), ("e", "end_logits")):
+        graph.node.append(helper.make_node("Squeeze", [source, "last"], [name]))
+        graph.output.append(
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "sequence"])
+        )
+    folder(path, model, "question-answering", tokenizer)
+    (path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": limit}))
     return path

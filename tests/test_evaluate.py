@@ -162,6 +162,17 @@ def test_classes(made: Callable[..., Path], tmp_path: Path) -> None:
     assert facts["warnings"] == ["annotated labels that the model does not have: perhaps (1)"]
 
 
+def test_examples_without_a_group_are_one_and_all_is_none(
+    made: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = made("text-classification", {"good": [0, 2], "bad": [2, 0]}, labels=["no", "yes"])
+    row = {"text": "good", "label": "yes"}
+    facts = evaluated(path, rows(tmp_path / "a.jsonl", row, row | {"group": "x"}))
+    assert facts["groups"] == {"(none)": 1, "x": 1}
+    with pytest.raises(UsageError, match="'all'"):
+        evaluated(path, rows(tmp_path / "a.jsonl", row | {"group": "all"}))
+
+
 def test_similarity(made: Callable[..., Path], tmp_path: Path) -> None:
     vectors = {"a": [1.0, 0.0], "b": [0.9, 0.1], "c": [0.0, 1.0], "d": [-1.0, 0.2]}
     path = made("feature-extraction", vectors)

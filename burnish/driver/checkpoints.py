@@ -16,6 +16,7 @@ from burnish.optimizer import artifact
 from burnish.optimizer.digests import digest_file
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.frontend import hub
+from burnish.optimizer.saving import store_once
 
 Compile = Callable[[Request], Result]
 Work = Callable[[str, dict[str, Any]], dict[str, Any]]
@@ -74,7 +75,9 @@ def compiled(request: Request, work: Work, compile_one: Compile) -> Result:
             part["output"]["path"] = str(target / Path(part["output"]["path"]).name)
         report["output"] = {"path": str(target), "written": not request.dry_run}
         if not request.dry_run:
-            report["output"]["files"] = _manifest(made, facts)
+            files = [made / f"{name}.onnx" for name in facts["parts"]]
+            shared = store_once(files, "weights") if len(files) > 1 else 0
+            report["output"] |= {"shared_bytes": shared, "files": _manifest(made, facts)}
             artifact.publish_folder(made, target)
     return Result(report, None if request.dry_run else target)
 

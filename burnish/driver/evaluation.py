@@ -26,6 +26,9 @@ from burnish.runtimes.tasks.texts import TextsCut
 
 Emit = Callable[[dict[str, Any]], None]
 
+NONE = "(none)"
+"""The group of examples without one, where others have one."""
+
 MOST = 5
 """Labels that a note names."""
 
@@ -84,13 +87,14 @@ def _evaluated(
     assert request.data is not None
     data = Path(request.data)
     tokenizer = Path(request.tokenizer) if request.tokenizer else None
-    folder = folders.read(path, tokenizer=tokenizer, beside=beside)
+    asked = named(request.task).name if request.task else None
+    with about(path):
+        folder = folders.read(path, tokenizer=tokenizer, beside=beside)
     task = open_task(
-        path, provider=request.provider, threads=request.threads, beside=beside,
-        task=named(request.task).name if request.task else None,
+        path, provider=request.provider, threads=request.threads, beside=beside, task=asked,
         tokenizer=tokenizer, losses=True,
     )  # fmt: skip
-    name = getattr(task, "name", "") or told_task(folder)
+    name = getattr(task, "name", None) or asked or told_task(folder)
     with closing(task), about(path), warnings.catch_warnings(record=True) as cut:
         warnings.simplefilter("always", TextsCut)
         examples = annotated.read(data, columns=isinstance(task, TokenClassification))
@@ -107,7 +111,7 @@ def _evaluated(
         "path": str(path),
         "task": name,
         "judge": exam.judge,
-        "groups": dict(Counter(item.group for item in examples if item.group)),
+        "groups": dict(Counter(_groups(examples))),
         "scores": {
             name: asdict(part) for name, part in _scores(exam, examples, wanted, found).items()
         },
@@ -125,14 +129,24 @@ def _strangers(exam: Exam, wanted: Sequence[Any], labels: Sequence[str]) -> list
     return [f"annotated labels that the model does not have: {told}"]
 
 
+def _groups(examples: Sequence[Example]) -> list[str]:
+    """The group of each example; of none where no example has one."""
+    if not any(item.group for item in examples):
+        return []
+    if any(item.group == ALL for item in examples):
+        raise UsageError(f"data: {ALL!r} stands for all groups, and is the name of none")
+    return [item.group or NONE for item in examples]
+
+
 def _scores(
     exam: Exam, examples: Sequence[Example], wanted: Sequence[Any], found: Sequence[Any]
 ) -> dict[str, Scores]:
     """Scores by group, those of all examples last."""
     score = JUDGES[exam.judge].score
     parts: dict[str, Scores] = {}
-    for group in dict.fromkeys(item.group for item in examples if item.group):
-        mine = [index for index, item in enumerate(examples) if item.group == group]
+    groups = _groups(examples)
+    for group in dict.fromkeys(groups):
+        mine = [index for index, name in enumerate(groups) if name == group]
         parts[group] = score([wanted[i] for i in mine], [found[i] for i in mine])
     return parts | {ALL: score(wanted, found)}
 

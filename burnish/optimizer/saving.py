@@ -11,18 +11,21 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 
 from burnish.optimizer.errors import StorageError, reason_of
-from burnish.optimizer.model import SMALL, embed, initializers, weight_bytes
+from burnish.optimizer.model import SMALL, embed, initializers, load, weight_bytes
 from burnish.optimizer.wire import join, mapped, split
 
 EXTERNAL_ABOVE = 1_500_000_000
 """Bytes of weights past which they are written to a file of their own."""
+
+SHARED = 0.05
+"""Share of the weights of several models that is worth a data file in common."""
 
 ALIGNMENT = 4096
 """External tensors start at multiples of this, so that they can be mapped."""
@@ -65,6 +68,44 @@ def save(model: ir.Model, path: Path, *, external: bool) -> tuple[Path, ...]:
         raise StorageError(f"writing failed: {reason_of(error)}") from None
     remove(file for file in before if file not in data)
     return (path, *data)
+
+
+def store_once(paths: Sequence[Path], name: str) -> int:
+    """Give models in one folder, which we wrote, a data file in common; the bytes that saves.
+
+    Weights with the same elements are stored once, as the table of tokens is that an encoder and a
+    decoder have both. Nothing changes where that is less than `SHARED` of all.
+
+    Args:
+        paths: the .onnx files.
+        name: of the data file, before its digest.
+
+    Raises:
+        StorageError: writing failed; the models are as they were, or all changed.
+    """
+    pairs = [_lightened(load(path).model) for path in paths]
+    large = [item for _, tensors in pairs for item in tensors]
+    unique: dict[tuple[object, ...], ir.TensorProtocol] = {}
+    same = [(value, unique.setdefault(_content(tensor), tensor)) for value, tensor in large]
+    whole = sum(tensor.nbytes for _, tensor in large)
+    saved = whole - sum(tensor.nbytes for tensor in unique.values())
+    if saved < SHARED * whole:
+        return 0
+    before = [file for path in paths for file in files_of(path)]
+    try:
+        data = _write_data(same, paths[0].with_name(name))
+        for path, (light, _) in zip(paths, pairs, strict=True):
+            with _atomic(path) as stream:
+                stream.write(ir.to_proto(light).SerializeToString(deterministic=True))
+    except OSError as error:
+        raise StorageError(f"writing failed: {reason_of(error)}") from None
+    remove(file for file in before if file != data)
+    return saved
+
+
+def _content(tensor: ir.TensorProtocol) -> tuple[object, ...]:
+    """What tells tensors with other elements apart."""
+    return tensor.dtype, tuple(tensor.shape.numpy()), hashlib.sha256(tensor.tobytes()).digest()
 
 
 def remove(files: Iterable[Path]) -> None:

@@ -75,8 +75,8 @@ def train(folder: Path) -> None:
     torch.set_num_threads(1)  # so small a model gains nothing by more
     tokenizer = make_tokenizer()
     config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=48, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=96, max_position_embeddings=64, type_vocab_size=1,
+        vocab_size=len(tokenizer), hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=128, max_position_embeddings=64, type_vocab_size=1,
     )  # fmt: skip
     model = BertModel(config, add_pooling_layer=False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)

@@ -89,8 +89,8 @@ def train(folder: Path) -> None:
     examples = [sentence(rng) for _ in range(COUNT)]
     tokenizer = make_tokenizer([text for text, _ in examples])
     config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=48, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=96, max_position_embeddings=64, type_vocab_size=1,
+        vocab_size=len(tokenizer), hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=128, max_position_embeddings=64, type_vocab_size=1,
         id2label=dict(enumerate(LABELS)), label2id={name: i for i, name in enumerate(LABELS)},
     )  # fmt: skip
     model = BertForSequenceClassification(config)

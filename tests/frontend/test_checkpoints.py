@@ -88,8 +88,10 @@ def test_a_checkpoint_becomes_an_artifact(classifier: Path, tmp_path: Path) -> N
 
 def test_an_encoder_and_a_decoder_share_what_is_computed_once(tmp_path: Path) -> None:
     model = saved(tmp_path / "bart", "BartForConditionalGeneration", "BartConfig", **BOTH)
-    done = command(tmp_path / "bart", "--no-measure", "-q", "-o", tmp_path / "out")
+    done = command(tmp_path / "bart", "--no-measure", "-o", tmp_path / "out")
     assert done.returncode == 0, done.stderr
+    assert "MB that its graphs have in common are stored once" in done.stdout
+    assert len(list((tmp_path / "out").glob("weights-*.data"))) == 1
     ids = np.array([[5, 6, 7, 8, 2], [9, 10, 2, 0, 0]])
     mask = (ids != 0).astype(np.int64)
     cross = answers(tmp_path / "out/encoder.onnx", {"input_ids": ids, "attention_mask": mask})

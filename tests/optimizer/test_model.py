@@ -450,3 +450,33 @@ def test_a_new_value_gets_no_name_of_one_that_is_gone() -> None:
     )
     separate_names(model, {"val_2", "val_2_2", "y"})
     assert [node.outputs[0].name for node in model.graph] == ["val_2_3", "val_3", "y"]
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_weights_that_models_have_in_common_are_stored_once(out: Path, external: bool) -> None:
+    first, second = out.parent / "first.onnx", out.parent / "second.onnx"
+    models = [ir.from_proto(message(seed)) for seed in (0, 1)]
+    shared = models[0].graph.initializers["w1"].const_value
+    models[1].graph.initializers["w1"].const_value = shared
+    for path, model in zip((first, second), models, strict=True):
+        save(model, path, external=external)
+    assert shared is not None
+    assert saving.store_once([first, second], "weights") == shared.nbytes
+    names = listing(out.parent)
+    assert [name for name in names if name.endswith(".data")] == [
+        name for name in names if name.startswith("weights-")
+    ]
+    for path, model in zip((first, second), models, strict=True):
+        assert_same_weights(load(path).model, model)
+    again = [path.read_bytes() for path in (first, second)]
+    assert saving.store_once([first, second], "weights") == shared.nbytes
+    assert [path.read_bytes() for path in (first, second)] == again
+
+
+def test_models_that_have_little_in_common_stay_as_they_are(out: Path) -> None:
+    paths = [out.parent / "first.onnx", out.parent / "second.onnx"]
+    for seed, path in enumerate(paths):
+        save(ir.from_proto(message(seed)), path, external=False)
+    before = [path.read_bytes() for path in paths]
+    assert saving.store_once(paths, "weights") == 0
+    assert [path.read_bytes() for path in paths] == before

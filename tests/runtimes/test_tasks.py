@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from artifacts import at_spaces, folder, lookup, summed, word_level
+from artifacts import answering, at_spaces, folder, lookup, summed, word_level
 
 import burnish
 from burnish.optimizer.errors import BurnishError, InvalidModel, UnsafeInput, UsageError
@@ -81,6 +81,27 @@ def test_marks_at_the_ends_of_words_are_words(tmp_path: Path) -> None:
     path = folder(tmp_path / "t", lookup(rows), "token-classification", tokenizer, labels=TAGS)
     assert [(item.text, item.start) for item in open_task(path)("saw (Rome).")] == [("Rome", 5)]
     assert [item.text for item in open_task(path)("(Rome's).")] == ["Rome's"]
+
+
+def test_pieces_of_scripts_without_spaces_are_words(tmp_path: Path) -> None:
+    from tokenizers import models
+
+    tokenizer = at_spaces(WORDS)
+    vocabulary = {
+        **tokenizer.get_vocab(),
+        "他": 9,
+        "##住在": 10,
+        "##北京": 11,
+        "##x": 12,
+        "##。": 13,
+    }
+    tokenizer.model = models.WordPiece(vocabulary, unk_token="[UNK]")
+    rows = np.zeros((14, 4), np.float32)
+    rows[:, 0] = 1.0
+    rows[11] = [0, 0, 0, 9]
+    path = folder(tmp_path / "t", lookup(rows), "token-classification", tokenizer, labels=TAGS)
+    (place,) = open_task(path)("他住在北京xx。")
+    assert (place.text, place.start, place.end) == ("北京", 3, 5)
 
 
 def test_batches_are_of_similar_length_and_answers_in_order(judge: Path) -> None:
@@ -196,26 +217,6 @@ def test_fillings(tmp_path: Path) -> None:
         task(["[MASK]", "Ada"])
 
 
-def answering(path: Path, limit: int) -> Path:
-    """A model that finds from Ada to Byron."""
-    tokenizer = word_level([*WORDS, "who"])
-    rows = table(tokenizer, 2, Ada=[5, 0], Byron=[0, 5])
-    rows[:, 0] -= 1.0
-    model = lookup(rows, output="both")
-    graph = model.graph
-    graph.node.append(onnx.helper.make_node("Split", ["both"], ["s", "e"], axis=2))
-    graph.initializer.append(onnx.numpy_helper.from_array(np.array([2]), "last"))
-    del graph.output[:]
-    for source, name in (("s", "start_logits"), ("e", "end_logits")):
-        graph.node.append(onnx.helper.make_node("Squeeze", [source, "last"], [name]))
-        graph.output.append(
-            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", "sequence"])
-        )
-    made = folder(path, model, "question-answering", tokenizer)
-    (path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": limit}))
-    return made
-
-
 @pytest.mark.parametrize("limit", [100, 16])
 def test_answers_are_found_in_every_part_of_a_context(tmp_path: Path, limit: int) -> None:
     task = open_task(answering(tmp_path / "q", limit))
@@ -310,3 +311,10 @@ def test_inputs_of_no_known_meaning_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BurnishError, match="no known meaning") as raised:
         open_task(path)
     assert raised.value.place == "bbox"
+
+
+def test_answers_in_openvino(judge: Path, tagger: Path) -> None:
+    for path, text in ((judge, "good good bad"), (tagger, "Ada Byron saw Rome.")):
+        expected = open_task(path)([text, text + " saw"])
+        with open_task(path, provider="openvino", threads=1) as task:
+            assert task([text, text + " saw"]) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -13,6 +14,12 @@ from burnish.runtimes.tasks.folder import Folder
 from burnish.runtimes.tasks.ports import Opened
 from burnish.runtimes.tasks.task import Task, names_of, softmax
 from burnish.runtimes.tasks.texts import Row, Texts, admit
+
+SPACE = "\u2581"
+"""The piece of a space, as SentencePiece writes it."""
+
+UNSPACED = ("CJK UNIFIED", "HIRAGANA", "KATAKANA", "THAI ", "LAO ", "KHMER ", "MYANMAR ")
+"""How Unicode's names of letters begin in scripts that are written without spaces."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,8 @@ def words_of(encoding: Any, text: str) -> list[Word]:
     """The words of a text, as its tokenizer splits it.
 
     Tokenizers that split at spaces only leave quotes and full stops at words. Models are trained
-    on words without them: their pieces at either end of a word are a word of their own.
+    on words without them: their pieces at either end of a word are a word of their own. In
+    scripts that are written without spaces, each piece is one.
     """
     runs: dict[int, list[int]] = {}
     for place, word in enumerate(encoding.word_ids):
@@ -138,19 +146,42 @@ def words_of(encoding: Any, text: str) -> list[Word]:
             runs.setdefault(word, []).append(place)
     found = []
     for run in runs.values():
-        marks = [_is_mark(text[slice(*encoding.offsets[place])]) for place in run]
+        marks = [_is_mark(_piece(encoding, place, text)) for place in run]
         plain = [index for index, mark in enumerate(marks) if not mark]
         if not plain:
             parts = [run]
         else:
-            parts = [run[: plain[0]], run[plain[0] : plain[-1] + 1], run[plain[-1] + 1 :]]
+            inside = _without_spaces(run[plain[0] : plain[-1] + 1], encoding, text)
+            parts = [run[: plain[0]], *inside, run[plain[-1] + 1 :]]
         found += [_word(part, encoding, text) for part in parts if part]
     return [word for word in found if word.end > word.start]
 
 
+def _without_spaces(run: Sequence[int], encoding: Any, text: str) -> list[list[int]]:
+    """The pieces of a word, apart where they are of a script without spaces."""
+    parts: list[list[int]] = []
+    before, blank = False, False
+    for place in run:
+        piece = _piece(encoding, place, text)
+        apart = bool(piece) and unicodedata.name(piece[0], "").startswith(UNSPACED)
+        # A piece of a space belongs to what follows.
+        if not parts or ((apart or before) and not blank):
+            parts.append([])
+        parts[-1].append(place)
+        before, blank = apart, not piece
+    return parts
+
+
+def _piece(encoding: Any, place: int, text: str) -> str:
+    """The characters of a piece; none where it stands for a space, whatever its offsets say."""
+    if encoding.tokens[place] == SPACE:
+        return ""
+    return text[slice(*encoding.offsets[place])].strip()
+
+
 def _is_mark(piece: str) -> bool:
     """Whether a piece is punctuation; one of spaces belongs to what follows."""
-    return bool(piece.strip()) and not any(character.isalnum() for character in piece)
+    return bool(piece) and not any(character.isalnum() for character in piece)
 
 
 def _word(pieces: Sequence[int], encoding: Any, text: str) -> Word:

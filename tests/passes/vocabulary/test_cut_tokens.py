@@ -14,13 +14,15 @@ from onnx import TensorProto
 from samples import Builder
 
 from burnish.optimizer.contract import Feeds, Outcome, relative_l2
+from burnish.optimizer.executor import Executor
 from burnish.optimizer.undefined import cleared
+from burnish.optimizer.verify import Checker
 from burnish.passes.compress.blockwise.weight_only import WeightOnly
 from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.compress.vocabulary.vocabulary import NOT_HERE, Vocabulary
 
 ROWS, WIDTH = 96, 32
-KEPT = (0, 1, 2, 7, *range(20, 60, 2), 70, 95)
+KEPT = (1, 2, 5, 7, *range(20, 60, 2), 70, 95)
 
 Write = Callable[[Builder], str]
 
@@ -214,11 +216,11 @@ def test_few_bits_before_and_after(
 
 
 def test_cut_ids_are_unknown_ones_or_an_error() -> None:
-    model, feed = graph(), {"input_ids": np.array([[0, 7, 8, 9]])}
+    model, feed = graph(), {"input_ids": np.array([[1, 7, 8, 9]])}
     after, strict = model.clone(), model.clone()
     Vocabulary(KEPT, True, 7).apply(after, make_context())
     (given,) = run_model(after, [feed])
-    (wanted,) = run_model(model, [{"input_ids": np.array([[0, 7, 7, 7]])}])
+    (wanted,) = run_model(model, [{"input_ids": np.array([[1, 7, 7, 7]])}])
     assert relative_l2(wanted["state"], given["state"]) <= 1e-6
     Vocabulary(KEPT, True).apply(strict, make_context())
     with pytest.raises(Exception, match="indices element out of data bounds"):
@@ -316,6 +318,41 @@ def test_ids_as_numbers_do_not_matter_where_they_stay() -> None:
         outcome = kept.apply(after, make_context())
         assert outcome.rewrites, outcome.refusals
         check(model, outcome, after)
+
+
+def _rolled(model: ir.Model, name: str) -> None:
+    """Move the elements of a constant on by one."""
+    value = model.graph.initializers[name]
+    assert value.const_value is not None
+    value.const_value = ir.tensor(np.roll(value.const_value.numpy(), 1, axis=0), name=name)
+
+
+def _plus_one(model: ir.Model, name: str) -> None:
+    value = model.graph.initializers[name]
+    assert value.const_value is not None
+    value.const_value = ir.tensor(value.const_value.numpy() + 1, name=name)
+
+
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [
+        (None, ""), (_rolled, "words_kept"), (_rolled, "scores.bias_kept"), (_plus_one, "pad_kept"),
+        (_rolled, "vocabulary_places"), (_rolled, "vocabulary_columns"),
+        (_rolled, "vocabulary_there"), (_rolled, "scores.weight_kept"),
+    ],
+)  # fmt: skip
+def test_faults_are_seen(
+    fault: Callable[[ir.Model, str], None] | None, name: str, executor: Executor
+) -> None:
+    """The check of the pipeline takes the right rewrite, and none of the wrong ones."""
+    model = graph(padding, untied)
+    after = model.clone()
+    outcome = Vocabulary(KEPT).apply(after, make_context())
+    if fault is not None:
+        fault(after, name)
+    check = Checker(executor, executor.store(made_up(model, allowed=KEPT))).check
+    verdict = check(model, after, Vocabulary.promise, outcome.undefined)
+    assert bool(verdict.problem) == (fault is not None), verdict.problem
 
 
 def test_another_tokenizer_is_refused() -> None:
