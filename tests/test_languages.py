@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from tokenizers_made import KINDS, sentences, write_corpus
 from burnish import driver
 from burnish.driver import vocabulary
 from burnish.driver.request import Request
+from burnish.optimizer import user_data
 from burnish.optimizer.contract import Feeds
 from burnish.optimizer.errors import BurnishError, UsageError
+from burnish.optimizer.model import load
+from burnish.optimizer.roles import slots
 from burnish.optimizer.vocabulary.numbers import Numbers
 
 WIDTH = 32
@@ -180,11 +184,20 @@ def test_texts_are_split_anew_for_comparisons(path: Path) -> None:
     assert {"vocabulary"} <= kept
 
 
-def test_ids_that_are_cut_are_no_data(path: Path) -> None:
+def test_ids_that_are_cut_are_compared_as_unknown_ones(path: Path) -> None:
     old = Tokenizer.from_file(str(path.with_name("tokenizer.json")))
     np.savez(path.with_name("data.npz"), **feed(old, sentences("bb", 5)))
-    with pytest.raises(UsageError, match="which the vocabulary has no more"):
-        optimize(path, data=str(path.with_name("data.npz")))
+    report, missed = optimize(path, data=str(path.with_name("data.npz")))
+    assert not missed and report["vocabulary"]["cut"]
+    assert report["fidelity"]["drop"] == 0.0
+
+
+def test_ids_without_an_unknown_one_are_no_data(path: Path) -> None:
+    (slot, mask) = slots(load(path).model)
+    narrow = replace(slot, allowed=(0, 4))
+    np.savez(path.with_name("data.npz"), input_ids=[[0, -1, 5]], attention_mask=[[1, 1, 1]])
+    with pytest.raises(UsageError, match="id 5, which the vocabulary has no more"):
+        user_data.read(path.with_name("data.npz"), [narrow, mask], path.parent)
 
 
 @pytest.mark.parametrize(
