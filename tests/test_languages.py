@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,21 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from harness import unsupervised
+from harness import make_context, unsupervised
 from onnx import TensorProto
 from samples import Builder
 from tokenizers import Tokenizer
 from tokenizers_made import KINDS, sentences, write_corpus
 
 from burnish import driver
-from burnish.driver import vocabulary
+from burnish.driver import retreat, vocabulary
+from burnish.driver.plan import passes_for
 from burnish.driver.request import Request
+from burnish.optimizer import pipeline, user_data
 from burnish.optimizer.contract import Feeds
 from burnish.optimizer.errors import BurnishError, UsageError
+from burnish.optimizer.model import load
+from burnish.optimizer.roles import slots
 from burnish.optimizer.vocabulary.numbers import Numbers
 
 WIDTH = 32
@@ -180,11 +185,20 @@ def test_texts_are_split_anew_for_comparisons(path: Path) -> None:
     assert {"vocabulary"} <= kept
 
 
-def test_ids_that_are_cut_are_no_data(path: Path) -> None:
+def test_ids_that_are_cut_are_compared_as_unknown_ones(path: Path) -> None:
     old = Tokenizer.from_file(str(path.with_name("tokenizer.json")))
     np.savez(path.with_name("data.npz"), **feed(old, sentences("bb", 5)))
-    with pytest.raises(UsageError, match="which the vocabulary has no more"):
-        optimize(path, data=str(path.with_name("data.npz")))
+    report, missed = optimize(path, data=str(path.with_name("data.npz")))
+    assert not missed and report["vocabulary"]["cut"]
+    assert report["fidelity"]["drop"] == 0.0
+
+
+def test_ids_without_an_unknown_one_are_no_data(path: Path) -> None:
+    (slot, mask) = slots(load(path).model)
+    narrow = replace(slot, allowed=(0, 4))
+    np.savez(path.with_name("data.npz"), input_ids=[[0, -1, 5]], attention_mask=[[1, 1, 1]])
+    with pytest.raises(UsageError, match="id 5, which the vocabulary has no more"):
+        user_data.read(path.with_name("data.npz"), [narrow, mask], path.parent)
 
 
 @pytest.mark.parametrize(
@@ -232,3 +246,24 @@ def test_graphs_of_a_folder_have_to_agree() -> None:
     assert vocabulary.told(dict(facts), [elsewhere])["reason"] == vocabulary.NOT_HERE
     apart = vocabulary.told(dict(facts), [kept, _step("rejected", "", "it broke its promise")])
     assert not apart["cut"] and apart["reason"] == "it broke its promise"
+
+
+def test_what_lasts_stays_where_the_model_is_slower(path: Path) -> None:
+    """All else is taken back, and the cut is done alone."""
+    plan = path.with_name("vocabulary.json")
+    plan.write_text(json.dumps({"kept": [0, 1, 2, 3, 9], "unknown": 1, "pieces": 9}))
+    wanted = Request(str(path), vocabulary=str(plan), measure=False)
+    context = make_context()
+    model = load(path).model
+    passes = [item for item in passes_for(wanted) if item.name not in ("onnxsim", "raise-opset")]
+    compiled = pipeline.run(model, passes, context, None)
+    at_least = [item.name for item in passes_for(replace(wanted, level=0))]
+    assert pipeline.first_asked(compiled) is None and retreat.lasts(compiled)
+    again = retreat.reduced(
+        compiled, "slower", lambda chosen: pipeline.run(model, chosen, context, None)
+    )
+    assert [step.transform.name for step in again.kept if step.transform.lasting] == ["vocabulary"]
+    assert {step.transform.name for step in again.kept} <= {*at_least}
+    assert len(again.snapshots) == len(again.steps)
+    assert again.ports.renumbering is not None
+    assert at_least == ["inline-functions", "fold-constants", "clean", "vocabulary"]

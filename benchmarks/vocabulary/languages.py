@@ -1,11 +1,15 @@
 """Three languages of a multilingual vocabulary: what is kept, how large it is, that it is equal.
 
     python benchmarks/vocabulary/languages.py FOLDER --data DATA [--only xlmr] [--small]
+        [--no-check]
 
 exports models of the shapes of XLM-R base, multilingual BERT and Llama 2 (random weights, real
-tokenizers) where FOLDER lacks them, runs `optimize --languages de,fr,zh`, and again with `--int8`.
-Then 1,000 held-out sentences whose tokens are all kept go through both pairs of tokenizer and
-model. DATA has `ud_pud`, `mt_multi30k` and `tokenizers`. What comes of each is a line of
+tokenizers) where FOLDER lacks them, runs `optimize --languages de,fr,zh -O0`, which does nothing
+else, and `--int8` with all that belongs to it. Then 1,000 held-out sentences whose tokens are all
+kept go through both pairs of tokenizer and model. With `--no-check` the passes of the second run
+are not verified one by one, which takes long where weights are many.
+
+DATA has `ud_pud`, `mt_multi30k` and `tokenizers`. What comes of each is a line of
 FOLDER/languages.jsonl; the tables are printed.
 """
 
@@ -127,7 +131,7 @@ def compared(
     return found
 
 
-def measured(name: str, folder: Path, data: Path, *, small: bool) -> dict[str, Any]:
+def measured(name: str, folder: Path, data: Path, *more: str, small: bool) -> dict[str, Any]:
     """All that is told of one model."""
     stem = f"{name}-small" if small else name
     path, tokenizer = folder / f"{stem}.onnx", folder / f"{name}.tokenizer.json"
@@ -136,8 +140,8 @@ def measured(name: str, folder: Path, data: Path, *, small: bool) -> dict[str, A
     if not path.exists():
         models.export(name, path, *EXPORTER, small=small)
     cut, int8 = folder / f"{stem}.cut.onnx", folder / f"{stem}.cut.int8.onnx"
-    report = optimize(path, cut, tokenizer, data)
-    few = optimize(path, int8, tokenizer, data, "--int8")
+    report = optimize(path, cut, tokenizer, data, "-O0")
+    few = optimize(path, int8, tokenizer, data, "--int8", *more)
     told = report["vocabulary"]
     contents = (
         json.loads(tokenizer.read_text("utf-8")),
@@ -200,13 +204,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", default=",".join(models.SHAPES))
     parser.add_argument("--small", action="store_true", help="Few narrow layers.")
+    parser.add_argument("--no-check", action="store_true", help="As of `optimize`.")
     asked = parser.parse_args()
+    more = ["--no-check"] if asked.no_check else []
     asked.folder.mkdir(exist_ok=True)
     record = asked.folder / "languages.jsonl"
     lines = record.read_text().splitlines() if record.exists() else []
     rows = {row["model"]: row for row in map(json.loads, lines)}
     for name in asked.only.split(","):
-        row = measured(name, asked.folder, asked.data, small=asked.small)
+        row = measured(name, asked.folder, asked.data, *more, small=asked.small)
         rows[row["model"]] = row
         record.write_text("".join(json.dumps(item) + "\n" for item in rows.values()))
     print("\n".join(tables(list(rows.values()))))

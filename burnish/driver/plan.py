@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from burnish.driver import vocabulary
 from burnish.driver.request import LEVELS, Request
+from burnish.driver.retreat import NEEDED
 from burnish.optimizer.contract import Pass, Sparing
 from burnish.optimizer.pipeline import Compiled
 from burnish.optimizer.report import BY_OPSET, release
@@ -56,7 +57,8 @@ def passes_for(request: Request, spared: Spared | None = None) -> list[Pass]:
 
     -O0 runs none, -O1 those that promise exactness, -O2 and -O3 also those that round. Lossy
     passes run where the request asks for them, and with them the one that raises operator sets,
-    since int8 and bfloat16 are written in operators of the newer ones.
+    since int8 and bfloat16 are written in operators of the newer ones. Tokens are found in graphs
+    whose constants are told apart from what is computed.
 
     Args:
         request: what the user asks for.
@@ -70,7 +72,8 @@ def passes_for(request: Request, spared: Spared | None = None) -> list[Pass]:
         elif kind is RaiseOpset and (target := _newest_operator_set(request)) is not None:
             chosen.append(RaiseOpset(target))
         elif request.level >= LEVELS[kind.promise.kind] or (
-            kind is RaiseOpset and (request.int8 or request.weight_bits or request.bf16)
+            (kind is RaiseOpset and (request.int8 or request.weight_bits or request.bf16))
+            or (request.vocabulary and kind in NEEDED)
         ):
             chosen.append(kind())
     return chosen

@@ -11,7 +11,7 @@ from burnish.passes.recover.clean import Clean
 from burnish.passes.recover.fold_constants import FoldConstants
 from burnish.passes.recover.inline_functions import InlineFunctions
 
-NEEDED = (InlineFunctions(), FoldConstants(), Clean())
+NEEDED: tuple[type[Pass], ...] = (InlineFunctions, FoldConstants, Clean)
 """What passes that last need before them."""
 
 
@@ -33,7 +33,8 @@ def reduced(
     back = pipeline.undone(compiled, reason)
     if not lasts(compiled):
         return back
-    alone = again([*NEEDED, *(step.transform for step in compiled.kept if step.transform.lasting)])
+    lasting = [step.transform for step in compiled.kept if step.transform.lasting]
+    alone = again([*(kind() for kind in NEEDED), *lasting])
     steps = tuple(step for step in back.steps if not step.transform.lasting)
     snapshots = (back.model,) * len(steps) + alone.snapshots
     return Compiled(alone.model, steps + alone.steps, snapshots)

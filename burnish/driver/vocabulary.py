@@ -58,7 +58,9 @@ def narrowed(slots: Sequence[Slot], wanted: Chosen) -> list[Slot]:
     rows = max((slot.bound for slot in slots if slot.role is Role.IDS), default=0)
     kept = tuple(old for old in wanted.kept if old < rows)
     return [
-        replace(slot, allowed=kept) if slot.role is Role.IDS and slot.bound == rows else slot
+        replace(slot, allowed=kept, unknown=wanted.unknown)
+        if slot.role is Role.IDS and slot.bound == rows
+        else slot
         for slot in slots
     ]
 

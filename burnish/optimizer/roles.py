@@ -50,6 +50,7 @@ class Slot:
         bound: ids and positions lie below this.
         channels: size of axis 1 that a convolution asks for; 0 where none reads the input.
         allowed: the only ids that count; empty for all.
+        unknown: the one of them that stands for all others; -1 where none does.
     """
 
     port: Port
@@ -57,6 +58,7 @@ class Slot:
     bound: int
     channels: int = 0
     allowed: tuple[int, ...] = ()
+    unknown: int = -1
 
 
 def slots(model: ir.Model) -> list[Slot]:

@@ -110,13 +110,19 @@ def _fit(arrays: Mapping[str, Any], slots: Sequence[Slot], path: Path) -> dict[s
                 f"data {path}: input {slot.port.name} wants {len(slot.port.shape)} axes, "
                 f"not {array.ndim}"
             )
-        if slot.allowed and not (there := np.isin(array, slot.allowed) | (array < 0)).all():
-            raise UsageError(
-                f"data {path} holds id {array[~there][0]}, which the vocabulary has no more",
-                hint="texts, which are split anew",
-            )
-        feed[slot.port.name] = array
+        feed[slot.port.name] = _known(array, slot, path) if slot.allowed else array
     return feed
+
+
+def _known(ids: Array, slot: Slot, path: Path) -> Array:
+    """Ids with those that do not count as what stands for them."""
+    there = np.isin(ids, slot.allowed) | (ids < 0)
+    if slot.unknown < 0 and not there.all():
+        raise UsageError(
+            f"data {path} holds id {ids[~there][0]}, which the vocabulary has no more",
+            hint="texts, which are split anew",
+        )
+    return np.where(there, ids, np.array(slot.unknown, ids.dtype))
 
 
 def _lines(path: Path, slots: Sequence[Slot], beside: Path) -> Data:
