@@ -160,7 +160,7 @@ def bench_models(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         with bench.contest() as contest:
             for index, path in enumerate(paths):
                 with about(path):
-                    feed = bench.executor.store([_of_its_types(shape, load(path).model)])[0]
+                    feed = bench.executor.store([fitted(shape, load(path).model)])[0]
                     entrants.append(Entrant(path.absolute(), feed))
                     contest.admit(str(index), entrants[index])
             for index, path in list(enumerate(paths))[1:] or [(0, paths[0])]:
@@ -181,7 +181,7 @@ def bench_models(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         }
 
 
-def _of_its_types(feed: Feeds, model: ir.Model) -> Feeds:
+def fitted(feed: Feeds, model: ir.Model) -> Feeds:
     """The feed in the types of the model's inputs, with ids that it knows.
 
     The type of a cache may be another one, and the vocabulary a smaller one.
