@@ -172,7 +172,7 @@ def tokenizer() -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY, show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=["<pad>", "<s>", "</s>", "__fr__", "deu_Latn"],
+        special_tokens=["<pad>", "<s>", "</s>", "__fr__", "deu_Latn", ">>nld<<"],
     )  # fmt: skip
     made.train_from_iterator(["the model reads the text and the text goes on"] * 3, trainer)
     return made

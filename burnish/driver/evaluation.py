@@ -87,13 +87,14 @@ def _evaluated(
     assert request.data is not None
     data = Path(request.data)
     tokenizer = Path(request.tokenizer) if request.tokenizer else None
-    folder = folders.read(path, tokenizer=tokenizer, beside=beside)
+    asked = named(request.task).name if request.task else None
+    with about(path):
+        folder = folders.read(path, tokenizer=tokenizer, beside=beside)
     task = open_task(
-        path, provider=request.provider, threads=request.threads, beside=beside,
-        task=named(request.task).name if request.task else None,
+        path, provider=request.provider, threads=request.threads, beside=beside, task=asked,
         tokenizer=tokenizer, losses=True,
     )  # fmt: skip
-    name = getattr(task, "name", "") or told_task(folder)
+    name = getattr(task, "name", None) or asked or told_task(folder)
     with closing(task), about(path), warnings.catch_warnings(record=True) as cut:
         warnings.simplefilter("always", TextsCut)
         examples = annotated.read(data, columns=isinstance(task, TokenClassification))

@@ -15,6 +15,9 @@ from burnish.optimizer.metrics import judges
 from burnish.runtimes.tasks.classes import REGRESSION
 from burnish.runtimes.tasks.likelihood import of_masked
 
+ROWS = 16
+"""Texts that are written at a time."""
+
 SUMMARIZATION = "summarization"
 TRANSLATION = "text2text-generation"
 TARGETS = ("target", "targets", "reference", "references", "translation")
@@ -192,9 +195,6 @@ def _written(task: Any, questions: Sequence[Any]) -> list[str]:
             found |= zip(batch, made.texts, strict=True)
     return [found[index] for index in range(len(questions))]
 
-
-ROWS = 16
-"""Texts that are written at a time."""
 
 EXAMS = {
     "text-classification": Exam(judges.LABELS, _text, _classes, _labels),

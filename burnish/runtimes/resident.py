@@ -184,6 +184,8 @@ class BoundSession:
         return self._moved("Slice", residents, np.array([length]))
 
     def _moved(self, operator: str, residents: Sequence[Resident], index: Array) -> list[Resident]:
+        if not residents:
+            return []
         types = tuple(value.element_type() for value in residents)
         key = operator, types
         if key not in self._movers:

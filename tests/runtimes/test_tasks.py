@@ -311,3 +311,10 @@ def test_inputs_of_no_known_meaning_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BurnishError, match="no known meaning") as raised:
         open_task(path)
     assert raised.value.place == "bbox"
+
+
+def test_answers_in_openvino(judge: Path, tagger: Path) -> None:
+    for path, text in ((judge, "good good bad"), (tagger, "Ada Byron saw Rome.")):
+        expected = open_task(path)([text, text + " saw"])
+        with open_task(path, provider="openvino", threads=1) as task:
+            assert task([text, text + " saw"]) == expected

@@ -57,12 +57,6 @@ class Generated:
         """Of all rows."""
         return sum(map(len, self.ids))
 
-    @property
-    def rate(self) -> float:
-        """Tokens per second after the first ones, over all rows; 0 where there are no more."""
-        later, seconds = self.new_tokens - len(self.ids), self.seconds - self.first_seconds
-        return later / seconds if later > 0 and seconds > 0 else 0.0
-
 
 @dataclass(frozen=True)
 class Model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from burnish.runtimes.generate.processors import Processor
-from burnish.runtimes.generate.sequences import Integers, Numbers, Sequences
+from burnish.runtimes.generate.sequences import Array, Integers, Numbers, Sequences
 from burnish.runtimes.generate.settings import Settings
 
 
@@ -26,8 +26,14 @@ class Chooser:
         seeds = [[settings.seed, row] for row in range(rows)] if settings.do_sample else []
         self.streams = [np.random.default_rng(seed) for seed in seeds]
 
-    def __call__(self, state: Sequences, scores: Numbers) -> Integers:
-        """The tokens that come next, [rows]; scores are [rows, vocabulary]."""
+    def __call__(self, state: Sequences, scores: Numbers, finished: Array) -> Integers:
+        """The tokens that come next, [rows]; any for rows that have finished.
+
+        Args:
+            state: the tokens so far.
+            scores: [rows, vocabulary].
+            finished: [rows].
+        """
         if self.processors:
             scores = np.array(scores, np.float32)
             for processor in self.processors:
@@ -36,8 +42,8 @@ class Chooser:
             best: Integers = scores.argmax(-1)
             return best
         drawn = [
-            draw(row, self.settings, stream.random())
-            for row, stream in zip(scores, self.streams, strict=True)
+            0 if done else draw(row, self.settings, stream.random())
+            for row, stream, done in zip(scores, self.streams, finished, strict=True)
         ]
         return np.array(drawn, np.int64)
 

@@ -97,6 +97,14 @@ class Context:
             self._caches = self.decoder.session.cut(self._caches, length)
             self.length = length
 
+    def keep(self, index: Integers) -> None:
+        """Go on with these rows only."""
+        self.rows(index)
+        fixed = self.decoder.session.rows(list(self._fixed.values()), index)
+        self._fixed = dict(zip(self._fixed, fixed, strict=True))
+        if self._encoder_mask is not None:
+            self._encoder_mask = self._encoder_mask[index]
+
     def rows(self, index: Integers) -> None:
         """Go on with these rows, in that order; caches that do not grow stay as they are."""
         if not np.array_equal(index, np.arange(len(self._mask))):

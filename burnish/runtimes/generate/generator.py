@@ -66,7 +66,8 @@ class Generator:
             ids: tokens instead, as they are.
             features: what an encoder of sound or images is given, [rows, ...].
             begin: tokens that the decoder of a pair begins with; default: as settings say.
-            language: tag of the target language, for models that begin with it.
+            language: tag of the target language, for models whose decoder begins with it, or
+                whose encoder reads it before the text.
             on_text: is told of the text as it comes; of beams, once it is whole.
             options: fields of `Settings`, which win over the model's own.
 
@@ -94,7 +95,8 @@ class Generator:
         options: dict[str, Any],
     ) -> Batch:
         settings = self.settings.override(**options)
-        if language:
+        prefix = self._vocabulary().prefix(language) if language else None
+        if language and prefix is None:
             token = self._vocabulary().language(language)
             settings = settings.override(forced_bos_token_id=token)
         if sum(item is not None for item in (texts, ids, features)) != 1:
@@ -103,6 +105,7 @@ class Generator:
         if texts is not None:
             several = [texts] if isinstance(texts, str) else texts
             rows = [self._vocabulary().encode(text) for text in several]
+        rows = rows if prefix is None else [[prefix, *row] for row in rows]
         prompts = self._prompts(rows, features, begin, settings)
         end, notes = self._end(prompts.longest, settings)
         batch = Batch(self.model, prompts, settings, end)

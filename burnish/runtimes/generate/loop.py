@@ -12,7 +12,7 @@ from burnish.runtimes.generate.choosing import Chooser
 from burnish.runtimes.generate.decoder import Context
 from burnish.runtimes.generate.lookup import Lookup
 from burnish.runtimes.generate.processors import Processor, log_softmax
-from burnish.runtimes.generate.sequences import Array, Integers, Sequences
+from burnish.runtimes.generate.sequences import Array, Integers, Numbers, Sequences
 
 
 @dataclass
@@ -41,21 +41,27 @@ def tokens(
     """Grow a batch until every row has finished, or `end` tokens are there.
 
     A run is given the last token and what is guessed to follow; each guess that is what is chosen
-    saves a run, and what was computed after the first that is not is cut off.
+    saves a run, and what was computed after the first that is not is cut off. Rows that have
+    finished take no part in later runs.
 
     Yields:
         The next token of each row, [rows]. Whoever takes them says in `guesses.finished` which rows
         have ended; those get padding from then on.
     """
-    finished = guesses.finished
+    finished, rows = guesses.finished, np.arange(state.rows)
     feed = np.ascontiguousarray(state.seen)
     while state.length < end and not finished.all():
         guess = guesses.next(end - state.length - 1)
         wanted, seen = guess.shape[1], context.length + feed.shape[1]
-        logits = context.step(np.concatenate([feed, guess], 1) if wanted else feed, 1 + wanted)
+        if finished[rows].any():
+            going = np.flatnonzero(~finished[rows])
+            context.keep(going)
+            rows, feed = rows[going], feed[going]
+        given = np.concatenate([feed, guess[rows]], 1) if wanted else feed
+        logits = _spread(context.step(given, 1 + wanted), rows, state.rows)
         count.runs += 1
         for place in range(1 + wanted):
-            chosen = choose(state, logits[:, place])
+            chosen = choose(state, logits[:, place], finished)
             if finished.any():
                 chosen = np.where(finished, pad, chosen)
             state.append(chosen)
@@ -67,7 +73,16 @@ def tokens(
             count.proposed, count.right = count.proposed + wanted, count.right + place
             guesses.learn(wanted, place)
             context.cut(seen + place)
-        feed = np.ascontiguousarray(state.tokens[:, state.length - 1 : state.length])
+        feed = np.ascontiguousarray(state.tokens[rows, state.length - 1 : state.length])
+
+
+def _spread(logits: Numbers, rows: Integers, count: int) -> Numbers:
+    """Logits of some rows in the places of all."""
+    if len(rows) == count:
+        return logits
+    spread = np.zeros((count, *logits.shape[1:]), np.float32)
+    spread[rows] = logits
+    return spread
 
 
 class Guesses:

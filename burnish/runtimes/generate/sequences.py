@@ -62,7 +62,3 @@ class Sequences:
     def mask(self) -> Integers:
         """[rows, prompt], 1 where a token of a prompt is, 0 where padding is."""
         return (np.arange(self.prompt) >= self.starts[:, None]).astype(np.int64)
-
-    def grown(self, row: int) -> list[int]:
-        """The tokens of a row after its prompt."""
-        return [int(token) for token in self.tokens[row, self.prompt : self.length]]

@@ -114,7 +114,7 @@ class Settings:
             given = {key: value for key, value in given.items() if key not in SAMPLING}
             given["do_sample"] = False
         elif "do_sample" not in given and any(name in given for name in SAMPLING):
-            given["do_sample"] = True
+            given = {"num_beams": 1, **given, "do_sample": True}
         elif "do_sample" not in given and given.get("num_beams", 1) > 1:
             given["do_sample"] = False
         if "max_length" in given and "max_new_tokens" not in given:
@@ -145,7 +145,7 @@ class Settings:
         if self.num_beams > 1 and self.do_sample:
             raise UsageError("beams are not drawn", hint="beams, or a temperature")
         if self.num_beams > 1 and self.speculate:
-            raise UsageError("beams are not guessed ahead", hint="beams, or speculation")
+            raise UsageError("beams are not guessed ahead", hint="one beam, or none guessed")
 
 
 _HINTS = get_type_hints(Settings)

@@ -17,8 +17,11 @@ PATIENCE = 8
 """Tokens after which what is no character yet is given as it is. The beginning of a character in
 UTF-8 has three bytes, and so three tokens, at most."""
 
-TAGS = ("{}", "__{}__", "<|{}|>", "<2{}>", ">>{}<<", "[{}]", "<{}>")
-"""How vocabularies write languages (NLLB and mBART, M2M100, Whisper, MADLAD, Marian)."""
+TAGS = ("{}", "__{}__", "<|{}|>")
+"""How vocabularies write languages that a decoder begins with (NLLB, M2M100, Whisper)."""
+
+PREFIXES = (">>{}<<", "<2{}>")
+"""... and those that come before what an encoder reads (Marian, MADLAD)."""
 
 
 class Vocabulary:
@@ -52,20 +55,25 @@ class Vocabulary:
         found: int | None = self._tokenizer.token_to_id(token)
         return found
 
+    def prefix(self, tag: str) -> int | None:
+        """The token before a text that asks for a translation to a language, if there is one."""
+        found = (self.id_of(pattern.format(tag)) for pattern in PREFIXES)
+        return next((number for number in found if number is not None), None)
+
     def language(self, tag: str) -> int:
         """The token that stands for a language, by its tag (`fr`, `fra_Latn`).
 
         Raises:
             UsageError: there is none, or several begin with the tag.
         """
-        for pattern in TAGS:
-            if (found := self.id_of(pattern.format(tag))) is not None:
-                return found
         added = self._tokenizer.get_added_tokens_decoder().items()
-        longer = {token.content: number for number, token in added if token.special}
-        begun = {name: longer[name] for name in sorted(longer) if name.startswith(f"{tag}_")}
+        special = {token.content: int(number) for number, token in added if token.special}
+        for pattern in TAGS:
+            if (name := pattern.format(tag)) in special:  # a mere piece of words is no language
+                return special[name]
+        begun = {name: special[name] for name in sorted(special) if name.startswith(f"{tag}_")}
         if len(begun) == 1:
-            return int(next(iter(begun.values())))
+            return next(iter(begun.values()))
         if begun:
             raise UsageError(f"language {tag} may be {' or '.join(begun)}", hint="one of them")
         raise UsageError(f"the vocabulary has no language {tag}", hint="a tag that it has")

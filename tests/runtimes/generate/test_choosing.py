@@ -59,7 +59,8 @@ def test_a_seed_draws_the_same_and_rows_are_streams_of_their_own() -> None:
 
     def drawn(seed: int, rows: int) -> list[list[int]]:
         choose = Chooser(Settings(do_sample=True, top_k=0, seed=seed), [], rows)
-        return [choose(state, scores[:rows]).tolist() for _ in range(20)]
+        none = np.zeros(rows, bool)
+        return [choose(state, scores[:rows], none).tolist() for _ in range(20)]
 
     assert drawn(3, 3) == drawn(3, 3) != drawn(4, 3)
     assert [row[:2] for row in drawn(3, 3)] == drawn(3, 2)
@@ -69,5 +70,5 @@ def test_a_seed_draws_the_same_and_rows_are_streams_of_their_own() -> None:
 
 def test_the_best_token_is_chosen_where_none_is_drawn() -> None:
     scores = np.array([[0, 2, 1], [5, 2, 1]], np.float32)
-    chosen = Chooser(Settings(), [], 2)(Sequences.of([[1], [1]], 0, 9), scores)
+    chosen = Chooser(Settings(), [], 2)(Sequences.of([[1], [1]], 0, 9), scores, np.zeros(2, bool))
     assert chosen.tolist() == [1, 0]

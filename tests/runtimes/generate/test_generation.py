@@ -73,6 +73,11 @@ def test_rows_end_by_themselves(name: str, opened: Open) -> None:
     made = generator.generate(ids=rows(name), max_new_tokens=NEW, eos_token_id=ends)
     assert made.ids == expected == [up_to(row, ends) for row in free]
     assert made.ended[0] == "eos" and len(made.ids[0]) <= 6
+    guessed = generator.generate(ids=rows(name), max_new_tokens=NEW, eos_token_id=ends, speculate=3)
+    assert guessed.ids == expected
+    drawn: dict[str, Any] = {"max_new_tokens": NEW, "eos_token_id": ends, "temperature": 0.5}
+    alone = [generator.generate(ids=rows(name)[:1], **drawn).ids[0]]
+    assert generator.generate(ids=rows(name), **drawn).ids[:1] == alone
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -120,7 +125,9 @@ def test_values_bound_on_a_device_are_as_good_as_arrays(name: str, opened: Open)
     decoder = Decoder(bound(model.decoder))
     encoder = model.encoder and Encoder(bound(model.encoder), decoder.ports.fixed)
     other = Generator(Model(decoder, encoder, model.vocabulary), generator.settings)
-    for options in ({}, {"num_beams": 3}, {"speculate": 4, "repetition_penalty": 1.05}):
+    ends = generator.generate(ids=rows(name), max_new_tokens=9).ids[1][-1:]
+    each = ({}, {"num_beams": 3}, {"speculate": 4, "eos_token_id": ends})
+    for options in each:
         given: dict[str, Any] = {"ids": rows(name), "max_new_tokens": 25, **options}
         assert other.generate(**given).ids == generator.generate(**given).ids
     other.close()
@@ -206,6 +213,9 @@ def test_a_language_is_begun_with(opened: Open) -> None:
     encoded = generator.model.vocabulary.encode("text")  # type: ignore[union-attr]
     expected = reference(model, [encoded], forced_bos_token_id=token, max_new_tokens=8)
     assert made.ids == expected and made.ids[0][0] == token
+    prefix = generator.model.vocabulary.id_of(">>nld<<")  # type: ignore[union-attr]
+    expected = reference(model, [[prefix, *encoded]], max_new_tokens=8)
+    assert generator.generate("text", language="nld", max_new_tokens=8).ids == expected
 
 
 @pytest.mark.parametrize("beams", [1, 2])

@@ -57,6 +57,11 @@ def test_what_asks_for_drawn_tokens(options: dict[str, Any], drawn: bool) -> Non
     assert own.override(**options).do_sample is drawn
 
 
+def test_drawn_tokens_are_asked_for_in_place_of_beams() -> None:
+    assert Settings(num_beams=4).override(temperature=0.5).num_beams == 1
+    assert Settings(num_beams=4).override(temperature=0).num_beams == 4
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

@@ -107,6 +107,11 @@ def test_languages_by_their_tags() -> None:
     names = bytewise()
     assert names.language("fr") == names.id_of("__fr__") is not None
     assert names.language("deu") == names.id_of("deu_Latn") is not None
+    assert names.prefix("fr") is None and names.prefix("nld") == names.id_of(">>nld<<") is not None
+    piece = names.encode("t")  # a token, but of a word
+    assert len(piece) == 1
+    with pytest.raises(UsageError, match="no language t"):
+        names.language("t")
     with pytest.raises(UsageError, match="no language xx"):
         names.language("xx")
 
