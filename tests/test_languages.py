@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from tokenizers_made import KINDS, sentences, write_corpus
 
 from burnish import driver
-from burnish.driver import inspection, retreat, vocabulary
+from burnish.driver import checkpoints, inspection, retreat, vocabulary
 from burnish.driver.plan import passes_for
 from burnish.driver.request import Request
 from burnish.optimizer import pipeline, user_data
@@ -284,3 +284,39 @@ def test_the_smaller_model_is_timed_on_ids_that_it_has(path: Path) -> None:
     rows = max(slot.bound for slot in slots(model))
     assert fitted["input_ids"].tolist() == [[3, 600 % rows]] and 300 < rows < 600
     assert fitted["attention_mask"].tolist() == [[1, 0]]
+
+
+@pytest.mark.parametrize("agree", [True, False])
+def test_a_pair_is_cut_together_or_not_at_all(path: Path, tmp_path: Path, agree: bool) -> None:
+    """The way of a checkpoint's graphs, without exporting and compiling them."""
+    exported, made = tmp_path / "exported", tmp_path / "artifact"
+    for folder in (exported, exported / "encoder", exported / "decoder", made):
+        folder.mkdir()
+    old = path.with_name("tokenizer.json").read_bytes()
+    (exported / "tokenizer.json").write_bytes(old)
+    (exported / "config.json").write_text('{"vocab_size": 603, "pad_token_id": 0}')
+    seen: list[Request] = []
+
+    def compile_one(part: Request) -> driver.Result:
+        seen.append(part)
+        encoder = Path(part.model).stem == "encoder"
+        steps = _step("kept") if encoder or agree else _step("rejected", "", "it is another one")
+        return driver.Result({**steps, "input": {}}, None)
+
+    report = checkpoints._graphs(
+        request(path), {"parts": ["encoder", "decoder"], "selects": False}, (exported, made),
+        lambda job, order: vocabulary.choose(order, lambda event: None), compile_one,
+    )  # fmt: skip
+    told, last = report["vocabulary"], seen[-1]
+    assert told["cut"] == agree and len(seen) == (2 if agree else 4)
+    assert all(part.vocabulary and not part.languages for part in seen[:2])
+    size = json.loads((made / "config.json").read_text())["vocab_size"]
+    written = json.loads((made / "tokenizer.json").read_text())
+    if agree:
+        assert told["tokenizer"] == "tokenizer.json" and size == told["after"]
+        assert len(written["model"]["vocab"]) == told["after"]
+        assert last.tokenizer is not None and Path(last.tokenizer).parent == made.parent
+    else:
+        assert told["reason"] == "it is another one" and size == 603
+        assert written == json.loads(old)
+        assert last.vocabulary is None and last.tokenizer == str(exported / "tokenizer.json")
