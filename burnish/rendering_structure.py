@@ -96,9 +96,8 @@ def vocabulary_lines(facts: dict[str, Any] | None) -> Iterator[str]:
         return
     kept = f"{facts['after']:,} of {facts['before']:,} tokens"
     if facts["cut"]:
-        yield f"vocabulary: {kept}; " + (
-            f"tokenizer {facts['tokenizer']}" if facts["tokenizer"] else "ids as they were"
-        )
+        where = f", tokenizer {facts['tokenizer']}" if facts["tokenizer"] else ""
+        yield f"vocabulary: {kept}, {'ids as they were' if facts['keep_ids'] else 'new ids'}{where}"
     else:
         yield f"vocabulary: whole; {kept} would be kept, but {facts['reason']}"
     for language, item in facts["languages"].items():

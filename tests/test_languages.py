@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from tokenizers_made import KINDS, sentences, write_corpus
 
 from burnish import driver
-from burnish.driver import retreat, vocabulary
+from burnish.driver import checkpoints, inspection, retreat, vocabulary
 from burnish.driver.plan import passes_for
 from burnish.driver.request import Request
 from burnish.optimizer import pipeline, user_data
@@ -27,6 +27,7 @@ from burnish.optimizer.errors import BurnishError, UsageError
 from burnish.optimizer.model import load
 from burnish.optimizer.roles import slots
 from burnish.optimizer.vocabulary.numbers import Numbers
+from burnish.runtimes.tasks import folder as folders
 
 WIDTH = 32
 
@@ -153,15 +154,21 @@ def test_a_language_that_is_hardly_covered_leaves_all_as_it_is(path: Path) -> No
 
 
 def test_tokens_can_be_named(path: Path) -> None:
+    path.with_name("config.json").write_text('{"vocab_size": 603, "pad_token_id": 4}')
     names = path.with_name("tokens")
     names.write_text("a\n##a\nb\n", "utf-8")
     report, missed = optimize(path, languages=(), corpus=None, keep_tokens=str(names))
     assert not missed
     assert report["vocabulary"] == {
         "before": report["vocabulary"]["before"], "after": 8, "languages": {}, "cut": True,
-        "reason": "", "tokenizer": str(path.with_name("model.opt.tokenizer.json")),
+        "keep_ids": False, "reason": "",
+        "tokenizer": str(path.with_name("model.opt.tokenizer.json")),
     }  # fmt: skip
-    made = json.loads(path.with_name("model.opt.tokenizer.json").read_text())
+    own = folders.read(path.with_name("model.opt.onnx"))
+    assert own.tokenizer == path.with_name("model.opt.tokenizer.json")
+    assert own.config == {"vocab_size": 8, "pad_token_id": 4}
+    assert folders.read(path).tokenizer == path.with_name("tokenizer.json")
+    made = json.loads(own.tokenizer.read_text())
     assert list(made["model"]["vocab"]) == [
         "<pad>",
         "<unk>",
@@ -208,7 +215,7 @@ def test_ids_without_an_unknown_one_are_no_data(path: Path) -> None:
         ({"languages": ()}, "need each other"),
         ({"languages": (), "corpus": None, "keep_ids": True}, "--keep-ids is for"),
         ({"languages": ("zz",)}, "no file of language zz"),
-        ({"tokenizer": "nowhere.json"}, "cannot be read"),
+        ({"tokenizer": "nowhere.json"}, "there is no nowhere.json"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused(path: Path, options: dict[str, Any], reason: str) -> None:
@@ -240,7 +247,7 @@ def _step(status: str, detail: str = "", reason: str = "") -> dict[str, Any]:
 
 
 def test_graphs_of_a_folder_have_to_agree() -> None:
-    facts = {"before": 9, "after": 3, "languages": {}, "refused": ""}
+    facts = {"before": 9, "after": 3, "languages": {}, "keep_ids": False, "refused": ""}
     kept, elsewhere = _step("kept"), _step("unchanged", vocabulary.NOT_HERE)
     assert vocabulary.told(dict(facts), [kept, elsewhere])["cut"]
     assert vocabulary.told(dict(facts), [elsewhere])["reason"] == vocabulary.NOT_HERE
@@ -267,3 +274,49 @@ def test_what_lasts_stays_where_the_model_is_slower(path: Path) -> None:
     assert len(again.snapshots) == len(again.steps)
     assert again.ports.renumbering is not None
     assert at_least == ["inline-functions", "fold-constants", "clean", "vocabulary"]
+
+
+def test_the_smaller_model_is_timed_on_ids_that_it_has(path: Path) -> None:
+    optimize(path)
+    model = load(path.with_name("model.opt.onnx")).model
+    given = {"input_ids": np.array([[3, 600]]), "attention_mask": np.array([[1, 0]])}
+    fitted = inspection.fitted(given, model)
+    rows = max(slot.bound for slot in slots(model))
+    assert fitted["input_ids"].tolist() == [[3, 600 % rows]] and 300 < rows < 600
+    assert fitted["attention_mask"].tolist() == [[1, 0]]
+
+
+@pytest.mark.parametrize("agree", [True, False])
+def test_a_pair_is_cut_together_or_not_at_all(path: Path, tmp_path: Path, agree: bool) -> None:
+    """The way of a checkpoint's graphs, without exporting and compiling them."""
+    exported, made = tmp_path / "exported", tmp_path / "artifact"
+    for folder in (exported, exported / "encoder", exported / "decoder", made):
+        folder.mkdir()
+    old = path.with_name("tokenizer.json").read_bytes()
+    (exported / "tokenizer.json").write_bytes(old)
+    (exported / "config.json").write_text('{"vocab_size": 603, "pad_token_id": 0}')
+    seen: list[Request] = []
+
+    def compile_one(part: Request) -> driver.Result:
+        seen.append(part)
+        encoder = Path(part.model).stem == "encoder"
+        steps = _step("kept") if encoder or agree else _step("rejected", "", "it is another one")
+        return driver.Result({**steps, "input": {}}, None)
+
+    report = checkpoints._graphs(
+        request(path), {"parts": ["encoder", "decoder"], "selects": False}, (exported, made),
+        lambda job, order: vocabulary.choose(order, lambda event: None), compile_one,
+    )  # fmt: skip
+    told, last = report["vocabulary"], seen[-1]
+    assert told["cut"] == agree and len(seen) == (2 if agree else 4)
+    assert all(part.vocabulary and not part.languages for part in seen[:2])
+    size = json.loads((made / "config.json").read_text())["vocab_size"]
+    written = json.loads((made / "tokenizer.json").read_text())
+    if agree:
+        assert told["tokenizer"] == "tokenizer.json" and size == told["after"]
+        assert len(written["model"]["vocab"]) == told["after"]
+        assert last.tokenizer is not None and Path(last.tokenizer).parent == made.parent
+    else:
+        assert told["reason"] == "it is another one" and size == 603
+        assert written == json.loads(old)
+        assert last.vocabulary is None and last.tokenizer == str(exported / "tokenizer.json")

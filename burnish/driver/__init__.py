@@ -57,21 +57,21 @@ def optimize(request: Request, progress: Progress | None = None) -> Result:
         beside = Path(tempfile.gettempdir()) / request.target.name
     # A compilation that is killed cannot tidy up: its staging folder is ours.
     with artifact.staging(beside) as folder:
-        facts = None
+        wanted, facts = request, None
         if vocabulary.is_asked(request):
-            home = Path(request.model).parent
-            request, facts = vocabulary.prepared(
-                request, home, folder, _choosing(request, progress)
-            )
-        argument = asdict(request) | {"staging": str(folder)}
+            home, choose = Path(request.model).parent, _choosing(request, progress)
+            wanted, facts = vocabulary.prepared(request, home, folder, choose)
+        argument = asdict(wanted) | {"staging": str(folder)}
         job = "compilation:compile_model"
         if request.provider == AUTO or request.auto_precision:
             job = f"{'precisions' if request.auto_precision else 'election'}:compile_fastest"
         report = _supervised(f"burnish.driver.{job}", argument, request, progress)
         if facts is not None:
-            report["vocabulary"] = vocabulary.told(facts, [report])
-            if report["vocabulary"]["cut"]:
-                report["vocabulary"]["tokenizer"] = vocabulary.publish(request, folder)
+            report["vocabulary"] = told = vocabulary.told(facts, [report])
+            if told["cut"]:
+                rows = (report["output"], *report["precisions"])
+                written = dict.fromkeys(Path(row["path"]) for row in rows if row.get("path"))
+                told["tokenizer"] = vocabulary.publish(request, wanted, [*written])
     return Result(report, None if request.dry_run else Path(report["output"]["path"]))
 
 

@@ -14,7 +14,7 @@ from burnish.driver.original import run_original
 from burnish.driver.plan import passes_for
 from burnish.driver.request import request_from
 from burnish.driver.workbench import Emit, Workbench, open_model
-from burnish.optimizer import report, tuner
+from burnish.optimizer import report, roles, tuner
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.costs.work import work
 from burnish.optimizer.analysis.products import find_products
@@ -160,7 +160,7 @@ def bench_models(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         with bench.contest() as contest:
             for index, path in enumerate(paths):
                 with about(path):
-                    feed = bench.executor.store([_of_its_types(shape, load(path).model)])[0]
+                    feed = bench.executor.store([fitted(shape, load(path).model)])[0]
                     entrants.append(Entrant(path.absolute(), feed))
                     contest.admit(str(index), entrants[index])
             for index, path in list(enumerate(paths))[1:] or [(0, paths[0])]:
@@ -181,10 +181,20 @@ def bench_models(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         }
 
 
-def _of_its_types(feed: Feeds, model: ir.Model) -> Feeds:
-    """The feed in the types of the model's inputs: that of a cache may be another one."""
-    types = {value.name: value.dtype.numpy() for value in model.graph.inputs if value.dtype}
-    return {name: array.astype(types.get(name, array.dtype)) for name, array in feed.items()}
+def fitted(feed: Feeds, model: ir.Model) -> Feeds:
+    """The feed in the types of the model's inputs, with ids that it knows.
+
+    The type of a cache may be another one, and the vocabulary a smaller one.
+    """
+    found = dict(feed)
+    for value in model.graph.inputs:
+        array = feed.get(value.name or "")
+        if array is None:
+            continue
+        if array.dtype.kind in "iu" and (bound := roles.table_bound(value)):
+            array = array % bound
+        found[value.name or ""] = array.astype(value.dtype.numpy()) if value.dtype else array
+    return found
 
 
 def run_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:

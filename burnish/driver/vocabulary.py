@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from burnish.driver.request import Request, request_from
+from burnish.optimizer.artifact import companion, own_name
 from burnish.optimizer.errors import StorageError, UsageError, reason_of
 from burnish.optimizer.roles import Role, Slot
-from burnish.optimizer.user_data import OWN_TOKENIZER, TOKENIZER
+from burnish.optimizer.user_data import TOKENIZER
 from burnish.optimizer.vocabulary import choice, corpus, rewriting, settings
 from burnish.optimizer.vocabulary.coverage import Coverage, coverage
 from burnish.optimizer.vocabulary.numbers import Numbers
@@ -21,6 +22,8 @@ from burnish.passes.compress.vocabulary.vocabulary import NOT_HERE, Vocabulary
 
 Emit = Callable[[dict[str, Any]], None]
 Choose = Callable[[dict[str, Any]], dict[str, Any]]
+
+CONFIG = "config.json"
 
 CHOSEN = "vocabulary.json"
 """What is handed from the choice to compilations."""
@@ -84,7 +87,12 @@ def prepared(request: Request, beside: Path, folder: Path, run: Choose) -> tuple
         folder: for what is made.
         run: does `choose`.
     """
-    file = Path(request.tokenizer) if request.tokenizer else _tokenizer(request, beside)
+    file = Path(request.tokenizer or companion(beside / Path(request.model).name, TOKENIZER))
+    if not file.exists():
+        raise UsageError(
+            f"tokens are chosen from a {TOKENIZER}, and there is no {file}",
+            hint="--tokenizer FILE",
+        )
     facts = run(asdict(request) | {"file": str(file), "beside": str(beside), "folder": str(folder)})
     plain = replace(request, languages=(), corpus=None, keep_tokens=None)
     if facts["refused"]:
@@ -96,15 +104,6 @@ def prepared(request: Request, beside: Path, folder: Path, run: Choose) -> tuple
 def without(request: Request) -> Request:
     """The request with all tokens."""
     return replace(request, vocabulary=None, keep_ids=False, tokenizer=None)
-
-
-def _tokenizer(request: Request, beside: Path) -> Path:
-    own = Path(request.model).with_suffix(OWN_TOKENIZER)
-    file = own if own.exists() else beside / TOKENIZER
-    if not file.exists():
-        raise UsageError(f"tokens are chosen from a {TOKENIZER}, and there is none in {beside}",
-                         hint="--tokenizer FILE")  # fmt: skip
-    return file
 
 
 def choose(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
@@ -134,6 +133,7 @@ def choose(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         "before": len(tokenizer.pieces),
         "after": len(numbers.kept),
         "languages": {language: item.as_json() for language, item in found.items()},
+        "keep_ids": request.keep_ids,
         "refused": _too_little(found, request.min_coverage),
     }
 
@@ -159,7 +159,7 @@ def told(facts: dict[str, Any], reports: Sequence[dict[str, Any]]) -> dict[str, 
         facts: of `choose`.
         reports: of the compilations of all graphs.
     """
-    facts = {key: facts[key] for key in ("before", "after", "languages", "refused")}
+    facts = {key: facts[key] for key in ("before", "after", "languages", "keep_ids", "refused")}
     refused = facts.pop("refused")
     steps = [step for item in reports for step in item["passes"] if step["name"] == Vocabulary.name]
     cut = any(step["status"] == "kept" for step in steps)
@@ -173,16 +173,36 @@ def _why(step: dict[str, Any]) -> str:
     return f"{first['node']}: {first['reason']}" if first else step["reason"] or step["detail"]
 
 
-def publish(request: Request, folder: Path) -> str:
-    """Put the new tokenizer beside a model; its path, empty where ids are the old ones."""
-    if request.keep_ids or request.dry_run:
+def publish(request: Request, wanted: Request, written: Sequence[Path]) -> str:
+    """Put the new tokenizer, and the configuration, beside each model that was written.
+
+    Args:
+        request: as it came.
+        wanted: with the chosen tokens.
+        written: the models; the first is the one that was asked for.
+
+    Returns:
+        The tokenizer of the first; empty where ids are the old ones.
+    """
+    if request.keep_ids or request.dry_run or not (wanted.vocabulary and wanted.tokenizer):
         return ""
-    target = request.target.with_suffix(OWN_TOKENIZER)
+    tokens, home = chosen(wanted.vocabulary), Path(request.model).parent
+    config = settings.renumbered(home / CONFIG, Numbers(tokens.kept), tokens.pieces)
     try:
-        os.replace(folder / TOKENIZER, target)
+        for model in written:
+            if config:
+                _write(own_name(model, CONFIG), config)
+            _write(own_name(model, TOKENIZER), Path(wanted.tokenizer).read_text("utf-8"))
     except OSError as error:
-        raise StorageError(f"{target} cannot be written: {reason_of(error)}") from None
-    return str(target)
+        raise StorageError(f"the tokenizer cannot be written: {reason_of(error)}") from None
+    return str(own_name(written[0], TOKENIZER))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file, or leave what was there."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text(text, "utf-8")
+    os.replace(fresh, path)
 
 
 def put_into(request: Request, folder: Path) -> str:

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from burnish.driver import vocabulary
 from burnish.driver.caveats import caveats
 from burnish.driver.request import Request
-from burnish.optimizer import feeds, roles, sandbox, tuner, user_data
+from burnish.optimizer import artifact, feeds, roles, sandbox, tuner, user_data
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.costs.products import matrix_flops
 from burnish.optimizer.contract import Chooser, Context, Feeds, Observer
@@ -89,9 +89,8 @@ class Workbench:
 
     @property
     def tokenizer(self) -> Path:
-        """The user's `tokenizer.json`, or the folder where one may be: the model's."""
-        own = self.loaded.path.with_suffix(user_data.OWN_TOKENIZER)
-        beside = own if own.exists() else self.loaded.path.parent
+        """The user's `tokenizer.json`, or where that of the model would be."""
+        beside = artifact.companion(self.loaded.path, user_data.TOKENIZER)
         return Path(self.request.tokenizer or beside)
 
     def accept(self) -> None:

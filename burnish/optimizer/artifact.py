@@ -31,6 +31,20 @@ MANIFEST = "manifest.json"
 """What an artifact folder is told by."""
 
 
+def own_name(model: Path, name: str) -> Path:
+    """The file that belongs to one model, and differs from that of the others in its folder.
+
+    That of `m.int8.onnx` in place of `tokenizer.json` is `m.int8.tokenizer.json`.
+    """
+    return model.with_suffix(f".{name}")
+
+
+def companion(model: Path, name: str) -> Path:
+    """The file of that name that belongs to a model: its own, else that of its folder."""
+    own = own_name(model, name)
+    return own if own.exists() else model.parent / name
+
+
 @contextlib.contextmanager
 def staging(beside: Path) -> Iterator[Path]:
     """A hidden folder on the same file system as `beside`, gone afterwards."""

@@ -32,9 +32,6 @@ LONGEST = 512
 
 TOKENIZER = "tokenizer.json"
 
-OWN_TOKENIZER = ".tokenizer.json"
-"""In place of `.onnx`: the tokenizer of one model, which differs from others in its folder."""
-
 GROUP = "group"
 """Key of a line that names its group."""
 

@@ -54,9 +54,17 @@ def rewrite(folder: Path, numbers: Numbers, pieces: int) -> list[str]:
     changed[ADDED] = {token: numbers.new[old] for token, old in added.items() if old in numbers.new}
     written = [name for name in changed if (folder / name).exists()]
     for name in written:
-        text = json.dumps(changed[name], indent=2, ensure_ascii=False)
-        (folder / name).write_text(text + "\n", "utf-8")
+        (folder / name).write_text(_text(changed[name]), "utf-8")
     return written
+
+
+def renumbered(path: Path, numbers: Numbers, pieces: int) -> str:
+    """A configuration with the new ids; empty where there is none. See `rewrite`."""
+    return _text(_renumbered(_object(path), numbers, pieces)) if path.exists() else ""
+
+
+def _text(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from burnish.optimizer.artifact import MANIFEST
+from burnish.optimizer.artifact import MANIFEST, companion
 from burnish.optimizer.errors import InvalidModel, StorageError, UnsafeInput, UsageError, reason_of
 
 CONFIG = "config.json"
@@ -83,9 +83,9 @@ def read(path: Path, *, tokenizer: Path | None = None, beside: Path | None = Non
         raise InvalidModel(f"{MANIFEST} names no models")
     elif not models:
         raise UsageError(f"a folder without {MANIFEST}: it is no artifact", hint=_hint(folder))
-    return Folder(
-        folder, models, manifest, object_in(folder / CONFIG), tokenizer or folder / TOKENIZER
-    )
+    model = folder / (path.name if path.is_file() else "model.onnx")
+    config = object_in(companion(model, CONFIG))
+    return Folder(folder, models, manifest, config, tokenizer or companion(model, TOKENIZER))
 
 
 def _models(folder: Path, manifest: dict[str, Any]) -> dict[str, Path]:
