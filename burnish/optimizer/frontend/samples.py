@@ -141,7 +141,8 @@ def ids(config: Any, shape: tuple[int, int]) -> torch.Tensor:
     for value in special:
         if isinstance(value, int):
             made[made == value] = allowed
-    if isinstance(end := getattr(config, "eos_token_id", None), int):
+    end = getattr(config, "eos_token_id", None)
+    if isinstance(end, int) and end < config.vocab_size:
         made[:, -1] = end  # the place that CLIP and its kin read
     return made
 
