@@ -135,6 +135,9 @@ TextFile = Annotated[
     str | None, typer.Option("--file", metavar="FILE", help="... the whole of a file; - for stdin.")
 ]
 Lines = Annotated[bool, typer.Option("--lines", help="Each line of the file is a text.")]
+Chat = Annotated[
+    bool, typer.Option("--chat", help="What is given is said to the model, by its chat template.")
+]
 Language = Annotated[
     str | None, typer.Option(metavar="TAG", help="To translate to, as the tokenizer has it: fr.")
 ]

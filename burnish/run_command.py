@@ -28,6 +28,7 @@ def run(
     context: options.Context = None,
     classes: options.Classes = None,
     task: options.Task = None,
+    chat: options.Chat = False,
     language: options.Language = None,
     max_new_tokens: options.NewTokens = None,
     temperature: options.Temperature = None,
@@ -71,7 +72,7 @@ def run(
             argument = {
                 "texts": [] if image else _texts(text, file, lines), "images": image or [],
                 "context": context, "classes": classes.split(",") if classes else [],
-                "language": language, "settings": settings,
+                "language": language, "chat": chat, "settings": settings,
             }  # fmt: skip
             _run_artifact(request, argument, json_file, quiet)
             return

@@ -102,6 +102,21 @@ def test_options_are_settings(
     assert capsys.readouterr().out == expected.texts[0] + "\n"
 
 
+def test_what_is_given_is_said_to_the_model(
+    folder: Path, generator: Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    template = folder / "chat_template.jinja"
+    template.write_text("the {{ messages[0].content }}")
+    try:
+        assert command(folder, "--text", "text", "--chat", "--max-new-tokens", 6) == 0
+    finally:
+        template.unlink()
+    expected = generator.generate("the text", max_new_tokens=6).texts[0]
+    assert capsys.readouterr().out == expected + "\n"
+    assert command(folder, "--text", "text", "--chat") == 2
+    assert "no chat template" in capsys.readouterr().err
+
+
 def test_data_alone_is_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(folder, "--text", "a", "--max-new-tokens", 3, "--json", "-") == 0
     shown = capsys.readouterr()

@@ -11,6 +11,7 @@ from burnish.driver.answering import answered
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.frontend.tasks import named
 from burnish.runtimes import generate
+from burnish.runtimes.generate import Generator
 from burnish.runtimes.generate.opening import task_of
 
 Emit = Callable[[dict[str, Any]], None]
@@ -46,7 +47,7 @@ def generated(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
     later, notes = 0, list[str]()
     for start in range(0, len(texts), BATCH):
         made = generator.generate(
-            texts[start : start + BATCH],
+            **_given(generator, texts[start : start + BATCH], argument["chat"]),
             language=argument["language"],
             on_text=functools.partial(_tell, emit, start),
             **argument["settings"],
@@ -65,6 +66,13 @@ def generated(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
     after = seconds["all"] - seconds["first"]
     rate = later / after if later and after > 0 else None
     return {"texts": rows, **totals, "seconds": seconds, "tokens_per_second": rate, "notes": notes}
+
+
+def _given(generator: Generator, texts: list[str], chat: bool) -> dict[str, Any]:
+    """Texts as they are, or as what a user says to the model."""
+    if not chat:
+        return {"texts": texts}
+    return {"ids": [generator.chat_ids([{"role": "user", "content": text}]) for text in texts]}
 
 
 def _tell(emit: Emit, start: int, row: int, text: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from burnish.optimizer.errors import UsageError
 from burnish.runtimes.generate.batch import Batch, Generated, Model
+from burnish.runtimes.generate.chat import Chat, Message
 from burnish.runtimes.generate.prompts import Prompts, for_decoder, for_pair
 from burnish.runtimes.generate.sequences import Array
 from burnish.runtimes.generate.settings import Settings
@@ -35,6 +36,7 @@ class Generator:
         context: positions that the decoder has; 0 for no limit.
         notes: what the user should know of the settings.
         files: the models.
+        folder: of the chat template.
     """
 
     def __init__(
@@ -44,9 +46,10 @@ class Generator:
         context: int = 0,
         notes: Sequence[str] = (),
         files: Sequence[Path] = (),
+        folder: Path = Path(),
     ) -> None:
         self.model, self.settings, self.context, self.notes = model, settings, context, list(notes)
-        self._files = files
+        self._files, self._folder = files, folder
 
     def generate(
         self,
@@ -79,6 +82,22 @@ class Generator:
             if on_text is not None:
                 on_text(row, piece)
         return batch.made
+
+    def chat(self, messages: Sequence[Message], **options: Any) -> Generated:
+        """The next message of a conversation, by the model's chat template; see `generate`.
+
+        Args:
+            messages: `role` (system, user, assistant) and `content` of each, in order.
+            options: as those of `generate`.
+
+        Raises:
+            UsageError: the model has no template, or it refuses the messages.
+        """
+        return self.generate(ids=[self.chat_ids(messages)], **options)
+
+    def chat_ids(self, messages: Sequence[Message]) -> list[int]:
+        """The tokens of a conversation, up to where the next message begins; see `chat`."""
+        return self._vocabulary().encode(Chat(self._folder).prompt(messages), plain=True)
 
     def stream(self, text: str, *, language: str | None = None, **options: Any) -> Iterator[str]:
         """The text that follows, piece by piece; see `generate`."""

@@ -64,7 +64,7 @@ def pair_of(
     own, notes = settings.read(folder)
     model = Model(decoder, encoder, vocabulary)
     files = [file for file in (decoder_file, encoder_file) if file]
-    return Generator(model, own, settings.context_of(folder), notes, files)
+    return Generator(model, own, settings.context_of(folder), notes, files, folder)
 
 
 def task_of(folder: Path) -> str:

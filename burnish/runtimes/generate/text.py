@@ -41,9 +41,9 @@ class Vocabulary:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
 
-    def encode(self, text: str) -> list[int]:
-        """The tokens of a text, with those that the model wants around it."""
-        return list(self._tokenizer.encode(text).ids)
+    def encode(self, text: str, *, plain: bool = False) -> list[int]:
+        """The tokens of a text, with those that the model wants around it unless `plain`."""
+        return list(self._tokenizer.encode(text, add_special_tokens=not plain).ids)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, without special ones."""
