@@ -100,8 +100,10 @@ MODELS = {
 def built(name: str, seed: int = 0) -> Any:
     """A model with weights by which the best next token differs from place to place."""
     torch.manual_seed(seed)
-    model: Any = MODELS[name].build("sdpa").eval().requires_grad_(False)
-    for weight in model.parameters():
+    model: Any = MODELS[name].build("sdpa").eval()
+    learned = [weight for weight in model.parameters() if weight.requires_grad]  # others are tables
+    for weight in learned:
+        weight.requires_grad_(False)
         if weight.dim() > 1 and (spread := float(weight.std())) > 0:
             weight.mul_(min(max(spread, 0.12), 0.3) / spread)
         elif weight.dim() == 1:

@@ -1,9 +1,8 @@
 """Runs whose results stay where the model runs, to be given to the next run without a copy.
 
 Decoders hand caches from run to run. On the processor those are arrays: ONNX Runtime reads the
-caller's, and what it gives are views of its own tensors (1.31; of 64 MB of caches a step of
-`Session.run` took 3.4 ms, with values bound to inputs and outputs 3.6 ms). On other devices they
-are values of ONNX Runtime there, bound to inputs and outputs.
+caller's, and what it gives are views of its own tensors (1.31, `docs/negative-results.md`). On
+other devices they are values of ONNX Runtime there, bound to inputs and outputs.
 """
 
 from __future__ import annotations

@@ -11,7 +11,14 @@ from burnish.optimizer.errors import UnsupportedModel
 from burnish.optimizer.frontend import samples
 from burnish.optimizer.frontend.samples import TRACED, Axes, Maker
 from burnish.optimizer.frontend.tasks import CACHED, PAIR, Task
-from burnish.optimizer.frontend.wrappers import Decoder, Encoder, Once, PairDecoder, parts
+from burnish.optimizer.frontend.wrappers import (
+    Decoder,
+    Encoder,
+    Once,
+    PairDecoder,
+    keyword_of,
+    parts,
+)
 
 MODEL, ENCODER, DECODER = "model", "encoder", "decoder"
 """Names of the graphs of an artifact."""
@@ -62,7 +69,7 @@ def _decoder(model: Any) -> Part:
     ids = samples.ids(model.config.get_text_config(), (1, 3))
     with torch.no_grad():
         result = model(input_ids=ids, use_cache=True)
-    groups = _groups(getattr(result, "past_key_values", None), model)
+    groups = _groups(result.get(keyword_of(model)), model)
     return Part(
         MODEL, Decoder(model), samples.decoder(model, groups),
         {"logits": {0: "batch", 1: "kept"}, **_presents(groups, "", GROWN)},
@@ -79,7 +86,7 @@ def _pair(model: Any) -> list[Part]:
         ids = samples.ids(model.config.get_text_config(decoder=True), (1, 3))
         values = list(make(samples.Sizes(1)).values.values())
         result = model(values[0], decoder_input_ids=ids, use_cache=True)
-    own = _groups(result.past_key_values.self_attention_cache, model)
+    own = _groups(result[keyword_of(model)].self_attention_cache, model)
     decoder = samples.pair(model, own, cross, masked)
     outputs = {"logits": samples.ROWS, **_presents(own, ".decoder", GROWN)}
     return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -91,7 +91,7 @@ def once(model: Any, names: tuple[str, ...]) -> Maker:
     """Samples of a model that runs once."""
 
     def make(sizes: Sizes) -> Sample:
-        sample = Sample()
+        sample, sizes = Sample(), within(sizes, model.config.get_text_config())
         for name in names:
             value, axes = _value(name, model.config, sizes)
             sample.add(name, value, axes)
@@ -99,6 +99,16 @@ def once(model: Any, names: tuple[str, ...]) -> Maker:
         return sample
 
     return make
+
+
+def within(sizes: Sizes, config: Any) -> Sizes:
+    """Sizes for which a model has positions, of which some keep two for themselves."""
+    most = getattr(config, "max_position_embeddings", None)
+    if not isinstance(most, int) or most <= 3:
+        return sizes
+    past = min(sizes.past, (most - 2) // 2)
+    sequence = min(sizes.sequence, most - 2 - past)
+    return replace(sizes, past=past, sequence=sequence, padded=min(sizes.padded, sequence - 1))
 
 
 def _value(name: str, config: Any, sizes: Sizes) -> tuple[torch.Tensor, Axes]:
@@ -170,8 +180,9 @@ def decoder(model: Any, groups: list[tuple[int, int]]) -> Maker:
     """
 
     def make(sizes: Sizes) -> Sample:
-        sample, total = Sample(), sizes.past + sizes.sequence
         text = model.config.get_text_config()
+        sizes = within(sizes, text)
+        sample, total = Sample(), sizes.past + sizes.sequence
         sample.add("input_ids", ids(text, (sizes.batch, sizes.sequence)), ROWS)
         seen = mask((sizes.batch, total), min(sizes.padded, total - 1), left=True)
         sample.add("attention_mask", seen, TOTAL)

@@ -54,11 +54,7 @@ class Decoder(torch.nn.Module):
         super().__init__()
         self.model = model
         self.placed = takes(model, "position_ids")
-        self.places: list[torch.Tensor] = []
-        head = model.get_output_embeddings()
-        self.selects = head is not None
-        if self.selects:
-            head.register_forward_pre_hook(self._select)
+        self.keyword = keyword_of(model)
 
     def forward(
         self, ids: torch.Tensor, mask: torch.Tensor, kept: torch.Tensor, *past: torch.Tensor
@@ -71,21 +67,23 @@ class Decoder(torch.nn.Module):
             kept: [kept], places in the sequence, from its end where they are negative.
             past: keys and values of each layer, [batch, groups, past, size].
         """
-        extra: dict[str, Any] = {}
-        self.places[:] = [torch.where(kept < 0, kept + ids.shape[1], kept)]
+        extra: dict[str, Any] = {self.keyword: cache_of(past)}
+        places = torch.where(kept < 0, kept + ids.shape[1], kept)
+
+        def select(head: Any, operands: Tensors) -> Tensors:
+            """The tokens whose logits are wanted, before the head computes them."""
+            return (operands[0].index_select(1, places),)
+
         if self.placed:
             counted, start = (mask.cumsum(-1) - 1).clamp(min=0), past[0].shape[2]
             extra["position_ids"] = counted[:, start : start + ids.shape[1]]
-        result = self.model(
-            input_ids=ids, attention_mask=mask, past_key_values=cache_of(past), use_cache=True,
-            **extra,
-        )  # fmt: skip
-        logits = result.logits if self.selects else self._select(None, (result.logits,))[0]
-        return (logits, *parts(result.past_key_values))
-
-    def _select(self, head: Any, operands: Tensors) -> Tensors:
-        """The tokens whose logits are wanted, before the head computes them."""
-        return (operands[0].index_select(1, self.places[0]),)
+        head = self.model.get_output_embeddings()
+        hook = head.register_forward_pre_hook(select) if head is not None else None
+        result = self.model(input_ids=ids, attention_mask=mask, use_cache=True, **extra)
+        if hook is not None:
+            hook.remove()
+        logits = result.logits if hook is not None else select(None, (result.logits,))[0]
+        return (logits, *parts(result[self.keyword]))
 
 
 class Encoder(torch.nn.Module):
@@ -97,7 +95,7 @@ class Encoder(torch.nn.Module):
 
     def __init__(self, model: Any, masked: bool) -> None:
         super().__init__()
-        self.model, self.masked = model, masked
+        self.model, self.masked, self.keyword = model, masked, keyword_of(model)
 
     def forward(self, values: torch.Tensor, *mask: torch.Tensor) -> Tensors:
         """Keys and values of each layer, [batch, heads, encoder sequence, size]."""
@@ -107,10 +105,10 @@ class Encoder(torch.nn.Module):
         caches = EncoderDecoderCache(DynamicCache(), DynamicCache())
         extra = {"attention_mask": mask[0]} if self.masked else {}
         result = self.model(
-            decoder_input_ids=first, encoder_outputs=hidden, past_key_values=caches,
-            use_cache=True, **extra,
+            decoder_input_ids=first, encoder_outputs=hidden, use_cache=True,
+            **{self.keyword: caches}, **extra,
         )  # fmt: skip
-        return parts(result.past_key_values.cross_attention_cache)
+        return parts(result[self.keyword].cross_attention_cache)
 
 
 class PairDecoder(torch.nn.Module):
@@ -118,7 +116,7 @@ class PairDecoder(torch.nn.Module):
 
     def __init__(self, model: Any, masked: bool) -> None:
         super().__init__()
-        self.model, self.masked = model, masked
+        self.model, self.masked, self.keyword = model, masked, keyword_of(model)
         config = model.config
         self.hidden = int(getattr(config, "d_model", None) or config.hidden_size)
 
@@ -140,9 +138,14 @@ class PairDecoder(torch.nn.Module):
         hidden = cross[0].new_zeros((batch, length, self.hidden))
         result = self.model(
             decoder_input_ids=ids, encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
-            past_key_values=cache, use_cache=True, **extra,
+            use_cache=True, **{self.keyword: cache}, **extra,
         )  # fmt: skip
-        return (result.logits, *parts(result.past_key_values.self_attention_cache))
+        return (result.logits, *parts(result[self.keyword].self_attention_cache))
+
+
+def keyword_of(model: torch.nn.Module) -> str:
+    """What a model calls its cache, which changes between releases of Transformers."""
+    return "cache" if takes(model, "cache") else "past_key_values"
 
 
 def cache_of(past: Sequence[torch.Tensor]) -> DynamicCache:

@@ -18,6 +18,7 @@ from burnish.passes.restructure.sparse.structure import (
     Block,
     by_support,
     components,
+    dead,
     fewer,
     kronecker,
     without_zeros,
@@ -295,3 +296,13 @@ def test_a_few_rows_show_that_a_weight_is_dense(turned: bool) -> None:
         cut = weight.copy()
         cut[zeros] = 0
         assert not without_zeros(cut.T if turned else cut)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("turned", [False, True])
+def test_dead_rows_and_columns_are_found(axis: int, turned: bool) -> None:
+    weight = np.random.default_rng(0).standard_normal((70, 50)).astype(np.float32)
+    weight[:20, 3] = weight[3, :20] = 0  # zeros at the beginning only
+    weight[:, [7, 49]] = weight[[0, 30], :] = 0
+    matrix = weight.T if turned else weight
+    np.testing.assert_array_equal(dead(matrix, axis), ~matrix.any(axis))

@@ -10,7 +10,9 @@ run; rounded they lose more than those of ranges do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +23,9 @@ from burnish.passes.compress.error_feedback import Grid
 
 ELEMENTS = 1 << 22
 """Elements of a matrix that are worked on at a time."""
+
+THREADS = 4
+"""Parts that are worked on at once, at most: each takes several times its own size."""
 
 SHRINKS = np.linspace(1.0, 0.6, 9)
 """Parts of a block's range that are tried: what is cut off may cost less than wider steps."""
@@ -80,16 +85,25 @@ class Matrix:
         first, second = (int(size) for size in self.tensor.shape.numpy())
         return (second, first) if self.transposed else (first, second)
 
-    def parts(self) -> Iterator[tuple[slice, Array]]:
-        """Some columns after the other, [k, some], float32."""
+    def each(self, work: Callable[[slice, Array], None]) -> None:
+        """Do something to some columns [k, some], float32, after the other, in several threads.
+
+        numpy leaves the interpreter to others while it computes; parts are so large that it is what
+        takes the time.
+        """
         k, n = self.shape
         step = max(1, ELEMENTS // max(k, 1))
         stored = self.tensor.numpy()
-        for start in range(0, n, step):
+
+        def do(start: int) -> None:
             part = slice(start, min(start + step, n))
             columns = stored[part].T if self.transposed else stored[:, part]
             columns = np.asarray(columns, np.float32)
-            yield part, columns if self.factors is None else columns * self.factors[:, None]
+            work(part, columns if self.factors is None else columns * self.factors[:, None])
+
+        with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+            for _ in pool.map(do, range(0, n, step)):
+                pass
 
 
 @dataclass(frozen=True)
@@ -173,7 +187,8 @@ def quantize(
     count = layout.blocks(k)
     scales = np.empty((n, count), np.float32)
     zeros = None if layout.symmetric else np.empty((n, count), np.uint8)
-    for part, columns in matrix.parts():
+
+    def measure(part: slice, columns: Array) -> None:
         grid = grid_of(columns, layout)
         scales[part] = grid.scales.T
         if zeros is not None and not isinstance(grid.zeros, int):
@@ -181,11 +196,16 @@ def quantize(
 
     def compute() -> ir.TensorProtocol:
         packed = np.empty((n, count, layout.size * layout.bits // 8), np.uint8)
-        for part, columns in matrix.parts():
+
+        def pack(part: slice, columns: Array) -> None:
             offsets = layout.middle if zeros is None else zeros[part].T.astype(np.float32)
             grid = Grid(scales[part].T, offsets, layout.size, 0, layout.top)
             packed[part] = _packed((round_ or nearest)(columns, grid), grid, layout)
+
+        matrix.each(pack)
         return ir.Tensor(packed)
+
+    matrix.each(measure)
 
     shape = ir.Shape((n, count, layout.size * layout.bits // 8))
     codes: ir.TensorProtocol = ir.LazyTensor(

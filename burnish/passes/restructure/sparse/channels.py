@@ -21,6 +21,7 @@ from onnx.reference import ReferenceEvaluator
 
 from burnish.optimizer.analysis.products import Product
 from burnish.optimizer.contract import Array
+from burnish.passes.restructure.sparse.structure import dead
 
 ELEMENTWISE = {
     "Add", "Celu", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity",
@@ -96,7 +97,7 @@ def hidden_before(
         return None
     nodes.sort(key=order.__getitem__)
     constants, values = _constant(ups, nodes, source, opset)
-    unneeded = np.logical_and.reduce([~_matrix(member).any(1) for member in downs])
+    unneeded = np.logical_and.reduce([dead(_matrix(member), 1) for member in downs])
     return Hidden(tuple(ups), tuple(nodes), tuple(downs), constants, values, unneeded)
 
 
@@ -132,11 +133,11 @@ def _constant(
 ) -> tuple[Array, Array]:
     """Which channels of a value no input changes, and their values."""
     known: dict[ir.Value, tuple[Array, Array]] = {}
-    if all(_matrix(member).any(0).all() for member in ups):
+    if not any(dead(_matrix(member), 0).any() for member in ups):
         none = np.zeros(ups[0].n)
         return none.astype(bool), none.astype(np.float32)
     for member in ups:
-        zero = np.asarray(~_matrix(member).any(0))
+        zero = dead(_matrix(member), 0)
         known[member.output] = zero, np.where(zero, bias_of(member), np.float32(0))
     for node in nodes:
         operands = [_of(known, value, member.n) for value in node.inputs if value is not None]
