@@ -320,3 +320,12 @@ def test_a_pair_is_cut_together_or_not_at_all(path: Path, tmp_path: Path, agree:
         assert told["reason"] == "it is another one" and size == 603
         assert written == json.loads(old)
         assert last.vocabulary is None and last.tokenizer == str(exported / "tokenizer.json")
+
+
+def test_nothing_to_cut_is_no_failure(path: Path) -> None:
+    pieces = Tokenizer.from_file(str(path.with_name("tokenizer.json"))).get_vocab_size()
+    path.with_name("tokens").write_text("\n".join(map(str, range(pieces))))
+    options = {"languages": (), "corpus": None, "keep_tokens": str(path.with_name("tokens"))}
+    report, missed = optimize(path, **options)
+    assert not missed
+    assert report["vocabulary"]["after"] == report["vocabulary"]["before"] == pieces

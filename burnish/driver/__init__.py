@@ -91,7 +91,8 @@ def _choosing(request: Request, progress: Progress | None) -> vocabulary.Choose:
 
 def missed(request: Request, report: dict[str, Any]) -> str:
     """The first of the request's conditions that the result does not meet; empty where none."""
-    if (trimmed := report.get("vocabulary")) and not trimmed["cut"]:
+    trimmed = report.get("vocabulary")
+    if trimmed and not trimmed["cut"] and trimmed["after"] < trimmed["before"]:
         return f"the vocabulary stays whole: {trimmed['reason']}"
     if "parts" in report:
         failed = (missed(request, part) for part in report["parts"].values())

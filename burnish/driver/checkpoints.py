@@ -121,7 +121,7 @@ def _graphs(
     if trimmed["cut"]:
         trimmed["tokenizer"] = vocabulary.put_into(wanted, made)
     elif wanted.vocabulary:  # the graphs have to agree on what an id means
-        parts = compile_all(vocabulary.without(wanted))
+        parts = compile_all(vocabulary.without(request))
     return {"parts": parts, "vocabulary": trimmed}
 
 

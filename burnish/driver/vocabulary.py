@@ -94,16 +94,17 @@ def prepared(request: Request, beside: Path, folder: Path, run: Choose) -> tuple
             hint="--tokenizer FILE",
         )
     facts = run(asdict(request) | {"file": str(file), "beside": str(beside), "folder": str(folder)})
-    plain = replace(request, languages=(), corpus=None, keep_tokens=None)
+    whole = without(request)
     if facts["refused"]:
-        return replace(plain, keep_ids=False), facts
-    made = replace(plain, vocabulary=str(folder / CHOSEN), tokenizer=str(folder / TOKENIZER))
-    return made, facts
+        return whole, facts
+    tokens, tokenizer = str(folder / CHOSEN), str(folder / TOKENIZER)
+    keep = request.keep_ids
+    return replace(whole, vocabulary=tokens, tokenizer=tokenizer, keep_ids=keep), facts
 
 
 def without(request: Request) -> Request:
     """The request with all tokens."""
-    return replace(request, vocabulary=None, keep_ids=False, tokenizer=None)
+    return replace(request, languages=(), corpus=None, keep_tokens=None, keep_ids=False)
 
 
 def choose(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:

@@ -247,6 +247,11 @@ def _best(b: Builder) -> str:
     return "scores"
 
 
+def _reordered(b: Builder) -> str:
+    b.constant("order", np.arange(ROWS)[::-1], np.int64)
+    return b.op("Gather", [untied(b), "order"], "turned", axis=2)
+
+
 def _without_product(b: Builder) -> str:
     b.constant("axis", [-1], np.int64)
     b.constant("spread", np.ones(ROWS))
@@ -287,6 +292,7 @@ def _made(b: Builder) -> str:
     [
         (None, _softmax, "logits comes from no product"),
         (None, _best, "ArgMax reads logits"),
+        (None, _reordered, "it takes logits in another order"),
         (None, _without_product, "comes from no product|gives logits|read logits|no product"),
         (_hashed, None, "Mod computes with ids"),
         (_summed, None, "Mul computes with ids"),

@@ -180,6 +180,10 @@ class Heads:
         shape = node.outputs[0].shape
         if shape is None or len(shape) == 0 or shape[-1] != self.cuts.rows:
             raise Refused(node, f"{node.op_type} takes the vocabulary apart")
+        rank = len(node.inputs[0].shape or ()) if node.inputs[0] is not None else 0
+        axis = node.attributes.get_int("axis", 0)
+        if node.op_type == "Gather" and axis % max(rank, 1) == max(rank, 1) - 1:
+            raise Refused(node, "it takes logits in another order")
         if node.op_type in ("Reshape", "Expand"):
             self._sizes(node, 1)
 

@@ -84,7 +84,8 @@ class Rewriter:
         there = np.zeros(rows, bool)
         there[kept] = True
         nowhere = self._constants.of(self._graph, "cut", np.array(-np.inf, kind.numpy()), kind)
-        columns = np.where(there, self._places, 0).astype(np.int32)
+        # What cut tokens take does not matter, but has to be there; one table will mostly do.
+        columns = np.minimum(self._places, len(kept) - 1)
         gather = ir.node("Gather", [port, self._constant("columns", columns)], {"axis": -1})
         where = ir.node("Where", [self._constant("there", there), gather.outputs[0], nowhere])
         maker, index = port.producer(), [*self._graph.outputs].index(port)
