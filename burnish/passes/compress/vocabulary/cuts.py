@@ -79,10 +79,9 @@ class Cuts:
         else:
             raise Refused(node, f"what it reads is computed by {maker.op_type}")
 
-    def hand_on(self, node: ir.Node, axis: int) -> int:
-        """Plan with what a node makes of a weight that is cut along an axis; the axis there."""
+    def hand_on(self, node: ir.Node, axis: int) -> None:
+        """Plan with what a node makes of a weight that is cut along an axis."""
         self._handed_on(node, self._forward(node, axis))
-        return self.wide[node.outputs[0]]
 
     def _is_known(self, value: ir.Value, axis: int) -> bool:
         known = self.axes.get(value, self.wide.get(value))

@@ -142,7 +142,8 @@ class _Finder:
                 )
         while unread := self.cuts.unread():
             for node, index, axis in unread:
-                self._reader(node, index, axis)
+                if (node, index) not in self.cuts.reads:  # one reader's plan may hold another
+                    self._reader(node, index, axis)
 
     def _reader(self, node: ir.Node, index: int, axis: int) -> None:
         """Plan with a reader of what is cut that no plan knows yet."""
