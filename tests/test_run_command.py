@@ -146,6 +146,14 @@ def test_what_makes_no_sense_is_said(
     assert reason in capsys.readouterr().err
 
 
+def test_a_folder_without_a_manifest_does_what_its_ports_say(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tagger = Path(__file__).parents[1] / "examples" / "tagger"
+    assert command(tagger, "--text", "Angela Merkel was born in Hamburg.") == 0
+    assert "[Hamburg LOC]" in capsys.readouterr().out
+
+
 def test_a_task_that_texts_say_nothing_to(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

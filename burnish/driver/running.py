@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from burnish.driver.answering import answered
+from burnish.optimizer import admission
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.frontend.tasks import named
 from burnish.runtimes import generate
 from burnish.runtimes.generate import Generator
-from burnish.runtimes.generate.opening import task_of
+from burnish.runtimes.generate.opening import DECODER, MODEL, task_of
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -29,9 +30,19 @@ def run_artifact(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """
     path = Path(argument["model"])
     task = named(argument["task"]).name if argument["task"] else task_of(path)
-    writes = task in generate.TASKS or (not task and path.is_dir())
-    work = generated if writes else answered
+    if not task and path.is_dir() and not _hands_caches_on(path):
+        argument = argument | {"model": str(path / MODEL)}
+        return {"schema": 1, "task": task} | answered(argument, emit)
+    work = generated if task in generate.TASKS or (not task and path.is_dir()) else answered
     return {"schema": 1, "task": task} | work(argument, emit)
+
+
+def _hands_caches_on(folder: Path) -> bool:
+    """Whether what lies in a folder without a manifest generates text: its ports say so."""
+    if (folder / DECODER).exists() or not (folder / MODEL).exists():
+        return True
+    message, _ = admission.parse(admission.read_file(folder / MODEL))
+    return any("past" in port.name for port in message.graph.input)
 
 
 def generated(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
