@@ -30,11 +30,11 @@ def run_artifact(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """
     path = Path(argument["model"])
     task = named(argument["task"]).name if argument["task"] else task_of(path)
-    if not task and path.is_dir() and not _hands_caches_on(path):
+    untold = not task and path.is_dir()
+    writes = _hands_caches_on(path) if untold else task in generate.TASKS
+    if untold and not writes:
         argument = argument | {"model": str(path / MODEL)}
-        return {"schema": 1, "task": task} | answered(argument, emit)
-    work = generated if task in generate.TASKS or (not task and path.is_dir()) else answered
-    return {"schema": 1, "task": task} | work(argument, emit)
+    return {"schema": 1, "task": task} | (generated if writes else answered)(argument, emit)
 
 
 def _hands_caches_on(folder: Path) -> bool:

@@ -21,6 +21,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from burnish.optimizer.configurations import told_in
 from burnish.optimizer.errors import StorageError, UsageError, reason_of
 from burnish.optimizer.saving import files_of, remove, save
 
@@ -97,11 +98,7 @@ def publish(files: tuple[Path, ...], target: Path, digest: Mapping[str, Any]) ->
 
 def is_folder(path: Path) -> bool:
     """Whether a folder is an artifact of ours."""
-    try:
-        content = json.loads((path / MANIFEST).read_text())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and DIGEST_KEY in content
+    return DIGEST_KEY in told_in(path / MANIFEST)
 
 
 def graph_of(model: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.optimizer.admission import LFS_POINTER
+from burnish.optimizer.configurations import object_of
 from burnish.optimizer.errors import (
     InvalidModel,
     StorageError,
@@ -106,13 +107,7 @@ def _object(path: Path) -> dict[str, Any]:
         raise StorageError(f"{path.name} cannot be read: {reason_of(error)}") from None
     if text.startswith(LFS_POINTER):
         raise _pointer(path)
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        raise InvalidModel(f"{path.name} is not JSON") from None
-    if not isinstance(content, dict):
-        raise InvalidModel(f"{path.name} holds no JSON object")
-    return content
+    return object_of(text, path.name)
 
 
 def _weights(folder: Path) -> tuple[tuple[Path, ...], bool]:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from burnish.optimizer.configurations import labels_of
 from burnish.optimizer.errors import first_line
 from burnish.optimizer.frontend.checkpoint import CONFIG, Checkpoint
 
@@ -39,7 +40,7 @@ def copied(checkpoint: Checkpoint, folder: Path, warn: list[str]) -> dict[str, A
     if not (folder / TOKENIZER).exists():
         _make_tokenizer(checkpoint, folder, warn)
     told: dict[str, Any] = {}
-    if labels := _labels(checkpoint.config):
+    if labels := labels_of(checkpoint.config):
         told["labels"] = labels
     if pooling := _pooling(checkpoint.folder, warn):
         told["pooling"] = pooling
@@ -57,17 +58,6 @@ def _make_tokenizer(checkpoint: Checkpoint, folder: Path, warn: list[str]) -> No
         made.backend_tokenizer.save(str(folder / TOKENIZER))
     except Exception as error:  # what is missing or odd differs by kind of tokenizer
         warn.append(f"its tokenizer could not be read: {first_line(error)}")
-
-
-def _labels(config: dict[str, Any]) -> list[str]:
-    """Names of classes, by number."""
-    names = config.get("id2label")
-    if not isinstance(names, dict):
-        return []
-    try:
-        return [str(names[key]) for key in sorted(names, key=int)]
-    except ValueError:
-        return []
 
 
 def _pooling(folder: Path, warn: list[str]) -> dict[str, Any]:

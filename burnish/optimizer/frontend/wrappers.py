@@ -103,7 +103,6 @@ class Encoder(torch.nn.Module):
         hidden = self.model.get_encoder()(values, **extra, return_dict=True)
         first = torch.zeros_like(hidden[0][:, :1, 0], dtype=torch.int64)
         caches = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        extra = {"attention_mask": mask[0]} if self.masked else {}
         result = self.model(
             decoder_input_ids=first, encoder_outputs=hidden, use_cache=True,
             **{self.keyword: caches}, **extra,

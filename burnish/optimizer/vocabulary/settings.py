@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from burnish.optimizer.configurations import told_in
 from burnish.optimizer.vocabulary.numbers import Numbers
 
 CONFIGURATIONS = ("config.json", "generation_config.json")
@@ -28,7 +29,7 @@ SIZE = "vocab_size"
 
 def ids_in(folder: Path) -> set[int]:
     """The ids that configurations name, which a model cannot be without."""
-    files = (_object(folder / name) for name in CONFIGURATIONS)
+    files = (told_in(folder / name) for name in CONFIGURATIONS)
     return {old for content in files for old in _ids(content) if old >= 0}
 
 
@@ -41,16 +42,16 @@ def rewrite(folder: Path, numbers: Numbers, pieces: int) -> list[str]:
         pieces: of the tokenizer before, for which a model has at least as many rows.
     """
     changed = {
-        name: _renumbered(_object(folder / name), numbers, pieces) for name in CONFIGURATIONS
+        name: _renumbered(told_in(folder / name), numbers, pieces) for name in CONFIGURATIONS
     }
-    config = _object(folder / TOKENIZER_CONFIG)
+    config = told_in(folder / TOKENIZER_CONFIG)
     decoder = config.get("added_tokens_decoder")
     if isinstance(decoder, dict):
         kept = {numbers.new[int(old)]: token for old, token in decoder.items() if int(old) in
                 numbers.new}  # fmt: skip
         config["added_tokens_decoder"] = {str(new): token for new, token in kept.items()}
         changed[TOKENIZER_CONFIG] = config
-    added = _object(folder / ADDED)
+    added = told_in(folder / ADDED)
     changed[ADDED] = {token: numbers.new[old] for token, old in added.items() if old in numbers.new}
     written = [name for name in changed if (folder / name).exists()]
     for name in written:
@@ -60,20 +61,11 @@ def rewrite(folder: Path, numbers: Numbers, pieces: int) -> list[str]:
 
 def renumbered(path: Path, numbers: Numbers, pieces: int) -> str:
     """A configuration with the new ids; empty where there is none. See `rewrite`."""
-    return _text(_renumbered(_object(path), numbers, pieces)) if path.exists() else ""
+    return _text(_renumbered(told_in(path), numbers, pieces)) if path.exists() else ""
 
 
 def _text(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def _object(path: Path) -> dict[str, Any]:
-    """The object in a file; an empty one where there is none."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _ids(content: dict[str, Any]) -> Iterator[int]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from burnish.optimizer.configurations import told_in
 from burnish.optimizer.errors import InvalidModel, UsageError, first_line
 
 TEMPLATE, CONFIG = "chat_template.jinja", "tokenizer_config.json"
@@ -29,7 +30,7 @@ class Chat:
     """
 
     def __init__(self, folder: Path) -> None:
-        config = _config(folder / CONFIG)
+        config = told_in(folder / CONFIG)
         self._tokens = {
             name: _text(config[name]) for name in ("bos_token", "eos_token") if config.get(name)
         }
@@ -80,14 +81,6 @@ class Chat:
 
 def _now(form: str) -> str:
     return datetime.datetime.now().strftime(form)
-
-
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _text(token: Any) -> str:

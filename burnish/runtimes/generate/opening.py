@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import json
 from pathlib import Path
 
 from burnish.optimizer.artifact import MANIFEST
+from burnish.optimizer.configurations import told_in
 from burnish.optimizer.errors import StorageError, UsageError
 from burnish.runtimes.generate import settings
 from burnish.runtimes.generate.batch import Model
@@ -69,8 +69,4 @@ def pair_of(
 
 def task_of(folder: Path) -> str:
     """The task that a folder's manifest names; empty where there is no manifest."""
-    try:
-        content = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError, RecursionError):
-        return ""
-    return str(content.get("task", "")) if isinstance(content, dict) else ""
+    return str(told_in(folder / MANIFEST).get("task", ""))

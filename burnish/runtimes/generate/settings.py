@@ -6,13 +6,12 @@ The fields are those of `generation_config.json`, as Transformers writes it, and
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from burnish.optimizer.errors import InvalidModel, StorageError, UsageError, reason_of
+from burnish.optimizer.configurations import object_in
+from burnish.optimizer.errors import InvalidModel, UsageError
 
 FILE = "generation_config.json"
 CONFIG = "config.json"
@@ -183,7 +182,7 @@ def read(folder: Path) -> tuple[Settings, list[str]]:
         InvalidModel: a file is no JSON object, or holds a value that makes no sense.
         StorageError: a file cannot be read.
     """
-    own, config = _object(folder / FILE), _object(folder / CONFIG)
+    own, config = object_in(folder / FILE), object_in(folder / CONFIG)
     text = config.get("text_config")
     older = {**config, **text} if isinstance(text, dict) else config
     source = own or older
@@ -205,7 +204,7 @@ def read(folder: Path) -> tuple[Settings, list[str]]:
 
 def context_of(folder: Path) -> int:
     """Positions that the model in a folder has; 0 where it has no such limit, or does not say."""
-    config = _object(folder / CONFIG)
+    config = object_in(folder / CONFIG)
     text = config.get("text_config")
     config = {**config, **text} if isinstance(text, dict) else config
     if "relative_attention_num_buckets" in config:  # positions are distances there
@@ -213,18 +212,3 @@ def context_of(folder: Path) -> int:
     names = ("max_target_positions", "max_position_embeddings", "n_positions", "n_ctx")
     sizes = (config.get(name) for name in names)
     return next((size for size in sizes if isinstance(size, int) and size > 0), 0)
-
-
-def _object(path: Path) -> Mapping[str, Any]:
-    """The JSON object in a file; empty where there is no file."""
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise StorageError(f"{path.name} cannot be read: {reason_of(error)}") from None
-    except (ValueError, RecursionError):
-        raise InvalidModel(f"{path.name} is not JSON") from None
-    if not isinstance(content, dict):
-        raise InvalidModel(f"{path.name} holds no JSON object")
-    return content

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from burnish.optimizer.artifact import MANIFEST, companion
-from burnish.optimizer.errors import InvalidModel, StorageError, UnsafeInput, UsageError, reason_of
+from burnish.optimizer.configurations import labels_of, object_in
+from burnish.optimizer.errors import InvalidModel, StorageError, UnsafeInput, UsageError
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
@@ -48,13 +48,7 @@ class Folder:
         told = self.manifest.get("labels")
         if isinstance(told, list):
             return [str(name) for name in told]
-        names = self.config.get("id2label")
-        if not isinstance(names, dict):
-            return []
-        try:
-            return [str(names[key]) for key in sorted(names, key=int)]
-        except ValueError:
-            return []
+        return labels_of(self.config)
 
     @property
     def pooling(self) -> dict[str, Any]:
@@ -101,18 +95,3 @@ def _models(folder: Path, manifest: dict[str, Any]) -> dict[str, Path]:
 def _hint(folder: Path) -> str:
     found = sorted(folder.glob("*.onnx"))
     return f"the file {found[0]}" if found else "optimize CHECKPOINT -o FOLDER"
-
-
-def object_in(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty where there is no such file."""
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise StorageError(f"{path.name} cannot be read: {reason_of(error)}") from None
-    except (ValueError, RecursionError):
-        raise InvalidModel(f"{path.name} is not JSON") from None
-    if not isinstance(content, dict):
-        raise InvalidModel(f"{path.name} holds no JSON object")
-    return content
