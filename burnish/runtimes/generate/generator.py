@@ -97,7 +97,11 @@ class Generator:
 
     def chat_ids(self, messages: Sequence[Message]) -> list[int]:
         """The tokens of a conversation, up to where the next message begins; see `chat`."""
-        return self._vocabulary().encode(Chat(self._folder).prompt(messages), plain=True)
+        return self._vocabulary().encode(self._chat.prompt(messages), plain=True)
+
+    @functools.cached_property
+    def _chat(self) -> Chat:
+        return Chat(self._folder)
 
     def stream(self, text: str, *, language: str | None = None, **options: Any) -> Iterator[str]:
         """The text that follows, piece by piece; see `generate`."""
