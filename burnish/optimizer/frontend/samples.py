@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from burnish.optimizer.errors import UnsupportedModel
-from burnish.optimizer.frontend.wrappers import Once, takes
+from burnish.optimizer.frontend.wrappers import takes
 
 Axes = dict[int, str]
 
@@ -239,13 +239,3 @@ def pair(
         return sample
 
     return make
-
-
-def modules_of(model: Any) -> tuple[Once, Maker]:
-    """A model that runs once, as a module, and its samples."""
-    names = inputs_of(model)
-    maker = once(model, names)
-    probe = Once(model, names, ())
-    with torch.no_grad():
-        probe.answer(*maker(TRACED).values.values())
-    return probe, maker
