@@ -134,7 +134,7 @@ def _wrong(request: Request, report: dict[str, Any]) -> str:
 def inspect(request: Request) -> dict[str, Any]:
     """What the model is, and what would be done, as data."""
     request = _of_graph(request)
-    return _supervised("burnish.driver.inspection:inspect_model", asdict(request), request, None)
+    return _supervised("burnish.driver.description:inspect_model", asdict(request), request, None)
 
 
 def compare(request: Request, other: str) -> dict[str, Any]:
