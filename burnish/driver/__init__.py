@@ -7,18 +7,18 @@ a sandboxed child, so that no model file can end or exhaust the caller.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from burnish.driver import checkpoints, vocabulary
 from burnish.driver.foreign import is_foreign
+from burnish.driver.narration import Progress, narrated, record
 from burnish.driver.net import tolerated
 from burnish.driver.request import Request, Result, validate, validate_provider
 from burnish.optimizer import artifact, sandbox
 from burnish.optimizer.errors import UsageError
-from burnish.optimizer.report import release
+from burnish.optimizer.report import SCHEMA, release
 from burnish.runtimes.providers import AUTO, PROVIDERS
 from burnish.runtimes.targets import NATIVE
 
@@ -37,9 +37,6 @@ __all__ = [
     "too_far",
     "worse",
 ]
-
-Progress = Callable[[dict[str, Any]], None]
-
 
 def optimize(request: Request, progress: Progress | None = None) -> Result:
     """Compile in a sandboxed child; see `Request`.
@@ -132,7 +129,19 @@ def _wrong(request: Request, report: dict[str, Any]) -> str:
 
 
 def inspect(request: Request) -> dict[str, Any]:
-    """What the model is, and what would be done, as data."""
+    """What the model is, and what would be done, as data.
+
+    Of a checkpoint, what its configuration and the headers of its weights tell; of an artifact of
+    several graphs, each under `parts`.
+    """
+    if artifact.is_folder(Path(request.model)):
+        graphs = sorted(Path(request.model).glob("*.onnx"))
+        if len(graphs) > 1:
+            parts = {item.stem: inspect(replace(request, model=str(item))) for item in graphs}
+            return {"schema": SCHEMA, "input": {"path": request.model}, "parts": parts}
+    elif checkpoints.is_checkpoint(request.model):
+        target = "burnish.driver.unexported:describe_checkpoint"
+        return _supervised(target, asdict(request), request, None)
     request = _of_graph(request)
     return _supervised("burnish.driver.description:inspect_model", asdict(request), request, None)
 
@@ -218,7 +227,8 @@ def _supervised(
     limits = request.limits
     # What is free changes while the work goes on: the children get the same limits as this one.
     argument |= {"memory_limit": limits.memory, "time_limit": limits.wall}
-    with sandbox.Worker(target, argument, limits, progress) as worker:
+    with sandbox.Worker(target, argument, limits, narrated(progress)) as worker:
         report = worker.result()
         report.setdefault("memory", {})["compile_peak_rss_bytes"] = worker.peak_memory
+    record(report)
     return report
