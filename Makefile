@@ -12,7 +12,7 @@ test:  ## everything that pytest finds
 golden:  ## rewrite the expected graphs of the passes' tests; review the diff like code
 	pytest tests/passes --update-golden
 
-bench:  ## the tables of the README; MODELS is a folder for exports (about 15 GB)
+bench:  ## the tables of docs/facts.md; MODELS is a folder for exports (about 15 GB)
 	python benchmarks/minilm.py $(or $(MODELS),/tmp/burnish-bench)
 	python benchmarks/simplify.py $(or $(MODELS),/tmp/burnish-bench)
 	python benchmarks/decoder.py $(or $(MODELS),/tmp/burnish-bench)
