@@ -144,8 +144,9 @@ def _tree(facts: Facts) -> Tree:
     tree = Tree("by layer", guide_style="dim")
     for layers, (held, worked, attentions) in groups.values():
         each = " each" if len(layers) > 1 else ""
-        total = f"{_count(sum(held.values()))} parameters{each}, {amount(sum(worked.values()))}{each}"
-        node = tree.add(f"{_named(layers)}: {total}")
+        told = [f"{_count(sum(held.values()))} parameters{each}"] if held else []
+        told += [f"{amount(sum(worked.values()))}{each}"] if worked else []
+        node = tree.add(f"{_named(layers)}: {', '.join(told)}")
         for text in attentions:
             node.add(safe(text, 200))
         for part in dict.fromkeys((*held, *worked)):

@@ -229,17 +229,17 @@ def test_every_failure_of_writing_has_a_remedy() -> None:
         assert line.endswith(REMEDIES[number])
 
 
-def test_a_read_only_folder(
-    model: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    """Where nobody may write: not even the superuser may in /proc."""
-    line = said(capsys, 7, model, "-q", "--no-measure", "-o", "/proc/burnish.onnx")
-    assert "nothing can be written to /proc: " in line
+def test_a_read_only_folder(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nobody may write: not even the superuser makes folders in /sys."""
+    line = said(capsys, 7, model, "-q", "--no-measure", "-o", "/sys/burnish.onnx")
+    assert "nothing can be written to /sys: " in line
+    assert "; try -o in a folder that " in line
 
 
 def test_a_missing_extra(
-    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     real = builtins.__import__
 
     def without(name: str, *arguments: Any, **settings: Any) -> Any:
@@ -250,6 +250,7 @@ def test_a_missing_extra(
     monkeypatch.setattr(builtins, "__import__", without)
     line = said(capsys, 2, "some-organization/some-model", "-q")
     assert "try pip install 'burnish[export]'" in line
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_output_is_the_input(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
