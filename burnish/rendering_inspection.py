@@ -22,8 +22,11 @@ Facts = Mapping[str, Any]
 
 
 def render_inspect(console: Console, facts: dict[str, Any]) -> None:
-    """What a model is; an artifact of several graphs, a page for each."""
+    """What a model is; of an artifact's folder, a page for each graph."""
     if "parts" in facts:
+        labels = f", {len(facts['labels'])} classes" if facts["labels"] else ""
+        told = f"[bold]{safe(facts['input']['path'])}[/bold]: an artifact for "
+        line(console, told + safe(facts["task"] or "no task that it names") + labels)
         for part in facts["parts"].values():
             render_inspect(console, part)
         return

@@ -17,6 +17,7 @@ from burnish.driver.narration import Progress, narrated, record
 from burnish.driver.net import tolerated
 from burnish.driver.request import Request, Result, validate, validate_provider
 from burnish.optimizer import artifact, sandbox
+from burnish.optimizer.configurations import told_in
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.report import SCHEMA, release
 from burnish.runtimes.providers import AUTO, PROVIDERS
@@ -131,19 +132,20 @@ def _wrong(request: Request, report: dict[str, Any]) -> str:
 def inspect(request: Request) -> dict[str, Any]:
     """What the model is, and what would be done, as data.
 
-    Of a checkpoint, what its configuration and the headers of its weights tell; of an artifact of
-    several graphs, each under `parts`.
+    Of a checkpoint, what its configuration and the headers of its weights tell; of an artifact's
+    folder, its task and each of its graphs under `parts`.
     """
-    if artifact.is_folder(Path(request.model)):
-        graphs = sorted(Path(request.model).glob("*.onnx"))
-        if len(graphs) > 1:
-            parts = {item.stem: inspect(replace(request, model=str(item))) for item in graphs}
-            return {"schema": SCHEMA, "input": {"path": request.model}, "parts": parts}
-    elif checkpoints.is_checkpoint(request.model):
-        target = "burnish.driver.unexported:describe_checkpoint"
-        return _supervised(target, asdict(request), request, None)
-    request = _of_graph(request)
-    return _supervised("burnish.driver.description:inspect_model", asdict(request), request, None)
+    folder = Path(request.model)
+    if artifact.is_folder(folder):
+        manifest = told_in(folder / artifact.MANIFEST)
+        graphs = sorted(folder.glob("*.onnx"))
+        parts = {item.stem: inspect(replace(request, model=str(item))) for item in graphs}
+        about = {"task": manifest.get("task"), "labels": manifest.get("labels")}
+        return {"schema": SCHEMA, "input": {"path": request.model}, **about, "parts": parts}
+    job = "description:inspect_model"
+    if checkpoints.is_checkpoint(request.model):
+        job = "unexported:describe_checkpoint"
+    return _supervised(f"burnish.driver.{job}", asdict(request), request, None)
 
 
 def compare(request: Request, other: str) -> dict[str, Any]:
