@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "__version__", "BurnishError", "Options", "Progress", "Result", "inspect", "load", "optimize",
+    "BurnishError",
+    "Options",
+    "Progress",
+    "Result",
+    "__version__",
+    "inspect",
+    "load",
+    "optimize",
 ]  # fmt: skip
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -18,7 +18,9 @@ def models_here(incomplete: str) -> list[str]:
     """Models and folders that a word at the prompt may go on as."""
     folder, _, start = incomplete.rpartition("/")
     try:
-        items = sorted(Path(f"{folder}/" if folder or incomplete.startswith("/") else ".").iterdir())
+        items = sorted(
+            Path(f"{folder}/" if folder or incomplete.startswith("/") else ".").iterdir()
+        )
     except OSError:
         return []
     prefix = incomplete[: len(incomplete) - len(start)]

@@ -142,7 +142,11 @@ def _tree(facts: Facts) -> Tree:
         seen.setdefault(item["layer"], []).append(item)
     groups: dict[str, tuple[list[int | None], Branch]] = {}
     for layer in sorted({*weights, *flops}, key=lambda item: (item is None, item or 0)):
-        branch = (weights.get(layer, {}), flops.get(layer, {}), alike_attentions(seen.get(layer, ())))
+        branch = (
+            weights.get(layer, {}),
+            flops.get(layer, {}),
+            alike_attentions(seen.get(layer, ())),
+        )
         groups.setdefault(repr(branch), ([], branch))[0].append(layer)
     tree = Tree("by layer", guide_style="dim")
     for layers, (held, worked, attentions) in groups.values():
@@ -196,7 +200,11 @@ def _growth(console: Console, scaling: Facts | None, memory: Facts) -> None:
     if scaling is None:
         return
     if law := scaling["flops"]:
-        terms = [("", law["constant"]), (" x length", law["linear"]), (" x length^2", law["square"])]
+        terms = [
+            ("", law["constant"]),
+            (" x length", law["linear"]),
+            (" x length^2", law["square"]),
+        ]
         told = " + ".join(f"{amount(factor)}{name}" for name, factor in terms if factor)
         several = told.count(" + ") > 0
         told = f"({told})" if several and law["batched"] else told

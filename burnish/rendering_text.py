@@ -13,6 +13,7 @@ from burnish.optimizer.errors import printable
 MOST_LINES = 24
 """Lines of one kind that are shown without -v."""
 
+
 def safe(text: object, limit: int = 120) -> str:
     """Text from a model or a path, without control characters and markup."""
     return escape(printable(str(text), limit))

@@ -9,6 +9,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from typer.main import get_command
+
 import burnish
 from burnish.cli import app
 from burnish.driver.request import Request
@@ -16,7 +18,6 @@ from burnish.optimizer.contract import Pass, Phase
 from burnish.passes import registry
 from burnish.terminal import MAIN
 from burnish.usage import EXAMPLES, PANEL_OF, PANELS
-from typer.main import get_command
 
 FOLDER = Path(__file__).parent
 
@@ -48,15 +49,19 @@ def page(kind: type[Pass]) -> str:
 
 def contents() -> str:
     """The page that lists all passes, by phase and in order."""
-    lines = ["# Passes", "", "In the order in which they run. `optimize passes` prints the same.", ""]
+    lines = [
+        "# Passes",
+        "",
+        "In the order in which they run. `optimize passes` prints the same.",
+        "",
+    ]
     for phase, told in PHASES.items():
         lines += [f"## {phase.value}: {told}", "", "| pass | promise | |", "|---|---|---|"]
         for kind in registry():
             if kind.phase is phase:
                 summary = inspect.cleandoc(kind.__doc__ or "").splitlines()[0]
-                lines.append(
-                    f"| [{kind.name}]({kind.name}.md) | {kind.promise.kind.value} | {_cell(summary)} |"
-                )
+                promise = kind.promise.kind.value
+                lines.append(f"| [{kind.name}]({kind.name}.md) | {promise} | {_cell(summary)} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -66,8 +71,8 @@ def options() -> str:
     lines = [
         "# Options",
         "",
-        "Of every command, from the parser itself. `optimize MODEL` is the command `model`, whose name "
-        "may be left out.",
+        "Of every command, from the parser itself. `optimize MODEL` is the command `model`, whose "
+        "name may be left out.",
         "",
     ]
     for name, command in _commands():
@@ -79,7 +84,14 @@ def options() -> str:
             lines.append(f"- `{typed}`: {told}")
         lines.append("")
         for panel, rows in _panels(command):
-            lines += [f"### {name}: {panel}", "", "| option | default | |", "|---|---|---|", *rows, ""]
+            lines += [
+                f"### {name}: {panel}",
+                "",
+                "| option | default | |",
+                "|---|---|---|",
+                *rows,
+                "",
+            ]
     return "\n".join(lines).rstrip() + "\n"
 
 

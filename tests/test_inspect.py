@@ -71,9 +71,7 @@ def test_what_options_would_bring(facts: dict[str, Any], model: Path) -> None:
     out = model.with_name("small.onnx")
     with unsupervised():
         done = driver.optimize(
-            Request(
-                str(model), output=str(out), int8=True, force=True, measure=False, max_drop=1.0
-            )
+            Request(str(model), output=str(out), int8=True, force=True, measure=False, max_drop=1.0)
         )
     written = done.report["output"]["bytes"]
     assert options["--int8"]["bytes"] == pytest.approx(written, rel=0.2)

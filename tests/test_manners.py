@@ -56,9 +56,7 @@ def test_panels_name_options_that_exist() -> None:
     assert len(usage.PANEL_OF) == sum(len(names) for names in usage.PANELS.values())
 
 
-@pytest.mark.parametrize(
-    "typed", [typed for rows in usage.EXAMPLES.values() for typed, _ in rows]
-)
+@pytest.mark.parametrize("typed", [typed for rows in usage.EXAMPLES.values() for typed, _ in rows])
 def test_examples_of_the_help_are_parsed(typed: str) -> None:
     parsed(shlex.split(typed))
 
@@ -258,9 +256,7 @@ def test_the_output_is_the_input(model: Path, capsys: pytest.CaptureFixture[str]
     assert line.endswith("the output would overwrite the input; try another -o")
 
 
-def test_an_operator_that_nobody_knows(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_operator_that_nobody_knows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     graph = helper.make_graph(
         [helper.make_node("Frobnicate", ["x"], ["y"], domain="com.acme")], "odd",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],

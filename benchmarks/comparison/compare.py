@@ -2,8 +2,8 @@
 
     python benchmarks/comparison/compare.py FOLDER [--tools NAME,...] [--exports NAME,...]
 
-Each tool gets an environment of its own below `FOLDER/environments` with its current release, and is
-run as its documentation says, told the best that there is to tell it (type of the model, heads,
+Each tool gets an environment of its own below `FOLDER/environments` with its current release, and
+is run as its documentation says, told the best that there is to tell it (type of the model, heads,
 width); `peers.py` has the commands. Where an environment cannot be made, or a command fails, the
 table has the error. Results are judged by the same three: nodes and fused attentions from the file,
 answers on 256 sentences against the input in ONNX Runtime without optimizations, and

@@ -39,6 +39,7 @@ __all__ = [
     "worse",
 ]
 
+
 def optimize(request: Request, progress: Progress | None = None) -> Result:
     """Compile in a sandboxed child; see `Request`.
 

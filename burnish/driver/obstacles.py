@@ -92,7 +92,7 @@ def _converted(model: ir.Model) -> Iterator[Obstacle]:
             own[node.op_type] += 1
     if quantized:
         yield Obstacle(
-            "quantized already", quantized.total(), f"{_named(quantized)}: int8 and int4 leave them",
+            "quantized already", quantized.total(), f"{_named(quantized)}: they are left",
             "the export in float32, to choose a precision anew",
         )  # fmt: skip
     if own:

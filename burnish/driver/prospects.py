@@ -152,8 +152,8 @@ def _few_bits(counts: Counts) -> Iterator[Prospect]:
     elements = sum(item.k * item.n for item in weights.values()) + sum(a * b for a, b in tables)
     channels = sum(item.n for item in weights.values()) + sum(rows for rows, _ in tables)
     what = f"{len(weights)} weights of products and {len(tables)} tables"
-    refused = counts.refusals
-    left = f"{len(refused)} more products stay: {refused[0].reason}" if refused else ""
+    others = counts.refusals
+    left = f"{len(others)} more products stay: {others[0].reason}" if others else ""
     share = counts.shares.get("linear", 0.0)
     whole = counts.size - 4 * elements
     yield Prospect(
@@ -224,7 +224,7 @@ def _window(counts: Counts) -> Iterator[Prospect]:
     limit = _saved(counts, len(full) / max(1, len(counts.attentions)), WINDOW)
     if full and limit is not None and limit > 1.05:
         yield Prospect(
-            f"--window {WINDOW}", f"{len(full)} attentions see {WINDOW} keys each: an approximation",
+            f"--window {WINDOW}", f"{len(full)} attentions see {WINDOW} keys: an approximation",
             limit=limit, at=f"{_length(counts):,} tokens",
             obstacle=f"{len(opaque)} masks are not understood: {opaque[0]}" if opaque else "",
         )  # fmt: skip
@@ -232,7 +232,9 @@ def _window(counts: Counts) -> Iterator[Prospect]:
 
 def _vocabulary(counts: Counts) -> Iterator[Prospect]:
     rows = counts.facts["vocabulary"]
-    held = {product.weight: product for product in counts.products if rows in (product.n, product.k)}
+    held = {
+        product.weight: product for product in counts.products if rows in (product.n, product.k)
+    }
     size = sum(4 * item.k * item.n for item in held.values())
     size += sum(4 * a * b for a, b in counts.tables if a == rows)
     share = size / max(1, counts.size)

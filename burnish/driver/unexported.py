@@ -145,16 +145,20 @@ def _obstacles(found: Checkpoint, task: str) -> list[Obstacle]:
     if found.pickled:
         rows.append(
             Obstacle(
-                "pickled weights", len(found.weights), "they may run any code as they are loaded, "
-                "and tell nothing before", "a checkpoint in safetensors, or --allow-pickle",
-            )  # fmt: skip
+                "pickled weights",
+                len(found.weights),
+                "they may run any code as they are loaded, and tell nothing before",
+                "a checkpoint in safetensors, or --allow-pickle",
+            )
         )
     if found.own_code:
         rows.append(
             Obstacle(
-                "code of its own", 1, "the model needs code that comes with the checkpoint",
+                "code of its own",
+                1,
+                "the model needs code that comes with the checkpoint",
                 "--trust-remote-code, if you have read it",
-            )  # fmt: skip
+            )
         )
     if not task:
         known = found.config.get("architectures") or ["no class"]
@@ -168,8 +172,10 @@ def _obstacles(found: Checkpoint, task: str) -> list[Obstacle]:
     if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers")):
         rows.append(
             Obstacle(
-                "exporter", 1, "torch or transformers is not installed",
+                "exporter",
+                1,
+                "torch or transformers is not installed",
                 "pip install 'burnish[export]'",
-            )  # fmt: skip
+            )
         )
     return rows

@@ -188,7 +188,6 @@ def test_headers_tell_layers(checkpoint: Path) -> None:
     found = stored([checkpoint / "model.safetensors"])
     assert {weight.layer for weight in found} == {None, 0, 1}
     assert by_layer([Stored("h.3.w", "FLOAT", (2, 3), 24)]) == [{"layer": 3, "parameters": 6}]
-    assert not declared._is_gated(
-        [Stored(name, kind, tuple(shape), 0) for name, (kind, shape) in weights(gated=False).items()],
-        64, 160,
-    )  # fmt: skip
+    plain = weights(gated=False).items()
+    one = [Stored(name, kind, tuple(shape), 0) for name, (kind, shape) in plain]
+    assert not declared._is_gated(one, 64, 160)

@@ -198,7 +198,7 @@ def test_every_parameter_has_a_place() -> None:
     assert layers[0]["feed_forward"] == 3 * WIDTH * INNER
     assert layers[0]["other"] == 2 * WIDTH
     assert rows[None] == {"layer": None, "other": WIDTH, "head": WIDTH * 96}
-    assert rows[0]["embeddings"] == 96 * WIDTH
+    assert rows[0] == {"layer": 0, "embeddings": 96 * WIDTH, "other": 2 * 512 * 2}
     assert sum(found["by_part"].values()) == floats
     assert found["largest"][0]["bytes"] == 4 * 96 * WIDTH
 

@@ -24,7 +24,8 @@ ACTIVATIONS = (
     "hidden_act", "hidden_activation", "activation_function", "dense_act_fn", "activation",
 )  # fmt: skip
 ROTARY = (
-    "rope_theta", "rope_parameters", "rope_scaling", "rotary_dim", "rotary_pct", "global_rope_theta",
+    "rope_theta", "rope_parameters", "rope_scaling", "rotary_dim", "rotary_pct",
+    "global_rope_theta",
 )  # fmt: skip
 EPSILONS = {"rms_norm_eps": "RMSNorm", "layer_norm_eps": "LayerNorm", "norm_eps": "LayerNorm",
             "layer_norm_epsilon": "LayerNorm", "layernorm_epsilon": "LayerNorm"}  # fmt: skip
@@ -156,9 +157,7 @@ def _positions(config: Config) -> list[str]:
     return [f"{limit:,} positions"] if limit else []
 
 
-def _activations(
-    config: Config, weights: Sequence[Stored], hidden: int, inner: int
-) -> list[str]:
+def _activations(config: Config, weights: Sequence[Stored], hidden: int, inner: int) -> list[str]:
     word = next((config[key] for key in ACTIVATIONS if isinstance(config.get(key), str)), "")
     if not word:
         return []

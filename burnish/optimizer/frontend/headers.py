@@ -67,7 +67,7 @@ def stored(files: Iterable[Path]) -> list[Stored]:
     """The weights of safetensors files, in order.
 
     Raises:
-        StorageError, InvalidModel: a file cannot be read, or its header says nothing of its weights.
+        StorageError, InvalidModel: a file cannot be read, or has no legal header.
     """
     return [weight for path in files for weight in _of_file(path)]
 
@@ -76,9 +76,7 @@ def _of_file(path: Path) -> list[Stored]:
     try:
         with path.open("rb") as stream:
             header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        return [
-            _weight(name, item) for name, item in header.items() if name != "__metadata__"
-        ]
+        return [_weight(name, item) for name, item in header.items() if name != "__metadata__"]
     except OSError as error:
         raise StorageError(f"{path.name} cannot be read: {reason_of(error)}") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):

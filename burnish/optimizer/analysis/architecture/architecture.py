@@ -40,8 +40,8 @@ class Architecture:
     """What kind of network a graph is.
 
     Attributes:
-        kind: encoder, decoder, decoder with cross-attention, encoder and decoder, transformer (where
-            a mask does not tell), or network without attention.
+        kind: encoder, decoder, decoder with cross-attention, encoder and decoder, transformer
+            (where a mask does not tell), or network without attention.
         layers: those with an attention of a sequence with itself.
         heads, kv_heads, head_size: of all attentions, each number once, in order.
         windows: attentions that see a window: `left`, `right`, `count`, and `of` how many.
@@ -84,7 +84,8 @@ def architecture(
 
     Args:
         model: the recovered graph.
-        places, shapes: of that graph.
+        places: where its nodes are.
+        shapes: of its values.
         slots: its inputs with their roles.
         attentions: see `driver.recovery.attentions`.
     """

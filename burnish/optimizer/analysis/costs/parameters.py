@@ -69,6 +69,8 @@ def parameters(model: ir.Model, places: Places) -> Parameters:
         if users:
             node, place = min(users, key=lambda item: order[item[0]])
             layer, part = _place(node, place, places)
+            if part == "other" and len({places.layer_of(item) for item, _ in users}) > 1:
+                layer = 0  # a table that several layers share
         parts = found.by_layer.setdefault(layer, {})
         parts[part] = parts.get(part, 0) + tensor.size
         found.by_part[part] = found.by_part.get(part, 0) + tensor.size

@@ -90,7 +90,7 @@ class _Points:
         linear = first - square * (x + y)
         constant = a - linear * x - square * x * x
         for batched in (True, False):
-            found = Growth(*(round(item, 6) for item in (constant, linear, square)), batched)
+            found = Growth(round(constant, 6), round(linear, 6), round(square, 6), batched)
             if abs(found.at(self.batch, self.length) - probe) <= 1e-6 * max(abs(probe), 1.0):
                 return found
         return None

@@ -65,7 +65,7 @@ def sight_of(node: ir.Node, shapes: Shapes, masks: Masks) -> Sight:
 def seen_through(mask: Mask, flagged: bool = False) -> Sight:
     """What a mask, beside an attribute that may hide later keys, leaves to see."""
     opaque = "; ".join(f"{item.reason} at {item.node}" for item in mask.opaque)
-    causal: bool | None = flagged or any(mask.all(kind) for kind in (Causal, Prefix, Ordered))  # type: ignore[type-abstract]
+    causal: bool | None = flagged or any(mask.all(kind) for kind in (Causal, Prefix, Ordered))
     if not causal and opaque:
         causal = None
     positions = "ALiBi" if mask.all(Alibi) else "relative" if mask.all(Relative) else ""
