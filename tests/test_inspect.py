@@ -114,13 +114,12 @@ def test_tables_fit_the_terminal(facts: dict[str, Any], width: int) -> None:
 
 def test_an_artifacts_folder(model: Path, tmp_path: Path) -> None:
     """Its task, and each of its graphs."""
-    for name in ("encoder", "decoder"):
-        (tmp_path / f"{name}.onnx").write_bytes(model.read_bytes())
+    (tmp_path / "encoder.onnx").write_bytes(model.read_bytes())
     manifest = {"burnish": "0.1.0", "task": "text-classification", "labels": ["no", "maybe", "yes"]}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with unsupervised():
         facts = driver.inspect(Request(str(tmp_path)))
-    assert list(facts["parts"]) == ["decoder", "encoder"]
+    assert list(facts["parts"]) == ["encoder"]
     text = page(facts)
     assert ": an artifact for text-classification, 3 classes\n" in text
-    assert text.count("encoder, 2 layers, 2 heads of 32") == 2
+    assert "encoder, 2 layers, 2 heads of 32" in text

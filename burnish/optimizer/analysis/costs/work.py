@@ -143,8 +143,20 @@ class Places:
             leads and all(item.outputs[0] in self._towards for item in projected)
         ):
             return depth + 1
+        if any(value in self._behind for value in node.inputs):
+            return None
         behind = depth == self._deepest and result not in self._residual
         return None if behind and depth and not self._goes_around else depth
+
+    @cached_property
+    def _behind(self) -> set[ir.Value]:
+        """The values that a head gives, and all that comes of them."""
+        found: set[ir.Value] = set()
+        for node in self.flow.nodes:
+            head = bool(operands(node)) and self.of(Cost(node, None))[0] is None
+            if head or any(value in found for value in node.inputs):
+                found.update(node.outputs)
+        return found
 
     @cached_property
     def _goes_around(self) -> bool:
