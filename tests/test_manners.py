@@ -73,22 +73,25 @@ def parsed(words: list[str]) -> None:
 # ---- completion
 
 
-def completions(words: str, shell: str = "bash") -> list[str]:
-    """What the shell is offered for the last word of a line."""
-    place = len(words.split(" ")) - 1
-    environment = os.environ | {
-        "_OPTIMIZE_COMPLETE": f"complete_{shell}", "COMP_WORDS": words, "COMP_CWORD": str(place),
-    }  # fmt: skip
-    code = "import sys; sys.argv = ['optimize']; from burnish.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
-    )
-    assert done.stderr == ""
-    return done.stdout.split()
+Offered = Callable[[str], list[str]]
+
+
+@pytest.fixture
+def completions(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Offered:
+    """What bash is offered for the last word of a line."""
+
+    def ask(words: str) -> list[str]:
+        monkeypatch.setenv("_OPTIMIZE_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+        assert command() == 0
+        return capsys.readouterr().out.split()
+
+    return ask
 
 
 def test_completion_knows_commands_options_values_and_models(
-    model: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, completions: Offered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(model.parent)
     assert "inspect" in completions("optimize ins")
@@ -100,19 +103,17 @@ def test_completion_knows_commands_options_values_and_models(
 # ---- colours and widths
 
 
-def shown(*words: object, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "burnish", *map(str, words)],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout + done.stderr
-
-
-def test_no_colour_codes_where_none_are_wanted() -> None:
-    assert "\x1b" not in shown("passes")
-    assert "\x1b[3" not in shown("passes", FORCE_COLOR="1", NO_COLOR="1")
+def test_no_colour_codes_where_none_are_wanted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command("passes") == 0
+    assert "\x1b" not in capsys.readouterr().out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert command("passes") == 0
+    assert "\x1b[" in capsys.readouterr().out
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert command("passes") == 0
+    assert "\x1b[3" not in capsys.readouterr().out
 
 
 def test_tables_fit_the_columns_of_the_environment(
@@ -135,9 +136,6 @@ def said(capsys: pytest.CaptureFixture[str], code: int, *words: object) -> str:
     assert lines[-1] == errors[0]
     assert "Traceback" not in "\n".join(lines)
     return errors[0]
-
-
-Told = Callable[..., str]
 
 
 def test_a_wrong_path(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
