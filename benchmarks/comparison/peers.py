@@ -177,7 +177,7 @@ OLIVE_QUANTIZE = {"type": "OnnxDynamicQuantization", "per_channel": True}
 PEERS = (
     Peer("burnish", (), {"fp32": _burnish(), "int8": _burnish("--int8")}, here=True),
     Peer(
-        "onnxruntime", ("onnxruntime", "onnx", "sympy", "numpy", "coloredlogs"),
+        "onnxruntime", ("onnxruntime", "onnx", "sympy", "coloredlogs", "torch"),
         {
             "fp32": _snippet(FUSE, BERT),
             "int8": _snippet(QUANTIZE),

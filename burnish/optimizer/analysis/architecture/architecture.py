@@ -91,6 +91,7 @@ def architecture(
     """
     flow = places.flow
     limit = _positions(flow, slots)
+    hidden = _hidden(flow, places, shapes)
     return Architecture(
         kind=_kind(attentions, slots),
         layers=_layers(flow, places, attentions),
@@ -101,8 +102,8 @@ def architecture(
         positions=tuple(_position_names(flow, attentions, limit)),
         activations=tuple(activation_names(flow, places)),
         normalizations=tuple(_norm_names(flow)),
-        hidden=_hidden(flow, places, shapes),
-        feed_forward=_feed_forward(model, places),
+        hidden=hidden,
+        feed_forward=_feed_forward(model, places, hidden),
         vocabulary=max((slot.bound for slot in slots if slot.role is Role.IDS), default=0),
         limit=limit,
         patches=_patches(flow, places),
@@ -216,13 +217,13 @@ def _hidden(flow: Flow, places: Places, shapes: Shapes) -> tuple[int, ...]:
     return _common(widths)
 
 
-def _feed_forward(model: ir.Model, places: Places) -> tuple[int, ...]:
-    """The widths of what feed-forward layers give to their activations."""
+def _feed_forward(model: ir.Model, places: Places, hidden: tuple[int, ...]) -> tuple[int, ...]:
+    """The widths that feed-forward layers come back from: what gates is not counted with them."""
     widths: Counter[int] = Counter()
     for product in find_products(model, FLOATS)[0]:
         layer, part = places.of(Cost(product.nodes[0], None))
-        if part == "feed_forward" and layer and product.n > product.k:
-            widths[product.n] += 1
+        if part == "feed_forward" and layer and product.n in hidden and product.k > product.n:
+            widths[product.k] += 1
     return _common(widths)
 
 
