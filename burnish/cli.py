@@ -16,6 +16,7 @@ from burnish import __version__, driver, evaluating, options
 from burnish.driver import Request
 from burnish.optimizer.errors import UsageError, printable
 from burnish.passes import registry
+from burnish.plan_command import plan
 from burnish.rendering import (
     render_bench,
     render_compare,
@@ -176,6 +177,7 @@ def inspect(
 
 
 app.command()(run)
+app.command()(plan)
 
 
 @app.command()

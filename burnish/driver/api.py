@@ -10,6 +10,7 @@ from burnish import driver
 from burnish.driver import Request, Result
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.frontend.tasks import named
+from burnish.runtimes.pipeline import Pipeline, is_pipeline
 from burnish.runtimes.providers import PROVIDERS
 from burnish.runtimes.tasks import open_task
 
@@ -49,12 +50,14 @@ def load(
     Returns:
         Of a file, a `Runtime`, whose `run` has the signature of `InferenceSession.run`; of a
         folder, or where a task is named, what answers for the task: see `runtimes.tasks` and
-        `runtimes.generate`.
+        `runtimes.generate`; of the stages of a plan, a `runtimes.pipeline.Pipeline`.
 
     Raises:
         UsageError: where the provider is not known, or does not start here.
         UnsupportedModel: where it does not accept the model, or no answers are made for the task.
     """
+    if is_pipeline(Path(path)):
+        return Pipeline(Path(path), provider=provider, threads=threads)
     if Path(path).is_dir() or task:
         name = named(task).name if task else None
         return open_task(Path(path), provider=provider, threads=threads, task=name)
