@@ -2,10 +2,10 @@
 
     python benchmarks/devices.py MODEL [--feeds 48] [--rounds 5]
 
-Runs feeds of 8 x 128 tokens through one session of one thread, through two replicas, and through a
-pipeline of two stages that `optimize plan` cuts, in turn. Then one of the replicas is slowed by half
-(it sleeps as long as it has computed): feeds that are dealt out evenly against feeds that whoever is
-free takes. Ratios are medians of the rounds, with their least and most.
+Runs feeds of 8 x 128 tokens through one session of one thread, through two replicas, and through
+a pipeline of two stages that `optimize plan` cuts, in turn. Then one of the replicas is slowed by
+half (it sleeps as long as it has computed): feeds that are dealt out evenly against feeds that
+whoever is free takes. Ratios are medians of the rounds, with their least and most.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Slowed:
         self.close = runtime.close
 
     def run(self, names: Sequence[str] | None, feed: Mapping[str, Any]) -> list[Any]:
+        """Compute, then wait as long again."""
         start = time.perf_counter()
         found = self._runtime.run(names, feed)
         time.sleep(time.perf_counter() - start)
