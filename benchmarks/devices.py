@@ -6,6 +6,9 @@ Runs feeds of 8 x 128 tokens through one session of one thread, through two repl
 a pipeline of two stages that `optimize plan` cuts, in turn. Then one of the replicas is slowed by
 half (it sleeps as long as it has computed): feeds that are dealt out evenly against feeds that
 whoever is free takes. Ratios are medians of the rounds, with their least and most.
+
+Last, what `optimizer.partition.simulate` forecasts for the pipeline and for the replicas, from the
+times of stages and of the whole model by themselves, against what they reach, at five sizes.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import numpy as np
 import burnish
 from burnish import driver
 from burnish.driver import Request
+from burnish.optimizer.partition.simulate import simulate
 from burnish.runtimes.replicas import Replicas
 
 Feeds = list[dict[str, Any]]
@@ -44,14 +48,17 @@ class Slowed:
         return found
 
 
-def feeds_of(runtime: Any, count: int) -> Feeds:
+SIZES = ((1, 32), (1, 128), (4, 64), (8, 128), (16, 32))
+
+
+def feeds_of(runtime: Any, count: int, size: tuple[int, int] = (8, 128)) -> Feeds:
     """Token ids, masks and token types."""
     random = np.random.default_rng(0)
     names = [port.name for port in runtime.get_inputs()]
     arrays = {
-        "input_ids": lambda: random.integers(0, 1000, (8, 128)),
-        "attention_mask": lambda: np.ones((8, 128), np.int64),
-        "token_type_ids": lambda: np.zeros((8, 128), np.int64),
+        "input_ids": lambda: random.integers(0, 1000, size),
+        "attention_mask": lambda: np.ones(size, np.int64),
+        "token_type_ids": lambda: np.zeros(size, np.int64),
     }
     return [{name: arrays[name]() for name in names} for _ in range(count)]
 
@@ -66,6 +73,49 @@ def dealt(workers: list[Any], feeds: Feeds) -> None:
         ]
         for job in jobs:
             job.result()
+
+
+def alone(files: list[Path], feed: dict[str, Any], runs: int) -> list[float]:
+    """Median seconds of each of some models by itself, one given what the ones before it gave."""
+    values, found = dict(feed), []
+    for file in files:
+        runtime = burnish.load(file, threads=1)
+        given = {port.name: values[port.name] for port in runtime.get_inputs()}
+        times = []
+        for _ in range(runs):
+            start = time.perf_counter()
+            outputs = runtime.run(None, given)
+            times.append(time.perf_counter() - start)
+        values |= {p.name: v for p, v in zip(runtime.get_outputs(), outputs, strict=True)}
+        found.append(statistics.median(times[1:]))
+        runtime.close()
+    return found
+
+
+def forecasts(model: Path, folder: Path, two: Any, stages: Any, count: int) -> None:
+    """Print the second table."""
+    print("\n| size | way | forecast a second | reached | off by |\n|---|---|---|---|---|")
+    files = sorted(folder.glob("stage-*.onnx"))
+    for size in SIZES:
+        feeds = feeds_of(two, count, size)
+        parts, (whole,) = alone(files, feeds[0], 9), alone([model], feeds[0], 9)
+        row = [item for seconds in parts for item in (seconds, 0.0)][:-1]
+        ways = {
+            "two stages": (stages, simulate(row, 400)),
+            "two replicas": (two, simulate([whole], 400, replicas=2)),
+        }
+        for name, (runtime, forecast) in ways.items():
+            rates = []
+            for _ in range(4):
+                start = time.perf_counter()
+                list(runtime.map(feeds))
+                rates.append(count / (time.perf_counter() - start))
+            reached = statistics.median(rates[1:])
+            off = forecast.throughput / reached - 1.0
+            print(
+                f"| {size[0]} x {size[1]} | {name} | {forecast.throughput:.1f} | {reached:.1f} | "
+                f"{100 * off:+.1f} % |", flush=True,
+            )  # fmt: skip
 
 
 def main() -> None:
@@ -101,6 +151,7 @@ def main() -> None:
                 way()
                 if index:  # the first round warms up
                     spent[name].append(time.perf_counter() - start)
+        forecasts(options.model, Path(scratch, "stages"), two, stages, options.feeds)
     print("\n| way | against | times as fast | least to most |\n|---|---|---|---|")
     for name, against in (
         ("two replicas", "one worker"),
