@@ -16,6 +16,7 @@ from burnish import __version__, driver, evaluating, options
 from burnish.driver import Request
 from burnish.optimizer.errors import UsageError, printable
 from burnish.passes import registry
+from burnish.plan_command import plan
 from burnish.rendering import (
     render_bench,
     render_compare,
@@ -184,6 +185,7 @@ def inspect(
 
 
 app.command(cls=PanelledCommand, epilog=epilog("run"))(run)
+app.command(cls=PanelledCommand, epilog=epilog("plan"))(plan)
 
 
 @app.command(cls=PanelledCommand, epilog=epilog("bench"))

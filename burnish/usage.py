@@ -16,7 +16,8 @@ PANELS = {
     ),
     "Vocabulary": ("languages", "corpus", "keep_tokens", "keep_ids", "min_coverage"),
     "Where it runs": (
-        "provider", "target", "threads", "shape", "tuning", "opset", "min_ort", "speedup",
+        "provider", "target", "threads", "shape", "cluster", "tuning", "opset", "min_ort",
+        "speedup",
     ),
     "What goes in": (
         "text", "file", "lines", "image", "data", "tokenizer", "task", "context", "classes",
@@ -68,6 +69,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "evaluate": (
         ("optimize evaluate folder --data test.jsonl", "metrics of its task"),
         ("optimize evaluate folder.int8 --against folder --data test.jsonl", "and what changed"),
+    ),
+    "plan": (
+        ("optimize plan model.onnx --cluster cluster.yaml", "how good a pipeline would be"),
+        ("optimize plan model.onnx --cluster cluster.yaml -o stages", "its stages, checked"),
     ),
     "passes": (("optimize passes", "every pass, in order"),),
 }

@@ -35,7 +35,7 @@ def model(tmp_path: Path) -> Path:
 # ---- help
 
 
-@pytest.mark.parametrize("name", ["", *COMMANDS])
+@pytest.mark.parametrize("name", list(usage.EXAMPLES))
 def test_help_has_panels_and_examples(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
