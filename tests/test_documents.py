@@ -49,7 +49,7 @@ def command_lines(path: Path) -> Iterator[list[str]]:
         for part in line.split("&&"):
             typed = part.split("  #")[0].strip().removeprefix("$ ")
             if typed.startswith("optimize ") and not PLACEHOLDERS.search(typed):
-                yield shlex.split(re.sub(r"\s{3,}.*", "", typed))
+                yield shlex.split(re.sub(r"\s{2,}.*", "", typed))
 
 
 LINES = [
