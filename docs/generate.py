@@ -140,7 +140,7 @@ def python() -> str:
         elif inspect.isclass(item):
             lines += [f"## burnish.{name}", "", _prose(item), ""]
             if typing.is_typeddict(item):
-                lines += [*_fields(item), ""]
+                lines += [*_fields(item), "", _prose(Request).partition("**Attributes**")[2], ""]
             else:
                 lines += [*_methods(item)]
     return "\n".join(lines).rstrip() + "\n"
@@ -148,23 +148,34 @@ def python() -> str:
 
 def _signature(name: str, item: Any) -> str:
     """A function's parameters, one a line, as they are written."""
-    rows = [f"    {parameter}," for parameter in inspect.signature(item).parameters.values()]
-    text = "\n".join(rows).replace("'", "")
-    return f"burnish.{name}(\n{text}\n)"
+    rows, apart = [], False
+    for parameter in inspect.signature(item).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and not apart:
+            rows.append("    *,")
+            apart = True
+        stars = "**" if parameter.kind is parameter.VAR_KEYWORD else ""
+        default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
+        rows.append(f"    {stars}{parameter.name}: {parameter.annotation}{default},")
+    return "\n".join([f"burnish.{name}(", *rows, ")"])
 
 
 def _prose(item: Any) -> str:
-    """A docstring as Markdown: its headings in bold, what is indented below them as a list."""
-    lines = []
-    section = False
+    """A docstring as Markdown: what is indented below a heading as a list, an example as code."""
+    lines: list[str] = []
+    heading = ""
     for line in inspect.cleandoc(item.__doc__ or "").splitlines():
         if line.endswith(":") and not line.startswith(" "):
-            section = True
-            lines += ["", f"**{line[:-1]}**", ""]
-        elif section and line.startswith("    ") and not line.startswith("     "):
-            lines.append(f"- {line.strip()}")
+            heading = line
+            lines += [f"**{line[:-1]}**", ""]
+        elif not line.startswith(" "):
+            if heading == "Example:" and line:  # the text goes on behind it
+                heading = ""
+            lines.append(line)
+        elif heading == "Example:":
+            lines.append(line)
         else:
-            lines.append(f"  {line.strip()}" if section and line.strip() else line)
+            deeper = line.startswith("     ")
+            lines.append(f"  {line.strip()}" if deeper else f"- {line.strip()}")
     return "\n".join(lines).strip()
 
 
