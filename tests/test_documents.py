@@ -85,8 +85,9 @@ def runnable() -> dict[str, list[str]]:
         words = parameter.values[0]
         files = {word for word in words if re.search(r"\.(onnx|txt|jsonl|json)$", word)}
         folders = [word for word in words[1:] if "folder" in word or word in ("llm", "texts")]
-        times = words[1] in ("bench", "run") or "auto" in words or "--provider" in words
-        if files and files <= RUNNABLE and not folders and not times and "--data" not in words:
+        quick = words[1] in ("inspect", "compare", "passes") or words[1].endswith(".onnx")
+        costly = {"auto", "--provider", "--data"} & set(words)
+        if files and files <= RUNNABLE and not folders and quick and not costly:
             found[" ".join(words)] = words
     return found
 
