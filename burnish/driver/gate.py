@@ -107,7 +107,7 @@ def run(
         BurnishError: see the tree in `optimizer.errors`.
     """
     if checkpoints.is_checkpoint(request.model) and not artifact.is_folder(Path(request.model)):
-        raise UsageError("a checkpoint", hint="an .onnx file of it, and --optimized")
+        raise UsageError("a checkpoint, which is not timed here", hint="an .onnx file of it")
     recorded = share(before) if before and not gate.update else None
     if before and not gate.update and request.measure and recorded is None:
         raise _about(gate, "it has no times", f"{AGAIN}, or --no-measure")
