@@ -6,8 +6,8 @@ compiles the tagger of the examples to int8 and plants three faults in copies of
 products whose result is multiplied by zero, as many as take a fifth of its time; a class that is
 preferred by so much that two more of a hundred first choices change; an embedding in float32. Each
 copy, and the artifact itself, is then held to baselines of the artifact again and again, a new one
-every five repeats. A fault is caught where the exit code is 1 and its own row is the one that fails;
-noise is caught where the artifact itself fails. The last two faults are not timed.
+every five repeats. A fault is caught where the exit code is 1 and its own row is the one that
+fails; noise is caught where the artifact itself fails. The last two faults are not timed.
 """
 
 from __future__ import annotations
@@ -201,8 +201,8 @@ def table(planted: dict[str, str], runs: dict[str, list[dict[str, Any]]], thread
     loads = sorted(run["load"] for run in every)
     busy = (
         f"On {os.cpu_count()} cores {loads[0]:.1f} to {loads[-1]:.1f} threads wanted to run (the "
-        f"load over a minute; median {statistics.median(loads):.1f}), {threads} of them the gate's: "
-        "the machine was busy with other work."
+        f"load over a minute; median {statistics.median(loads):.1f}), {threads} of them the "
+        "gate's: the machine was busy with other work."
     )
     ratios = [run["ratio"] for run in runs["none"]]
     spread = (

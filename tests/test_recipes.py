@@ -199,14 +199,14 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
 def sample(name: str) -> Any:
     """A value that is not the usual one."""
     option = OPTIONS[name]
-    if option.choices:
-        return option.choices[1 if name != "kv-cache" else 0]
     numbers = {"level": 1, "max-drop": 0.25, "min-coverage": 0.5, "opset": 20, "time-limit": 9.5}
     by_kind = {
         FLAG: True, PATH: "x", SIZES: {"batch": 2}, NAMES: ["de", "no"], NUMBERS: [0, 3],
         BYTES: 2_000_000, INTEGER: 3, NUMBER: 2.5,
     }  # fmt: skip
     known = {"min-ort": "1.20", "task": "fill-mask", "precision": "bf16", **numbers}
+    if option.choices and name != "precision":
+        return option.choices[-1]
     return known.get(name, by_kind.get(option.kind))
 
 
@@ -235,6 +235,13 @@ def test_the_list_and_the_check(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert command("recipes", file(tmp_path, "fast_gelu: true")) == 0
     assert yaml.safe_load(capsys.readouterr().out) == {"fast-gelu": True}
     assert command("recipes", file(tmp_path, "fast_gelu: 3")) == 2
+
+
+def test_the_recipe_of_the_page_is_one() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text()
+    text = page.split("```yaml\n")[1].split("```")[0]
+    assert recipes.recipe_of("", yaml.safe_load(text)).options["int8"] is True
+    assert all(f"| `{name}` |" in page for name in SHIPPED)
 
 
 def test_errors_of_a_file_name_it(tmp_path: Path) -> None:
