@@ -255,10 +255,10 @@ def main() -> None:
             row = run["rows"]["latency"]
             told = (repeat, name, run["code"], row["change"], row["interval"], run["rounds"])
             print(*told, f"{run['seconds']:.0f} s", f"load {run['load']:.1f}", flush=True)
-    told = table(planted, runs, options.threads)
+        told = table(planted, runs, options.threads)
+        if options.table:
+            options.table.write_text(told)
     print(told)
-    if options.table:
-        options.table.write_text(told)
 
 
 if __name__ == "__main__":

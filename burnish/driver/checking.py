@@ -18,10 +18,13 @@ from burnish.optimizer.rounds import Ratio, Round
 from burnish.runtimes.providers import versions
 
 SECONDS = 60.0
-"""Time after which a ratio is taken as it is, where no interval has settled it."""
+"""Time after which a ratio is taken as it is, where no interval has settled it.
+
+A baseline has twice as long: what it does not know, no later run can make good.
+"""
 
 NARROW = 0.01
-"""Relative half-width at which measuring on would say nothing new."""
+"""Half-width at which measuring on would say nothing new; so does a third of the baseline's."""
 
 
 def examine(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
@@ -64,11 +67,12 @@ def _latency(bench: Workbench, argument: dict[str, Any]) -> dict[str, Any]:
         found = changed(taken)
         if recorded and found.at_most(argument["bound"]) is not None:
             return True
-        own = rounds.ratio(taken)
-        return own.high / own.low <= (1 + NARROW) / (1 - NARROW)
+        known = recorded.half_width if recorded else 0.0
+        return rounds.ratio(taken, rounds.SURE).half_width <= max(NARROW, known / 3)
 
     bench.emit({"stage": "timing"})
-    taken = rounds.measured(bench.contest, entrants, settled, SECONDS)
+    seconds = SECONDS if recorded else 2 * SECONDS
+    taken = rounds.measured(bench.contest, entrants, settled, seconds)
     facts = report.latency_facts(rounds.timing(taken), bench.sizes())
     return facts | {
         "inputs": {name: list(array.shape) for name, array in feed.items()},

@@ -14,7 +14,7 @@ import os
 import signal
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -148,11 +148,19 @@ class Contest:
         second = self._block(name, entrant, max(1, min(20, int(block / 2 / max(first, 1e-6)))))
         return max(1, int(block / max(statistics.median(second), 1e-6)))
 
-    def _block(self, name: str, entrant: Entrant, runs: int) -> list[float]:
+    def begin(self, names: Iterable[str]) -> None:
+        """Start the processes of these names; they import what they need side by side."""
+        for name in names:
+            self._worker(name)
+
+    def _worker(self, name: str) -> Worker:
         if name not in self._workers:
             worker = self._stack.enter_context(Worker(self._stopwatch, {}, self._limits))
             self._workers[name] = worker
-        worker = self._workers[name]
+        return self._workers[name]
+
+    def _block(self, name: str, entrant: Entrant, runs: int) -> list[float]:
+        worker = self._worker(name)
         os.kill(worker.pid, signal.SIGCONT)
         order = {"path": str(entrant.path), "feeds": str(entrant.feeds), "runs": runs}
         order |= self._settings | ({"provider": entrant.provider} if entrant.provider else {})

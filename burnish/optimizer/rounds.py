@@ -47,6 +47,11 @@ class Ratio:
     low: float
     high: float
 
+    @property
+    def half_width(self) -> float:
+        """Half of the interval, on the scale of logarithms."""
+        return math.log(self.high / self.low) / 2
+
     def at_most(self, bound: float) -> bool | None:
         """Whether it surely is at most so large, or surely not; None where neither is sure."""
         if self.high <= bound:
@@ -108,6 +113,7 @@ def measured(
     rounds: list[Round] = []
     while True:
         with contest() as current:
+            current.begin(entrants)
             turns = current.turns(entrants, BLOCK_SECONDS)
             taken = [next(turns) for _ in range(PAIRS)]
         rounds.append([(turn[first], turn[second]) for turn in taken])

@@ -25,6 +25,9 @@ class Machine:
         self.process = np.exp(self.random.normal(0, 0.02))
         yield self
 
+    def begin(self, names: Any) -> None:
+        assert len(list(names)) == 2
+
     def turns(self, entrants: Any, block: float) -> Iterator[dict[str, float]]:
         first, second = entrants
         while True:
