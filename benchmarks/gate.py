@@ -34,6 +34,7 @@ DATA = TAGGER / "sentences.txt"
 BATCH, LENGTH = 8, 128
 PIECES, LABELS = 8000, 7
 SLOWER, LOSS = 0.2, 0.02
+WIDTH = 96
 PER_BASELINE = 5
 
 FAULTS = {"none": "", "20 % slower": "latency", "2 % more loss": "loss", "larger": "size"}
@@ -63,14 +64,14 @@ def logits_renamed(model: onnx.ModelProto) -> str:
     return "logits_before"
 
 
-def slowed(source: Path, target: Path, width: int) -> None:
-    """Add four products of [tokens, width] and [width, width], and zero times what they give."""
+def slowed(source: Path, target: Path, count: int) -> None:
+    """Add so many products of [tokens, width] and one weight, and zero times what they give."""
     model = onnx.load(source)
     before = logits_renamed(model)
     random = np.random.default_rng(0)
-    weight = (random.standard_normal((width, width)) / np.sqrt(width)).astype(np.float32)
+    weight = (random.standard_normal((WIDTH, WIDTH)) / np.sqrt(WIDTH)).astype(np.float32)
     constants = {
-        "slow.axis": np.array([2]), "slow.row": np.full((1, width), 1e-4, np.float32),
+        "slow.axis": np.array([2]), "slow.row": np.full((1, WIDTH), 1e-4, np.float32),
         "slow.zero": np.array(0, np.float32), "slow.weight": weight, "slow.mean": np.array([2]),
     }  # fmt: skip
     model.graph.initializer.extend(
@@ -82,11 +83,11 @@ def slowed(source: Path, target: Path, width: int) -> None:
         helper.make_node("MatMul", ["slow.column", "slow.row"], ["slow.0"]),
         *(
             helper.make_node("MatMul", [f"slow.{index}", "slow.weight"], [f"slow.{index + 1}"])
-            for index in range(4)
+            for index in range(count)
         ),
-        helper.make_node("ReduceMean", ["slow.4", "slow.mean"], ["slow.5"], keepdims=1),
-        helper.make_node("Mul", ["slow.5", "slow.zero"], ["slow.6"]),
-        helper.make_node("Add", [before, "slow.6"], ["logits"]),
+        helper.make_node("ReduceMean", [f"slow.{count}", "slow.mean"], ["slow.one"], keepdims=1),
+        helper.make_node("Mul", ["slow.one", "slow.zero"], ["slow.none"]),
+        helper.make_node("Add", [before, "slow.none"], ["logits"]),
     ]
     model.graph.node.extend(nodes)
     onnx.save(model, target)
@@ -124,14 +125,13 @@ def best(paths: list[Path], threads: int, turns: int = 30) -> list[float]:
 
 
 def plant_slowdown(artifact: Path, target: Path, threads: int) -> str:
-    """Find the width at which the copy takes a fifth longer; what it takes, in words."""
-    low, high, ratio = 16, 512, 0.0
-    while high - low > 8:
-        width = (low + high) // 2
-        slowed(artifact, target, width)
+    """Find the products with which the copy takes a fifth longer; what it takes, in words."""
+    low, high = 1, 64
+    while high - low > 1:
+        count = (low + high) // 2
+        slowed(artifact, target, count)
         first, second = best([artifact, target], threads)
-        ratio = second / first
-        low, high = (width, high) if ratio < 1 + SLOWER else (low, width)
+        low, high = (count, high) if second / first < 1 + SLOWER else (low, count)
     slowed(artifact, target, high)
     first, second = best([artifact, target], threads, 100)
     return f"{second / first:.3f} times the artifact's best time"
