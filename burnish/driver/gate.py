@@ -188,6 +188,9 @@ def _differences(before: Report, now: Report) -> list[str]:
         for name in sorted({*was, *here})
         if was.get(name) != here.get(name)
     ]
+    was, here = before.get("options"), now["options"]
+    if was is not None and was != here:
+        told.append(f"the baseline has options {json.dumps(was)}, this run {json.dumps(here)}")
     first, second = (item["latency"] and item["latency"].get("inputs") for item in (before, now))
     if first and second and first != second:
         told.append("the baseline was timed at other sizes (--shape)")
