@@ -126,12 +126,9 @@ def run(
                 # Of several providers the fastest was taken: the ratio is the one there.
                 provider = result.report["target"]["provider"]
                 timed = replace(request, provider=provider)
-                facts |= _timed(examine(timed, order | {"other": output, "compare": False}))
+                told = examine(timed, order | {"other": output, "compare": False})
+                facts["latency"] = told["latency"]
     return _judged(facts, gate, before)
-
-
-def _timed(facts: dict[str, Any]) -> dict[str, Any]:
-    return {"latency": facts["latency"]}
 
 
 def _judged(facts: dict[str, Any], gate: Gate, before: Report | None) -> dict[str, Any]:
