@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from burnish import __version__, driver, evaluating, options
-from burnish.driver import Request
+from burnish import __version__, check_command, driver, evaluating, options, recipes_command
+from burnish.driver import Request, recipes
 from burnish.optimizer.errors import UsageError, printable
 from burnish.passes import registry
 from burnish.plan_command import plan
@@ -32,6 +32,7 @@ from burnish.terminal import (
     PanelledCommand,
     errors,
     errors_as_lines,
+    given,
     misused,
     progress_shown,
     show,
@@ -72,6 +73,7 @@ def _main(
 
 @app.command(MAIN, cls=PanelledCommand, epilog=epilog(MAIN))
 def main_job(
+    context: typer.Context,
     model: options.Source,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Default: beside the input.")
@@ -82,9 +84,7 @@ def main_job(
     fp16: options.Fp16 = False,
     precision: options.Precision = None,
     points: options.Points = False,
-    keep_embeddings: Annotated[
-        bool, typer.Option("--keep-embeddings", help="Leave lookup tables in float32.")
-    ] = False,
+    keep_embeddings: options.KeepEmbeddings = False,
     level: Annotated[
         int,
         typer.Option("-O", min=0, max=3, help="0 copy, 1 exact, 2 exact and rounding, 3 likewise."),
@@ -126,14 +126,12 @@ def main_job(
     task: options.Task = None,
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustCode = False,
+    recipe: options.Recipe = None,
+    print_recipe: options.PrintRecipe = False,
     json_file: options.Json = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but write.")] = False,
-    no_check: Annotated[
-        bool, typer.Option("--no-check", help="Skip the numerical verification.")
-    ] = False,
-    no_measure: Annotated[
-        bool, typer.Option("--no-measure", help="Skip timing; choose by rules.")
-    ] = False,
+    no_check: options.NoCheck = False,
+    no_measure: options.NoMeasure = False,
     quiet: options.Quiet = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Explain every pass.")] = False,
     debug: options.Debug = False,
@@ -155,6 +153,11 @@ def main_job(
             memory_limit=options.bytes_of(memory_limit), time_limit=time_limit, tuning=tuning,
             task=task, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code,
         )  # fmt: skip
+        if recipe:
+            request = recipes.applied(recipes.named(recipe), request, given(context))
+        if print_recipe:
+            print(recipes.used(request), end="")
+            return
         with progress_shown(quiet) as progress:
             report = driver.optimize(request, progress).report
         show(report, json_file, quiet, lambda console: render_report(console, report, verbose))
@@ -245,6 +248,8 @@ def compare(
 
 
 app.command(cls=PanelledCommand, epilog=epilog("evaluate"))(evaluating.evaluate)
+app.command(cls=PanelledCommand, epilog=epilog("check"))(check_command.check)
+app.command(cls=PanelledCommand, epilog=epilog("recipes"))(recipes_command.recipes)
 
 
 @app.command(cls=PanelledCommand, epilog=epilog("passes"))

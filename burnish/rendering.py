@@ -16,7 +16,8 @@ from burnish.rendering_structure import (
     vocabulary_lines,
 )
 from burnish.rendering_text import line as _line
-from burnish.rendering_text import safe, size
+from burnish.rendering_text import safe as safe
+from burnish.rendering_text import size as size
 from burnish.rendering_text import table as _table
 from burnish.rendering_text import texts as _texts
 

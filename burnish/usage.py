@@ -8,7 +8,7 @@ from __future__ import annotations
 PANELS = {
     "Precision": (
         "int8", "int4", "fp16", "precision", "static", "keep_embeddings", "kv_cache", "points",
-        "force", "max_drop",
+        "force", "max_drop", "recipe", "print_recipe",
     ),
     "Less work": (
         "level", "pack", "window", "global_tokens", "layers", "low_rank", "fast_gelu",
@@ -17,17 +17,19 @@ PANELS = {
     "Vocabulary": ("languages", "corpus", "keep_tokens", "keep_ids", "min_coverage"),
     "Where it runs": (
         "provider", "target", "threads", "shape", "cluster", "tuning", "opset", "min_ort",
-        "speedup",
+        "speedup", "max_latency_ratio", "max_size_ratio",
     ),
     "What goes in": (
         "text", "file", "lines", "image", "data", "tokenizer", "task", "context", "classes",
-        "against", "allow_pickle", "trust_remote_code", "seed",
+        "against", "optimized", "allow_pickle", "trust_remote_code", "seed",
     ),
     "How texts are written": (
         "chat", "language", "max_new_tokens", "temperature", "top_k", "top_p", "min_p", "beams",
         "speculate", "repetition_penalty", "stop",
     ),
-    "What comes out": ("output", "json_file", "dry_run", "quiet", "verbose", "debug"),
+    "What comes out": (
+        "output", "json_file", "junit_file", "update", "dry_run", "quiet", "verbose", "debug",
+    ),
     "Checks and limits": ("no_check", "no_measure", "memory_limit", "time_limit"),
 }  # fmt: skip
 """Names of parameters by panel."""
@@ -73,6 +75,14 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "plan": (
         ("optimize plan model.onnx --cluster cluster.yaml", "how good a pipeline would be"),
         ("optimize plan model.onnx --cluster cluster.yaml -o stages", "its stages, checked"),
+    ),
+    "check": (
+        ("optimize check model.onnx --against baseline.json --update", "write the baseline"),
+        ("optimize check model.onnx --against baseline.json", "exit 1 where it got worse"),
+    ),
+    "recipes": (
+        ("optimize recipes", "those that are shipped"),
+        ("optimize recipes cpu-int8", "what one says"),
     ),
     "passes": (("optimize passes", "every pass, in order"),),
 }

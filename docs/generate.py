@@ -1,8 +1,9 @@
-"""Write the pages that are made from the code: passes, options and the Python interface."""
+"""Write what is made from the code: pages of passes, options and Python, and recipes' schema."""
 
 from __future__ import annotations
 
 import inspect
+import json
 import typing
 from collections.abc import Iterator
 from dataclasses import fields
@@ -13,6 +14,7 @@ from typer.main import get_command
 
 import burnish
 from burnish.cli import app
+from burnish.driver.recipe_options import schema
 from burnish.driver.request import Request
 from burnish.optimizer.contract import Pass, Phase
 from burnish.passes import registry
@@ -20,6 +22,7 @@ from burnish.terminal import MAIN
 from burnish.usage import EXAMPLES, PANEL_OF, PANELS
 
 FOLDER = Path(__file__).parent
+SCHEMA = Path(__file__).parents[1] / "burnish" / "recipes" / "schema.json"
 
 PHASES = {
     Phase.RECOVER: "what exporters tore apart becomes standard operators again",
@@ -111,7 +114,7 @@ def _flags(item: Any) -> list[str]:
 def _panels(command: Any) -> Iterator[tuple[str, list[str]]]:
     rows: dict[str, list[str]] = {panel: [] for panel in (*PANELS, "other")}
     for item in command.params:
-        if names := _flags(item):
+        if names := [*_flags(item), *item.secondary_opts]:
             rows[PANEL_OF.get(item.name, "other")].append(_row(item, names))
     yield from ((panel, found) for panel, found in rows.items() if found)
 
@@ -205,10 +208,11 @@ def pages() -> dict[str, str]:
 
 
 def main() -> None:
-    """Write all pages."""
+    """Write all pages, and the schema."""
     for name, text in pages().items():
         (FOLDER / name).parent.mkdir(exist_ok=True)
         (FOLDER / name).write_text(text)
+    SCHEMA.write_text(json.dumps(schema(), indent=2) + "\n")
 
 
 if __name__ == "__main__":

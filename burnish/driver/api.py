@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from burnish import driver
-from burnish.driver import Progress, Request, Result
+from burnish.driver import Progress, Request, Result, recipes
+from burnish.driver.recipe_options import options_for
 from burnish.optimizer.errors import BurnishError, UsageError, nearest
 from burnish.optimizer.frontend.tasks import named
 from burnish.runtimes.pipeline import Pipeline, is_pipeline
@@ -71,12 +72,17 @@ class Options(TypedDict, total=False):
 
 
 def optimize(
-    model: str | os.PathLike[str], *, progress: Progress | None = None, **options: Unpack[Options]
+    model: str | os.PathLike[str],
+    *,
+    recipe: str | None = None,
+    progress: Progress | None = None,
+    **options: Unpack[Options],
 ) -> Result:
     """Optimize a model file, a checkpoint's folder, or a hub id.
 
     Args:
         model: as on the command line.
+        recipe: the name of a shipped recipe, or a YAML file; the options given here win.
         progress: called in this process, between steps, with a dictionary whose `stage` says in
             words what begins. What it raises ends the work, and nothing is written.
         options: see `Options`.
@@ -94,7 +100,10 @@ def optimize(
         if name not in known:
             hint = nearest(name, known) or "help(burnish.Options)"
             raise UsageError(f"{name} is no option of burnish.optimize", hint=hint)
-    return driver.optimize(Request(os.fspath(model), **options), progress)
+    request = Request(os.fspath(model), **options)
+    if recipe is not None:
+        request = recipes.applied(recipes.named(recipe), request, options_for(options))
+    return driver.optimize(request, progress)
 
 
 def inspect(

@@ -158,6 +158,19 @@ def _atomic(path: Path) -> Iterator[_Stream]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text, whole or not at all.
+
+    Raises:
+        StorageError: where writing failed; what was at `path` is still there.
+    """
+    try:
+        with _atomic(path) as stream:
+            stream.write(text.encode())
+    except OSError as error:
+        raise not_written("writing failed", error) from None
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
