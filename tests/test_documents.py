@@ -47,7 +47,7 @@ def command_lines(path: Path) -> Iterator[list[str]]:
     blocks += INDENTED.findall(FENCE.sub("", text))
     for line in "\n".join(blocks).splitlines():
         for part in line.split("&&"):
-            typed = part.split("  #")[0].strip().removeprefix("$ ")
+            typed = re.split(r"  #| [|>] ", part)[0].strip().removeprefix("$ ")
             if typed.startswith("optimize ") and not PLACEHOLDERS.search(typed):
                 yield shlex.split(re.sub(r"\s{2,}.*", "", typed))
 

@@ -157,7 +157,8 @@ def _olive(*passes: dict[str, object]) -> Job:
         }  # fmt: skip
         (target.parent / "olive.json").write_text(json.dumps(config, indent=2))
         run = (
-            "import pathlib, shutil, sys\n"
+            "import os, pathlib, shutil, sys\n"
+            "os.environ['OLIVE_DISABLE_TELEMETRY'] = '1'\n"
             "from olive import run\n"
             "run(sys.argv[1])\n"
             "shutil.copy(next(pathlib.Path(sys.argv[2]).rglob('*.onnx')), sys.argv[3])\n"
@@ -194,7 +195,9 @@ PEERS = (
         },
     ),
     Peer(
-        "olive", ("olive-ai", "onnxruntime", "onnx"),
+        "olive",
+        # Its release imports requests and does not ask for it.
+        ("olive-ai", "onnxruntime", "onnx", "requests"),
         {"fp32": _olive(OLIVE_FUSE), "int8 of fused": _olive(OLIVE_FUSE, OLIVE_QUANTIZE)},
     ),
 )  # fmt: skip
