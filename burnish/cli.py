@@ -23,8 +23,17 @@ from burnish.rendering import (
     render_passes,
     render_report,
 )
+from burnish.report_command import report
 from burnish.run_command import run
-from burnish.terminal import MAIN, DefaultGroup, errors, errors_as_lines, progress_shown, show
+from burnish.terminal import (
+    MAIN,
+    DefaultGroup,
+    draw,
+    errors,
+    errors_as_lines,
+    progress_shown,
+    show,
+)
 
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 """Click's UsageError; Typer carries a copy of Click of its own and exports only subclasses."""
@@ -117,6 +126,7 @@ def main_job(
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustCode = False,
     json_file: options.Json = None,
+    html_file: options.Html = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but write.")] = False,
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Skip the numerical verification.")
@@ -135,6 +145,7 @@ def main_job(
             **options.precision_of(precision, int8=int8, int4=int4, fp16=fp16),
             points=points, static=static, provider=provider, data=data,
             tokenizer=tokenizer, max_drop=max_drop, speedup=speedup, json=json_file,
+            html=html_file, profile=html_file is not None,
             shape=options.shape_of(shape), threads=threads, opset=opset,
             min_ort=options.release_of(min_ort), force=force, pack=pack, kv_cache=kv_cache,
             fast_gelu=fast_gelu, low_rank=low_rank, sparse_storage=sparse_storage, seed=seed,
@@ -146,9 +157,10 @@ def main_job(
             task=task, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code,
         )  # fmt: skip
         with progress_shown(quiet) as progress:
-            report = driver.optimize(request, progress).report
-        show(report, json_file, quiet, lambda console: render_report(console, report, verbose))
-        if missed := driver.missed(request, report):
+            facts = driver.optimize(request, progress).report
+        show(facts, json_file, quiet, lambda console: render_report(console, facts, verbose))
+        draw(facts, html_file)
+        if missed := driver.missed(request, facts):
             errors.print(printable(f"error: {model}: {missed}"), markup=False)
             raise typer.Exit(1)
 
@@ -235,6 +247,9 @@ def compare(
 
 
 app.command()(evaluating.evaluate)
+
+
+app.command()(report)
 
 
 @app.command()

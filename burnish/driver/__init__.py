@@ -15,7 +15,8 @@ from typing import Any
 from burnish.driver import checkpoints, vocabulary
 from burnish.driver.foreign import is_foreign
 from burnish.driver.net import tolerated
-from burnish.driver.request import Request, Result, validate, validate_provider
+from burnish.driver.request import Request, validate, validate_provider
+from burnish.driver.result import Result
 from burnish.optimizer import artifact, sandbox
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.report import release

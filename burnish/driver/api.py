@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from burnish import driver
+from burnish import driver, report
 from burnish.driver import Request, Result
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.frontend.tasks import named
@@ -26,9 +26,17 @@ def optimize(model: str | os.PathLike[str], **options: Any) -> Result:
     return driver.optimize(Request(os.fspath(model), **options))
 
 
-def inspect(model: str | os.PathLike[str]) -> dict[str, Any]:
+class Inspection(dict[str, Any]):
+    """What a model is, as data; notebooks show it as a page."""
+
+    def _repr_html_(self) -> str | None:
+        """The page for a notebook; None, for the plain form, without the extra `report`."""
+        return report.fragment(self)
+
+
+def inspect(model: str | os.PathLike[str]) -> Inspection:
     """What a model is: ports, operators, weights, work; see `optimize inspect`."""
-    return driver.inspect(Request(os.fspath(model)))
+    return Inspection(driver.inspect(Request(os.fspath(model))))
 
 
 def load(

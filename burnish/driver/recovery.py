@@ -7,6 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from burnish.driver.pictures import Gallery
 from burnish.driver.plan import passes_for
 from burnish.driver.workbench import Workbench
 from burnish.optimizer import pipeline, tuner
@@ -16,7 +17,7 @@ from burnish.optimizer.analysis.anchors import Flow
 from burnish.optimizer.analysis.anchors import attentions as attention_anchors
 from burnish.optimizer.analysis.chunks import Chunks, window_of
 from burnish.optimizer.analysis.costs.attentions import GEOMETRIES, describe, geometry
-from burnish.optimizer.analysis.costs.plain import describe_chunks, describe_plain
+from burnish.optimizer.analysis.costs.plain import describe_chunks, describe_plain, mask_of
 from burnish.optimizer.analysis.costs.scores import LENGTHS, scores
 from burnish.optimizer.analysis.masks import Masks
 from burnish.optimizer.analysis.masks.reach import reach_of
@@ -59,18 +60,23 @@ def attentions(compiled: Compiled, sizes: Mapping[str, int]) -> list[dict[str, A
     flow = Flow(model)
     anchors = {anchor.node: anchor for anchor in attention_anchors(flow)}
     told = []
-    known: dict[str, tuple[int, ...]] | None = None
+    gallery: Gallery | None = None
+    known: dict[str, tuple[int, ...]] = {}
     masks = Masks()
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         single = (node.domain, node.op_type) in GEOMETRIES
         if not single and node not in anchors:
             continue
-        if known is None:
+        if gallery is None:
             known = shapes.infer(model, sizes)
+            gallery = Gallery(model, sizes, known, masks)
         if single:
-            told.append(describe(node, known, masks) | _memory(node, known, masks))
+            facts = describe(node, known, masks) | _memory(node, known, masks)
+            told.append(facts | {"picture": gallery.of_operator(node)})
         elif anchors[node].is_region:
-            told.append(describe_plain(anchors[node], flow, known, masks))
+            picture = gallery.of_value(mask_of(anchors[node], flow))
+            told.append(describe_plain(anchors[node], flow, known, masks) | {"picture": picture})
         elif isinstance(window := window_of(model, anchors[node], flow), Chunks):
-            told.append(describe_chunks(anchors[node], window))
+            picture = gallery.of_chunks(window)
+            told.append(describe_chunks(anchors[node], window) | {"picture": picture})
     return told

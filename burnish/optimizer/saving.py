@@ -70,6 +70,19 @@ def save(model: ir.Model, path: Path, *, external: bool) -> tuple[Path, ...]:
     return (path, *data)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that `path` is at every moment absent, old, or new and whole.
+
+    Raises:
+        StorageError: writing failed; nothing is left behind.
+    """
+    try:
+        with _atomic(path) as stream:
+            stream.write(text.encode())
+    except OSError as error:
+        raise StorageError(f"writing failed: {reason_of(error)}") from None
+
+
 def store_once(paths: Sequence[Path], name: str) -> int:
     """Give models in one folder, which we wrote, a data file in common; the bytes that saves.
 

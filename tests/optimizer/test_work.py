@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto
 from samples import Builder, encoder, parse
 
-from burnish.optimizer.analysis.costs.work import work
+from burnish.optimizer.analysis.costs.work import layers, work
 from burnish.optimizer.analysis.shapes import infer
 
 BATCH, SEQUENCE, WIDTH = 2, 7, 16
@@ -27,6 +27,18 @@ def test_an_encoder(bert: ir.Model) -> None:
     assert found["total"] == sum(found["by_operator"].values()) == sum(found["by_kind"].values())
     assert found["by_kind"]["attention"] == 2 * MIXING
     assert found["unknown"] == 0
+
+
+def test_every_node_has_a_layer(bert: ir.Model) -> None:
+    """Norms before an attention belong to the layer before it, the classifier to the head."""
+    found = {node.outputs[0].name: layer for node, layer in layers(bert).items()}
+    assert set(found) == {value.name for node in bert.graph for value in node.outputs}
+    assert found["word_rows"] == 0
+    named = {name: layer for name, layer in found.items() if name and name.startswith("layer")}
+    for name, layer in named.items():
+        number = int(name[len("layer")]) + 1
+        assert layer == number or (layer is None and number == 2), name
+    assert found["logits"] is None
 
 
 def test_the_feed_forward_work_of_one_token_shows() -> None:

@@ -77,11 +77,22 @@ def work(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Work:
     return total
 
 
+def layers(model: ir.Model) -> dict[ir.Node, int | None]:
+    """The layer of every node that an output needs; None for the head.
+
+    What is computed for all layers, as masks and positions, counts as before the first attention
+    or, where it goes into one, as that.
+    """
+    places = _Places(model)
+    return {node: places.layer(node) for node in places.nodes}
+
+
 class _Places:
-    """Tells for each product which part of which layer it is."""
+    """Tells for each product which part of which layer it is, and for each node which layer."""
 
     def __init__(self, model: ir.Model) -> None:
         self._flow = flow = Flow(model)
+        self.nodes = flow.nodes
         self._softmaxes = {item.node for item in attentions(flow)}
         self._depth: dict[ir.Value, int] = {}
         self._mixing: set[ir.Value] = set()  # from a softmax, on the way to its product
@@ -115,6 +126,18 @@ class _Places:
             return depth, "projections"
         is_head = depth == self._deepest and result not in self._residual
         return (None if is_head else depth), "feed_forward"
+
+    def layer(self, node: ir.Node) -> int | None:
+        """Layer of a node, None for the head."""
+        result = node.outputs[0]
+        depth = self._depth.get(result, 0)
+        if node in self._softmaxes or self._is_mixing(node):
+            return depth
+        scores = result in self._scores and self._flow.from_product(result)
+        if scores or result in self._towards:
+            return depth + 1
+        is_head = depth > 0 and depth == self._deepest and result not in self._residual
+        return None if is_head else depth
 
     def _is_linear(self, node: ir.Node) -> bool:
         values = operands(node)
