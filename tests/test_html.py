@@ -19,7 +19,7 @@ from samples import encoder
 from burnish import cli
 from burnish import report as reports
 from burnish.driver import compilation, profile
-from burnish.optimizer import tuner
+from burnish.optimizer import measure, tuner
 from burnish.runtimes import profiling
 
 NUMBER = {"type": ["number", "null"]}
@@ -99,6 +99,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
         patch.setattr(compilation, "AS_FAST", 0.0)
         patch.setattr(tuner, "SECONDS", 0.0)
         patch.setattr(tuner, "BLOCK_SECONDS", 0.001)
+        patch.setattr(measure, "LEAST_PAIRS", 2)
         patch.setattr(profile, "BLOCK_SECONDS", 0.001)
         patch.setattr(profile, "KERNEL_SECONDS", 0.0)
         code = command(
@@ -174,16 +175,6 @@ def test_layers_operators_and_masks(compiled: tuple[Path, dict[str, Any]]) -> No
         assert set("".join(facts["picture"]["rows"])) == {"1"}
 
 
-def test_nothing_more_is_measured_without_a_page(
-    compiled: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = compiled[0]
-    monkeypatch.setattr(profile, "facts", lambda *_: pytest.fail("measured"))
-    out = folder / "plain.onnx"
-    with unsupervised():
-        assert command(folder / "model.onnx", "-q", "--no-measure", "-o", out, "--dry-run") == 0
-
-
 def test_what_fails_while_measuring_costs_no_artifact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,10 +184,9 @@ def test_what_fails_while_measuring_costs_no_artifact(
     onnx.save(encoder(), tmp_path / "model.onnx")
     monkeypatch.setattr(profile, "_stages", broken)
     page, data = tmp_path / "r.html", tmp_path / "r.json"
+    options = ("-q", "--no-check", "--no-measure", "--html", page, "--json", data)
     with unsupervised():
-        assert command(
-            tmp_path / "model.onnx", "-q", "--no-measure", "--html", page, "--json", data
-        ) == 0  # fmt: skip
+        assert command(tmp_path / "model.onnx", *options) == 0
     reasons = json.loads(data.read_text())["profile"]["reasons"]
     assert "the stages were not measured: ZeroDivisionError: planted" in reasons
     assert (tmp_path / "model.opt.onnx").exists()

@@ -20,7 +20,7 @@ def milliseconds(count: float) -> str:
     """A time, given in milliseconds."""
     if count >= 999.5:
         return f"{three(count / 1e3)} s"
-    return f"{three(count)} ms" if count >= 0.0995 else f"{count * 1e3:.0f} \N{MICRO SIGN}s"
+    return f"{three(count)} ms" if count >= 0.9995 else f"{count * 1e3:.0f} \N{MICRO SIGN}s"
 
 
 def size(count: float) -> str:

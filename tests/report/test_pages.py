@@ -285,7 +285,7 @@ def test_the_page_needs_the_data_alone(page: str) -> None:
 @pytest.mark.parametrize(
     ("told", "text"),
     [
-        (milliseconds(0.0123), "12 \N{MICRO SIGN}s"), (milliseconds(0.5), "0.50 ms"),
+        (milliseconds(0.0123), "12 \N{MICRO SIGN}s"), (milliseconds(1.5), "1.50 ms"),
         (milliseconds(49.44), "49.4 ms"), (milliseconds(999.6), "1.00 s"),
         (size(999.7e6), "1.00 GB"), (size(12), "12 B"), (size(4.4e12), "4,400 GB"),
         (small(0.0), "0"), (small(3.14e-7), "3.1e-7"), (small(0.0042), "0.0042"),
