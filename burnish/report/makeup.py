@@ -135,7 +135,11 @@ def work(flops: Mapping[str, Any]) -> Markup | None:
     if not groups:
         return None
     description = "; ".join(group.note for group in groups)
-    return columns("Work by layer", description, groups, ("after",), amount)
+    return columns("Work by layer", description, groups, ("after",), _short)
+
+
+def _short(flops: float) -> str:
+    return amount(flops).removesuffix("FLOP")
 
 
 def _order(name: str) -> tuple[bool, int]:

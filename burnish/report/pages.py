@@ -43,15 +43,6 @@ def fragment(report: Report) -> str:
     return _render("fragment.html", report)
 
 
-def document(title: str, content: Markup) -> str:
-    """A page in the same style, of content that is HTML already."""
-    return (
-        environment()
-        .get_template("document.html")
-        .render(title=title, content=content, style=style())
-    )
-
-
 @functools.cache
 def style() -> Markup:
     """The style of every page, for an element of the class `burnish` and what is in it."""
