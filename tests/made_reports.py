@@ -41,7 +41,8 @@ def _attention(name: str, mask: str, kind: str) -> dict[str, Any]:
     return {
         "node": name, "operator": "Attention", "heads": 12, "kv_heads": 12, "head_size": 64,
         "scale": 0.125, "softcap": None, "mask": mask,
-        "picture": {"queries": 128, "keys": 128, "rows": rows, "padding": ["attention_mask"]},
+        "picture": {"queries": 128, "keys": 128, "rows": rows, "padding": ["attention_mask"],
+                    "biased": False},
     }  # fmt: skip
 
 

@@ -60,12 +60,12 @@ PROFILE = {
 }  # fmt: skip
 PICTURE = {
     "type": "object",
-    "required": ["queries", "keys", "rows", "padding"],
+    "required": ["queries", "keys", "rows", "padding", "biased"],
     "additionalProperties": False,
     "properties": {
         "queries": {"type": "integer"}, "keys": {"type": "integer"},
         "rows": {"type": "array", "items": {"type": "string", "pattern": "^[01]+$"}},
-        "padding": {"type": "array", "items": {"type": "string"}},
+        "padding": {"type": "array", "items": {"type": "string"}}, "biased": {"type": "boolean"},
     },
 }  # fmt: skip
 LAYERS = {

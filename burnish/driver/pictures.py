@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import onnx_ir as ir
@@ -17,8 +18,8 @@ from burnish.optimizer.analysis.matching import optional
 
 Known = Mapping[str, tuple[int, ...]]
 
-LONGER = 2
-"""Windows that a picture shows at least, where the model takes sequences of that length."""
+LEAST, MOST, DRAWN = 2, 8, 4
+"""Windows that a picture has to show at least and at most, and those that it shows otherwise."""
 
 
 class Gallery:
@@ -57,8 +58,7 @@ class Gallery:
         if made is None or not causal:
             return made.as_json() if made else None
         limit = banded(found.queries, found.keys, right=0)
-        both = Picture(made.queries, made.keys, made.seen & limit.seen, made.padding)
-        return both.as_json()
+        return replace(made, seen=made.seen & limit.seen).as_json()
 
     def of_value(self, value: ir.Value | None) -> dict[str, Any] | None:
         """The picture of a mask that is added to scores; None where it is not known."""
@@ -74,7 +74,7 @@ class Gallery:
 
     def of_chunks(self, window: Chunks) -> dict[str, Any]:
         """The picture of a window that is proven of an attention in chunks."""
-        length = LONGER * (window.left + window.right + 1)
+        length = DRAWN * (window.left + window.right + 1)
         made = banded(length, length, left=window.left, right=window.right)
         named = (window.mask,) if window.mask else ()
         return Picture(length, length, made.seen, named).as_json()
@@ -97,14 +97,14 @@ class Gallery:
         return self._made[key]
 
     def _setting(self, mask: Mask | None) -> tuple[Mapping[str, int], Known]:
-        """Sizes to draw a mask at: longer ones where its window would not show."""
+        """Sizes to draw a mask at: other ones where its window would not be seen at those."""
         sizes, known = self._settings[0]
         reach = reach_of(mask)[0] if mask is not None else None
         length = sizes.get("sequence", 0)
-        if reach is None or LONGER * reach.width <= length:
+        if reach is None or LEAST * reach.width <= length <= MOST * reach.width:
             return sizes, known
-        wanted = LONGER * reach.width
+        wanted = DRAWN * reach.width
         if wanted not in self._settings:
-            longer = {name: wanted if size == length else size for name, size in sizes.items()}
-            self._settings[wanted] = (longer, shapes.infer(self._model, longer))
+            other = {name: wanted if size == length else size for name, size in sizes.items()}
+            self._settings[wanted] = (other, shapes.infer(self._model, other))
         return self._settings[wanted]

@@ -186,7 +186,7 @@ def _kind(group: Mapping[str, Any]) -> dict[str, Any]:
     seen = group["facts"].get("picture")
     told = {
         "count": group["count"], "operator": operator, "heads": heads, "mask": said, "plot": None,
-        "queries": 0, "keys": 0, "padding": [],
+        "queries": 0, "keys": 0, "padding": [], "biased": False,
     }  # fmt: skip
     if not seen:
         return told
@@ -196,4 +196,5 @@ def _kind(group: Mapping[str, Any]) -> dict[str, Any]:
         "query sees a key"
     )
     drawing = mask(title, description, seen["rows"], padded=bool(seen["padding"]))
-    return told | {key: seen[key] for key in ("queries", "keys", "padding")} | {"plot": drawing}
+    known = {key: seen[key] for key in ("queries", "keys", "padding", "biased")}
+    return told | known | {"plot": drawing}

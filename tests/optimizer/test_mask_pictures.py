@@ -84,12 +84,20 @@ def test_an_operator_that_is_causal_by_itself(causal: int) -> None:
     assert told["rows"][-1] == "111111"
 
 
+def test_a_narrow_window_is_drawn_at_fewer_tokens() -> None:
+    model = build(FORMS["window(left=2, right=2)"])
+    told = gallery(model, {"batch": 1, "sequence": 512}).of_value(model.graph.outputs[0])
+    assert told is not None
+    assert told["queries"] == told["keys"] == len(told["rows"]) == 20
+    assert told["rows"][0] == "111" + 17 * "0"
+
+
 def test_a_window_that_is_longer_than_the_sequence_is_drawn_at_more_tokens() -> None:
     body = FORMS["window(left=2, right=2)"].replace("{2}", "{20}")
     model = build(body)
     onnx.checker.check_model(ir.to_proto(model))
     told = gallery(model, SIZES).of_value(model.graph.outputs[0])
     assert told is not None
-    assert told["queries"] == told["keys"] == 82
+    assert told["queries"] == told["keys"] == 4 * 41
     assert "0" in told["rows"][0]
     assert told["rows"][0][0] == "1"

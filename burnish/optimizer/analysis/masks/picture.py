@@ -28,12 +28,14 @@ class Picture:
         queries, keys: positions, of which the rows and columns are evenly spread samples.
         seen: truth values [rows, columns].
         padding: names of the inputs that hide more of the keys, by what they hold.
+        biased: whether numbers are added to the scores of keys that are seen.
     """
 
     queries: int
     keys: int
     seen: Array
     padding: tuple[str, ...] = ()
+    biased: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The picture as the report shows it: rows of 1 (seen) and 0 (hidden)."""
@@ -43,6 +45,7 @@ class Picture:
             "keys": self.keys,
             "rows": rows,
             "padding": list(self.padding),
+            "biased": self.biased,
         }
 
 
@@ -93,7 +96,7 @@ def picture(
             seen = seen & setting.compute(term).astype(bool)
         except (KeyError, IndexError, ValueError):  # a size that is not known, or does not fit
             return None
-    return Picture(queries, keys, seen, tuple(padding))
+    return Picture(queries, keys, seen, tuple(padding), bool(mask.biases))
 
 
 def _sampled(count: int) -> Array:
