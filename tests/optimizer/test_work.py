@@ -41,6 +41,22 @@ def test_every_node_has_a_layer(bert: ir.Model) -> None:
     assert found["logits"] is None
 
 
+def test_what_is_done_to_probabilities_is_of_their_layer() -> None:
+    message = encoder()
+    for node in [node for node in message.graph.node if node.op_type == "Softmax"]:
+        name = node.output[0]
+        node.output[0] = f"{name}.bare"
+        place = list(message.graph.node).index(node) + 1
+        guard = onnx.helper.make_node("Identity", [f"{name}.bare"], [name])
+        message.graph.node.insert(place, guard)
+    model = ir.from_proto(message)
+    found = {node: layer for node, layer in layers(model).items() if node.op_type == "Identity"}
+    assert [layer for node, layer in found.items() if node.inputs[0].name.endswith("bare")] == [
+        1, 2,
+    ]  # fmt: skip
+    assert {layer for layer in layers(model).values() if layer} == {1, 2}
+
+
 def test_the_feed_forward_work_of_one_token_shows() -> None:
     """The selection of the first token, moved before the last feed-forward part."""
     message = encoder()

@@ -131,7 +131,8 @@ class _Places:
         """Layer of a node, None for the head."""
         result = node.outputs[0]
         depth = self._depth.get(result, 0)
-        if node in self._softmaxes or self._is_mixing(node):
+        mixing = any(value in self._mixing for value in node.inputs)
+        if node in self._softmaxes or self._is_mixing(node) or mixing:
             return depth
         scores = result in self._scores and self._flow.from_product(result)
         if scores or result in self._towards:
