@@ -12,10 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
-from burnish import __version__, driver, evaluating, options
-from burnish.driver import Request
+from burnish import __version__, check_command, driver, evaluating, options, recipes_command
+from burnish.driver import Request, recipes
 from burnish.optimizer.errors import UsageError, printable
 from burnish.passes import registry
+from burnish.plan_command import plan
 from burnish.rendering import (
     render_bench,
     render_compare,
@@ -31,6 +32,7 @@ from burnish.terminal import (
     draw,
     errors,
     errors_as_lines,
+    given,
     progress_shown,
     show,
 )
@@ -71,6 +73,7 @@ def _main(
 
 @app.command(MAIN)
 def main_job(
+    context: typer.Context,
     model: options.Source,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Default: beside the input.")
@@ -81,9 +84,7 @@ def main_job(
     fp16: options.Fp16 = False,
     precision: options.Precision = None,
     points: options.Points = False,
-    keep_embeddings: Annotated[
-        bool, typer.Option("--keep-embeddings", help="Leave lookup tables in float32.")
-    ] = False,
+    keep_embeddings: options.KeepEmbeddings = False,
     level: Annotated[
         int,
         typer.Option("-O", min=0, max=3, help="0 copy, 1 exact, 2 exact and rounding, 3 likewise."),
@@ -125,15 +126,13 @@ def main_job(
     task: options.Task = None,
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustCode = False,
+    recipe: options.Recipe = None,
+    print_recipe: options.PrintRecipe = False,
     json_file: options.Json = None,
     html_file: options.Html = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but write.")] = False,
-    no_check: Annotated[
-        bool, typer.Option("--no-check", help="Skip the numerical verification.")
-    ] = False,
-    no_measure: Annotated[
-        bool, typer.Option("--no-measure", help="Skip timing; choose by rules.")
-    ] = False,
+    no_check: options.NoCheck = False,
+    no_measure: options.NoMeasure = False,
     quiet: options.Quiet = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Explain every pass.")] = False,
     debug: options.Debug = False,
@@ -156,6 +155,11 @@ def main_job(
             memory_limit=options.bytes_of(memory_limit), time_limit=time_limit, tuning=tuning,
             task=task, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code,
         )  # fmt: skip
+        if recipe:
+            request = recipes.applied(recipes.named(recipe), request, given(context))
+        if print_recipe:
+            print(recipes.used(request), end="")
+            return
         with progress_shown(quiet) as progress:
             facts = driver.optimize(request, progress).report
         show(facts, json_file, quiet, lambda console: render_report(console, facts, verbose))
@@ -188,6 +192,7 @@ def inspect(
 
 
 app.command()(run)
+app.command()(plan)
 
 
 @app.command()
@@ -247,6 +252,8 @@ def compare(
 
 
 app.command()(evaluating.evaluate)
+app.command()(check_command.check)
+app.command()(recipes_command.recipes)
 
 
 app.command()(report)

@@ -39,6 +39,13 @@ class _Output(Console):
         sys.exit(0)
 
 
+def given(context: typer.Context) -> set[str]:
+    """The options that the user gave at the prompt, by their names there."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    named = (name for name, source in sources.items() if source and source.name == "COMMANDLINE")
+    return {name.replace("_", "-") for name in named}
+
+
 errors = _Output(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -78,7 +85,7 @@ def progress_shown(quiet: bool) -> Iterator[Progress]:
 
     if quiet:
         yield lambda event: None
-    elif errors.is_terminal:
+    elif errors.is_terminal and sys.stderr.isatty():  # which variables of CI systems contradict
         with errors.status("starting") as status:
             yield lambda event: status.update(printable(str(event.get("stage", ""))))
     else:

@@ -146,6 +146,7 @@ def report(layers: int = 6, name: str = "/encoder") -> dict[str, Any]:
             },
         },
         "over_budget": [],
+        "options": {"int8": True, "max-drop": 0.02, "data": name},
         "latency": {
             "shape": {"batch": 8, "sequence": 128}, "baseline_ms": BASE_MS, "optimized_ms": 49.4,
             "speedup": 2.47, "ci95": [2.45, 2.49], "pairs": 24,

@@ -129,7 +129,7 @@ def test_schema_1(model: Path) -> None:
     assert set(report) == {
         "schema", "input", "target", "providers", "precisions", "signature", "ports", "passes",
         "recovered", "fidelity", "over_budget", "latency", "padding", "memory", "warnings",
-        "output", "operators", "attentions", "layers", "profile",
+        "output", "options", "operators", "attentions", "layers", "profile",
     }  # fmt: skip
     assert report["profile"] is None
     kept = [item["name"] for item in report["passes"] if item["status"] == "kept"]

@@ -12,9 +12,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from burnish.driver import checkpoints, vocabulary
+from burnish.driver import checkpoints, gate, vocabulary
 from burnish.driver.foreign import is_foreign
+from burnish.driver.gate import Gate
 from burnish.driver.net import tolerated
+from burnish.driver.recipe_options import options_of
 from burnish.driver.request import Request, validate, validate_provider
 from burnish.driver.result import Result
 from burnish.optimizer import artifact, sandbox
@@ -24,15 +26,18 @@ from burnish.runtimes.providers import AUTO, PROVIDERS
 from burnish.runtimes.targets import NATIVE
 
 __all__ = [
+    "Gate",
     "Progress",
     "Request",
     "Result",
     "bench",
+    "check",
     "compare",
     "evaluate",
     "inspect",
     "missed",
     "optimize",
+    "plan_stages",
     "run",
     "run_artifact",
     "too_far",
@@ -48,8 +53,14 @@ def optimize(request: Request, progress: Progress | None = None) -> Result:
     Raises:
         BurnishError: see the tree in `optimizer.errors`.
     """
-    if checkpoints.is_checkpoint(request.model):
-        return _of_checkpoint(request, progress)
+    compiled = _of_checkpoint if checkpoints.is_checkpoint(request.model) else _of_file
+    result = compiled(request, progress)
+    result.report["options"] = options_of(request)
+    return result
+
+
+def _of_file(request: Request, progress: Progress | None) -> Result:
+    """The main job on one graph."""
     validate(request)
     if request.target_cpu != NATIVE:  # times of this machine say nothing of another
         request = replace(request, measure=False)
@@ -82,7 +93,7 @@ def _of_checkpoint(request: Request, progress: Progress | None) -> Result:
     def work(job: str, argument: dict[str, Any]) -> dict[str, Any]:
         return _supervised(f"burnish.driver.{job}", argument, request, progress)
 
-    return checkpoints.compiled(request, work, lambda part: optimize(part, progress))
+    return checkpoints.compiled(request, work, lambda part: _of_file(part, progress))
 
 
 def _choosing(request: Request, progress: Progress | None) -> vocabulary.Choose:
@@ -177,6 +188,52 @@ def worse(facts: dict[str, Any], most: float) -> str:
     unit = "percent" if facts["lower"] else "points"
     where = f" of {drop['group']}" if facts["groups"] else ""
     return f"{facts['metric']}{where} is worse by {drop['points']:.2f} {unit}, allowed {most:g}"
+
+
+def plan_stages(
+    request: Request, cluster: str, output: str | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Cut a model over the devices of a cluster file; the plan as data.
+
+    Args:
+        request: names the model, its shapes and limits.
+        cluster: a file; see `optimizer.partition.cluster`.
+        output: a folder for the stages' models; None for the plan alone.
+        progress: told of what goes on.
+    """
+    request = _of_graph(request)
+    argument = asdict(request) | {"cluster": cluster, "folder": ""}
+    job = "burnish.driver.planning:plan_model"
+    if output is None:
+        return _supervised(job, argument, request, progress)
+    target = Path(output)
+    artifact.admit_folder(target, request.model)
+    with artifact.staging(target) as folder:
+        staged = folder / target.name
+        staged.mkdir()
+        facts = _supervised(job, argument | {"folder": str(staged)}, request, progress)
+        artifact.publish_folder(staged, target)
+    return facts | {"output": str(target)}
+
+
+def check(
+    request: Request,
+    asked: Gate,
+    baseline: dict[str, Any] | None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Hold a model to the report of an earlier run (see `gate.baseline`); the rows, as data."""
+    validate_provider(request)
+
+    def compiled(wanted: Request) -> tuple[Result, str]:
+        result = optimize(wanted, progress)
+        return result, missed(wanted, result.report)
+
+    def examine(wanted: Request, order: dict[str, Any]) -> dict[str, Any]:
+        target = "burnish.driver.checking:examine"
+        return _supervised(target, asdict(wanted) | order, wanted, progress)
+
+    return gate.run(request, asked, baseline, compiled, examine)
 
 
 def bench(request: Request, others: list[str], progress: Progress | None = None) -> dict[str, Any]:

@@ -253,10 +253,11 @@ class Workbench:
         provider = self.request.provider
         return f"{name}, {self.request.threads_used} threads, {provider}, {version(provider)}"
 
-    def contest(self) -> Contest:
-        """Processes for timing on the request's provider and threads."""
+    def contest(self, *, undisturbed: bool = False) -> Contest:
+        """Processes for timing on the request's provider and threads; see `Contest`."""
+        provider, threads = self.request.provider, self.request.threads
         return Contest(
-            STOPWATCH, self.limits, provider=self.request.provider, threads=self.request.threads
+            STOPWATCH, self.limits, provider=provider, threads=threads, undisturbed=undisturbed
         )
 
     def distributions(self) -> set[str]:

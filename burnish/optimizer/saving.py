@@ -70,19 +70,6 @@ def save(model: ir.Model, path: Path, *, external: bool) -> tuple[Path, ...]:
     return (path, *data)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file so that `path` is at every moment absent, old, or new and whole.
-
-    Raises:
-        StorageError: writing failed; nothing is left behind.
-    """
-    try:
-        with _atomic(path) as stream:
-            stream.write(text.encode())
-    except OSError as error:
-        raise StorageError(f"writing failed: {reason_of(error)}") from None
-
-
 def store_once(paths: Sequence[Path], name: str) -> int:
     """Give models in one folder, which we wrote, a data file in common; the bytes that saves.
 
@@ -169,6 +156,19 @@ def _atomic(path: Path) -> Iterator[_Stream]:
         temporary.replace(stream.target or path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text, whole or not at all.
+
+    Raises:
+        StorageError: where writing failed; what was at `path` is still there.
+    """
+    try:
+        with _atomic(path) as stream:
+            stream.write(text.encode())
+    except OSError as error:
+        raise StorageError(f"writing failed: {reason_of(error)}") from None
 
 
 def _umask() -> int:

@@ -133,6 +133,7 @@ def environment(report: Report) -> list[tuple[str, str]]:
         ("System", target.get("system", "")),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
         ("Needs", f"ONNX Runtime {target['least_onnxruntime']}, operator set {target['opset']}"),
+        ("Options", _options(report.get("options") or {})),
         ("Compiling took", _compiling(report, memory)),
         ("Input", _file(report["input"])),
         ("Artifact", _artifact(report["output"])),
@@ -140,6 +141,13 @@ def environment(report: Report) -> list[tuple[str, str]]:
     if target.get("saturates"):
         rows.append(("Note", "its int8 products saturate without VNNI, AMX or Arm's dot product"))
     return [(name, text) for name, text in rows if text]
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    """What was asked for, where that is not the usual."""
+    return ", ".join(
+        name if value is True else f"{name} {value}" for name, value in options.items()
+    )
 
 
 def _compiling(report: Report, memory: Mapping[str, Any]) -> str:

@@ -93,6 +93,7 @@ def test_everything_that_is_known_is_shown(page: str) -> None:
     for told in ("2.47", "times faster", "95 % interval 2.45 to 2.49", "0.0042", "5/6"):
         assert told in page
     assert "hoist-constants</b> was rejected" in page
+    assert "int8, max-drop 0.02, data /encoder" in page
     assert "1 attention" not in page
     assert "9 passes" not in page
     assert f"{len(IDLE)} passes changed nothing" in page
