@@ -190,6 +190,26 @@ def worse(facts: dict[str, Any], most: float) -> str:
     return f"{facts['metric']}{where} is worse by {drop['points']:.2f} {unit}, allowed {most:g}"
 
 
+def check(
+    request: Request,
+    asked: Gate,
+    baseline: dict[str, Any] | None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Hold a model to the report of an earlier run (see `gate.baseline`); the rows, as data."""
+    validate_provider(request)
+
+    def compiled(wanted: Request) -> tuple[Result, str]:
+        result = optimize(wanted, progress)
+        return result, missed(wanted, result.report)
+
+    def examine(wanted: Request, order: dict[str, Any]) -> dict[str, Any]:
+        target = "burnish.driver.checking:examine"
+        return _supervised(target, asdict(wanted) | order, wanted, progress)
+
+    return gate.run(request, asked, baseline, compiled, examine)
+
+
 def plan_stages(
     request: Request, cluster: str, output: str | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
@@ -214,26 +234,6 @@ def plan_stages(
         facts = _supervised(job, argument | {"folder": str(staged)}, request, progress)
         artifact.publish_folder(staged, target)
     return facts | {"output": str(target)}
-
-
-def check(
-    request: Request,
-    asked: Gate,
-    baseline: dict[str, Any] | None,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Hold a model to the report of an earlier run (see `gate.baseline`); the rows, as data."""
-    validate_provider(request)
-
-    def compiled(wanted: Request) -> tuple[Result, str]:
-        result = optimize(wanted, progress)
-        return result, missed(wanted, result.report)
-
-    def examine(wanted: Request, order: dict[str, Any]) -> dict[str, Any]:
-        target = "burnish.driver.checking:examine"
-        return _supervised(target, asdict(wanted) | order, wanted, progress)
-
-    return gate.run(request, asked, baseline, compiled, examine)
 
 
 def bench(request: Request, others: list[str], progress: Progress | None = None) -> dict[str, Any]:
