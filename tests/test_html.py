@@ -16,9 +16,9 @@ from harness import unsupervised
 from made_reports import report as made_report
 from samples import encoder
 
-from burnish import cli
+from burnish import cli, driver
 from burnish import report as reports
-from burnish.driver import compilation, profile
+from burnish.driver import Request, compilation, profile
 from burnish.optimizer import measure, tuner
 from burnish.runtimes import profiling
 
@@ -175,6 +175,19 @@ def test_layers_operators_and_masks(compiled: tuple[Path, dict[str, Any]]) -> No
         assert set("".join(facts["picture"]["rows"])) == {"1"}
 
 
+def test_no_stage_is_written_where_nothing_is_learnt_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx.save(encoder(), tmp_path / "model.onnx")
+    monkeypatch.setattr(profile, "_write", lambda *_: pytest.fail("written"))
+    with unsupervised():
+        made = driver.optimize(
+            Request(str(tmp_path / "model.onnx"), check=False, measure=False, profile=True)
+        )
+    assert made.report["profile"]["stages"] == []
+    assert "nothing was timed" in made.report["profile"]["reasons"]
+
+
 def test_what_fails_while_measuring_costs_no_artifact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +202,7 @@ def test_what_fails_while_measuring_costs_no_artifact(
         assert command(tmp_path / "model.onnx", *options) == 0
     reasons = json.loads(data.read_text())["profile"]["reasons"]
     assert "the stages were not measured: ZeroDivisionError: planted" in reasons
+    assert "kernels are told apart on the processor, where models are timed" in reasons
     assert (tmp_path / "model.opt.onnx").exists()
     assert "ZeroDivisionError: planted" in page.read_text()
 

@@ -78,6 +78,8 @@ def _stages(
     """Time and answers of the whole model after each pass that was kept."""
     kept = [index for index, step in enumerate(candidate.compiled.steps) if step.status == "kept"]
     timed = _timed(bench, candidate, kept, reasons)
+    if candidate.fidelity is None:  # nothing is compared, so that nothing but times is learnt
+        kept = timed
     told = []
     with bench.contest() as contest:
         for index in kept:

@@ -175,6 +175,14 @@ def test_a_report_in_which_nothing_was_done() -> None:
     assert "not checked" in text
 
 
+def test_errors_that_nobody_measured_are_not_shown_as_none() -> None:
+    made = report() | {"fidelity": None, "profile": None}
+    for step in made["passes"]:
+        step["error"] = 0.0 if step["status"] == "kept" else None
+    assert Page(reports.page(made)).texts["h3"][:3] == ["Time, place by place", "Size", "Error"]
+    assert "Error made by each pass" not in reports.page(made)
+
+
 def test_numbers_that_are_none_are_said() -> None:
     made = report()
     made["fidelity"]["drop"] = float("nan")
