@@ -11,6 +11,7 @@ import onnx_ir as ir
 from burnish.driver import padding, profile, recovery, stages
 from burnish.driver.candidate import Candidate
 from burnish.driver.judge import Judge
+from burnish.driver.recovery import Recovered
 from burnish.driver.request import Request
 from burnish.driver.workbench import Workbench
 from burnish.optimizer import report, tuner
@@ -69,7 +70,7 @@ def details(bench: Workbench, candidate: Candidate, sense: Judge, folder: Path) 
             "before": report.operators(bench.loaded.model),
             "after": report.operators(compiled.model),
         },
-        "attentions": recovery.attentions(compiled, bench.sizes()),
+        "attentions": recovery.attentions(Recovered.of(compiled, bench.sizes()), bench.slots),
         "layers": stages.errors_by_layer(compiled),
         "profile": measured,
     }

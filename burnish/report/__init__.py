@@ -44,12 +44,15 @@ def page(report: Report) -> str:
 
 
 def fragment(report: Report) -> str | None:
-    """The report as an element for a notebook; None where the extra is not installed."""
+    """The report as an element for a notebook; None where it cannot be drawn."""
     if not _installed():
         return None
     from burnish.report.pages import fragment as drawn
 
-    return drawn(report)
+    try:
+        return drawn(report)
+    except UsageError:  # of a kind that has no page
+        return None
 
 
 def write(report: Report, path: Path) -> None:

@@ -20,11 +20,7 @@ def view(facts: Report) -> dict[str, Any]:
         "kind": "inspection",
         "title": PurePath(given["path"]).name,
         "name": PurePath(given["path"]).name,
-        "sentence": (
-            f"{given['nodes']:,} nodes in operator set {given['opset']}"
-            f"{', by ' + facts['producer'] if facts['producer'] else ''}; needs ONNX Runtime "
-            f"{facts['least_onnxruntime']}."
-        ),
+        "sentence": _sentence(facts),
         "figures": [
             _figure("Parameters", f"{weights['parameters']:,}", size(given["bytes"])),
             _figure("Work", amount(flops["total"]), _sizes(flops["shape"])),
@@ -53,6 +49,18 @@ def view(facts: Report) -> dict[str, Any]:
 
 def _figure(name: str, number: str, told: str) -> dict[str, str]:
     return {"name": name, "number": number, "unit": "", "told": told, "mood": ""}
+
+
+def _sentence(facts: Report) -> str:
+    """The architecture where it is known, and what the file is."""
+    given, kind = facts["input"], facts.get("headline") or ""
+    parts = [f"{kind[:1].upper()}{kind[1:]}."] if kind else []
+    by = f", by {facts['producer']}" if facts["producer"] else ""
+    parts.append(
+        f"{given['nodes']:,} nodes in operator set {given['opset']}{by}; needs ONNX Runtime "
+        f"{facts['least_onnxruntime']}."
+    )
+    return " ".join(parts)
 
 
 def _sizes(shape: dict[str, int]) -> str:
