@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,9 @@ def render_inspect(console: Console, facts: dict[str, Any]) -> None:
             render_inspect(console, part)
         return
     given = facts["input"]
-    line(console, f"[bold]{safe(given['path'])}[/bold]: [bold]{safe(facts['headline'])}[/bold]")
+    line(
+        console, f"[bold]{safe(given['path'])}[/bold]: [bold]{safe(facts['headline'], 300)}[/bold]"
+    )
     if "checkpoint" in facts:
         _checkpoint(console, facts)
     else:
@@ -90,10 +93,17 @@ def _ports(console: Console, facts: Facts) -> None:
         ("", "left"), ("name", "left"), ("type", "left"), ("shape", "left"), ("role", "left")
     )
     for kind in ("inputs", "outputs"):
+        alike: dict[tuple[str, ...], list[str]] = {}
         for port in facts["signature"][kind]:
             shape = "?" if port["shape"] is None else " x ".join(map(str, port["shape"]))
             role = facts["roles"].get(port["name"], "") if kind == "inputs" else ""
-            ports.add_row(kind[:-1], safe(port["name"]), safe(port["dtype"]), safe(shape), role)
+            key = re.sub(r"[0-9]+", "0", port["name"]), port["dtype"], shape, role
+            alike.setdefault(key, []).append(port["name"])
+        for (_, dtype, shape, role), names in alike.items():
+            name = safe(names[0])
+            if len(names) > 1:
+                name = f"{name} to {safe(names[-1])} ({len(names)})"
+            ports.add_row(kind[:-1], name, safe(dtype), safe(shape), role)
     console.print(ports)
 
 
@@ -122,8 +132,10 @@ def _weights(console: Console, weights: Facts) -> None:
     )
     for row in weights["largest"]:
         where = row["part"].replace("_", " ")
-        if row["layer"]:
-            where = f"{where} of layer {row['layer']}".strip()
+        if not where and row["layer"] is not None:
+            where = f"layer {row['layer']}"  # as names of weights have it
+        elif row["layer"]:
+            where = f"{where} of layer {row['layer']}"
         shape = " x ".join(map(str, row["shape"]))
         largest.add_row(safe(row["name"], 60), safe(row["dtype"]), shape, size(row["bytes"]), where)
     console.print(largest)
