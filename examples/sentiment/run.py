@@ -15,9 +15,14 @@ import burnish
 HERE = Path(__file__).parent
 
 CHECKPOINT = HERE / "checkpoint"
-"""A folder, or a hub id such as "distilbert/distilbert-base-uncased-finetuned-sst-2-english"."""
+"""A folder, or a hub id such as "cardiffnlp/twitter-xlm-roberta-base-sentiment-multilingual"."""
 
-TEXTS = ["The coffee was excellent.", "The lamp broke and the host was rude."]
+TEXTS = [
+    "The coffee was excellent.",
+    "The lamp broke and the host was rude.",
+    "Die Torte war lecker.",
+    "Le lit est sale et l'hôtel bruyant.",
+]
 
 
 def main(checkpoint: str) -> int:
