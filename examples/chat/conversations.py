@@ -22,9 +22,9 @@ TEMPLATE = (
 """The chat template, in Jinja; `written` says the same in Python."""
 
 NAMES = (
-    "Ada Bela Carl Dora Egon Fred Gina Hans Inga Jana Kurt Lena Max Nele Otto Pia Rosa Sven Tina "
-    "Ulf Viola Walter"
-).split()
+    "Ada Bela Carl Dora Egon Fred Gina Hans Inga Jana Kurt Lena Max Nele Otto Pia Rosa Sven "
+    "Tina Ulf Viola Walter"
+)
 DAYS = {
     "Monday": "We are closed on Monday.",
     "Tuesday": "On Tuesday we open at ten.",
@@ -62,7 +62,7 @@ RECALLED = ("What is my name?", "Who am I?", "Do you remember my name?", "Do you
 
 def conversation(rng: random.Random) -> list[Message]:
     """Some questions and answers, one of which may need what was said before."""
-    name = rng.choice(NAMES)
+    name = rng.choice(NAMES.split())
     turns = []
     for _ in range(rng.randint(1, 3)):
         if rng.random() < 0.5:

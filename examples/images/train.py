@@ -20,7 +20,10 @@ from transformers import SwinConfig, SwinForImageClassification
 from draw import CLASSES, draw
 
 HERE = Path(__file__).parent
-COUNT, NOISE, PEAK, WARMUP = 3000, 0.03, 2e-3, 0.1
+COUNT, NOISE, PEAK, WARMUP = 3000, 0.03, 3e-3, 0.1
+
+INITIAL = 0.1
+"""Standard deviation of weights at first: with 0.02, Swin's own, so few steps do not suffice."""
 
 Labelled = tuple[torch.Tensor, torch.Tensor]
 """Pixels uint8 [images, 3, side, side], and numbers of classes."""
@@ -75,8 +78,8 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, nargs="?", default=HERE / "checkpoint")
     parser.add_argument("--data", type=Path, help="folder with train/CLASS/NAME")
     parser.add_argument("--side", type=int, default=32, help="pixels; a multiple of 32")
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--width", type=int, default=32)
     arguments = parser.parse_args()
     torch.manual_seed(0)
@@ -88,7 +91,7 @@ def main() -> None:
         images = drawn(side)
     config = SwinConfig(
         image_size=side, patch_size=4, window_size=4, embed_dim=arguments.width, depths=[2, 2],
-        num_heads=[2, 4], mlp_ratio=2.0, drop_path_rate=0.0,
+        num_heads=[2, 4], mlp_ratio=2.0, drop_path_rate=0.0, initializer_range=INITIAL,
         id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)},
     )  # fmt: skip
     model = SwinForImageClassification(config)

@@ -15,19 +15,19 @@ class Asked(NamedTuple):
 
 
 NAMES = (
-    "Anna Bruno Clara David Emma Felix Greta Hugo Ida Jonas Klara Leo Mia Nora Oskar Paula Ruth "
-    "Simon Tom Vera Willi Zoe"
-).split()
-FAMILIES = "Berg Stein Vogel Maurer Koch Huber Lang Weber Frei Sommer Winter Baum".split()
+    "Anna Bruno Clara David Emma Felix Greta Hugo Ida Jonas Klara Leo Mia Nora Oskar Paula "
+    "Ruth Simon Tom Vera Willi Zoe"
+)
+FAMILIES = "Berg Stein Vogel Maurer Koch Huber Lang Weber Frei Sommer Winter Baum"
 PLACES = (
     "town hall", "old mill", "school yard", "library", "church", "market square", "castle",
     "museum", "station", "sports hall", "barn", "garden of the inn",
 )  # fmt: skip
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-HOURS = "six seven eight nine ten eleven noon one two three four five".split()
-NUMBERS = "fifteen sixteen eighteen twenty thirty forty fifty sixty".split()
+DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
+HOURS = "six seven eight nine ten eleven noon one two three four five"
+NUMBERS = "fifteen sixteen eighteen twenty thirty forty fifty sixty"
 """No hours, so that an answer stands once in its context."""
-EVENTS = "concert talk dance market play race dinner party lesson fair".split()
+EVENTS = "concert talk dance market play race dinner party lesson fair"
 THINGS = (
     "warm coat", "cake", "chair", "lamp", "pair of shoes", "friend", "notebook", "cup", "blanket",
     "song", "bicycle", "salad",
@@ -49,19 +49,19 @@ FACTS = (
         ("It begins on {it}.", "The {event} is on {it}.", "On {it} the doors open.",
          "It is planned for {it}."),
         ("On which day is the {event}?", "When is the {event}?", "When does it begin?"),
-        lambda rng: f"{rng.choice(DAYS)} at {rng.choice(HOURS)}",
+        lambda rng: f"{rng.choice(DAYS.split())} at {rng.choice(HOURS.split())}",
     ),
     (
         ("{it} wrote the invitation.", "It was the idea of {it}.", "{it} is in charge of it.",
          "Call {it} if you need help."),
         ("Who is in charge?", "Who can help?", "Whose idea was it?", "Who wrote the invitation?"),
-        lambda rng: f"{rng.choice(NAMES)} {rng.choice(FAMILIES)}",
+        lambda rng: f"{rng.choice(NAMES.split())} {rng.choice(FAMILIES.split())}",
     ),
     (
         ("A ticket costs {it} euros.", "Guests pay {it} euros.", "The price is {it} euros.",
          "You pay {it} euros at the door."),
         ("How much is a ticket?", "What does it cost?", "How much do guests pay?"),
-        lambda rng: rng.choice(NUMBERS),
+        lambda rng: rng.choice(NUMBERS.split()),
     ),
     (
         ("Bring a {it}.", "Everybody brings a {it}.", "Do not forget a {it}.",
@@ -75,7 +75,7 @@ FACTS = (
 
 def invitation(rng: random.Random) -> Asked:
     """An invitation in any order, and a question about one of its facts."""
-    event = rng.choice(EVENTS)
+    event = rng.choice(EVENTS.split())
     told, asked = [], []
     for sentences, questions, draw in rng.sample(FACTS, rng.randint(3, len(FACTS))):
         answer = draw(rng)

@@ -1,4 +1,4 @@
-"""Words and patterns that sentences about meals, rooms and tools are made of, in three languages."""
+"""What sentences about meals, rooms and tools are made of, in three languages."""
 
 from __future__ import annotations
 

@@ -13,17 +13,17 @@ import random
 from pathlib import Path
 
 PLACES = (
-    "Lindau Arbon Weiler Hagen Brunn Alten Seefeld Thal Rosental Buchen Linz Egg Neudorf Bergen "
-    "Waldau Steinach Horn Feldkirch Grub Marbach"
-).split()
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-HOURS = "six seven eight nine ten eleven noon one two three four five".split()
+    "Lindau Arbon Weiler Hagen Brunn Alten Seefeld Thal Rosental Buchen Linz Egg Neudorf "
+    "Bergen Waldau Steinach Horn Feldkirch Grub Marbach"
+)
+DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
+HOURS = "six seven eight nine ten eleven noon one two three four five"
 CLOSED = (
     "bridge", "swimming pool", "school", "library", "road to the lake", "station", "museum",
     "car park", "playground", "tunnel", "harbour", "post office",
 )  # fmt: skip
 CAUSES = (
-    "A tree fell on it in the night.", "Water came in after the storm.", "The roof has to be mended.",
+    "A tree fell on it in the night.", "Water came in after the storm.", "The roof is mended.",
     "Ice has broken a pipe there.", "Workers are painting it.", "A lorry has damaged the wall.",
     "Somebody stole the cables.", "New lamps are being put up.",
 )  # fmt: skip
@@ -36,14 +36,14 @@ INVITED = (
     "Tickets are sold at the door.", "Bring a warm coat.", "The fire brigade has put up a tent.",
     "It takes about two hours.", "Parking is behind the church.",
 )  # fmt: skip
-COLOURS = "black white grey brown yellow red green".split()
-PETS = "cat dog parrot rabbit horse tortoise goat".split()
+COLOURS = "black white grey brown yellow red green"
+PETS = "cat dog parrot rabbit horse tortoise goat"
 MARKS = (
     "It has a bell around its neck.", "It is shy and does not bite.", "The family is very sad.",
     "It was last seen behind a barn.", "It is fond of fish and cheese.", "There is a reward.",
     "Please look into your garden and your shed.", "A neighbour heard it at night.",
 )  # fmt: skip
-WEATHER = "rain snow fog hail thunder sunshine frost wind".split()
+WEATHER = "rain snow fog hail thunder sunshine frost wind"
 ADVICE = (
     "Farmers have been waiting for it.", "Drivers should take care.", "It will not last long.",
     "After that it gets warmer.", "The mountains are spared.", "Plants should be covered.",
@@ -51,15 +51,20 @@ ADVICE = (
 )  # fmt: skip
 
 
+def _drawn(rng: random.Random, *lists: str | tuple[str, ...]) -> list[str]:
+    """One of each list; single words stand in one text."""
+    return [rng.choice(item.split() if isinstance(item, str) else item) for item in lists]
+
+
 def _closure(rng: random.Random) -> tuple[list[str], str]:
-    what, place, day = rng.choice(CLOSED), rng.choice(PLACES), rng.choice(DAYS)
+    what, place, day = _drawn(rng, CLOSED, PLACES, DAYS)
     told = rng.choice((f"The {what} in {place} is closed.", f"In {place} the {what} is closed."))
     until = rng.choice((f"It opens again on {day}.", f"That will take until {day}."))
     return [told, *rng.sample(CAUSES, 2), until], f"The {what} in {place} is closed until {day}."
 
 
 def _event(rng: random.Random) -> tuple[list[str], str]:
-    what, place, day, hour = (rng.choice(words) for words in (EVENTS, PLACES, DAYS, HOURS))
+    what, place, day, hour = _drawn(rng, EVENTS, PLACES, DAYS, HOURS)
     told = rng.choice((f"There is a {what} in {place}.", f"{place} looks forward to its {what}."))
     when = rng.choice((f"It begins on {day} at {hour}.", f"Doors open at {hour} on {day}."))
     summary = f"A {what} in {place} begins on {day} at {hour}."
@@ -67,14 +72,14 @@ def _event(rng: random.Random) -> tuple[list[str], str]:
 
 
 def _pet(rng: random.Random) -> tuple[list[str], str]:
-    colour, pet, place = (rng.choice(words) for words in (COLOURS, PETS, PLACES))
+    colour, pet, place = _drawn(rng, COLOURS, PETS, PLACES)
     told = rng.choice((f"A {colour} {pet} has run away.", f"We cannot find our {colour} {pet}."))
     where = rng.choice((f"We live in {place}.", f"It happened in {place}."))
     return [told, where, *rng.sample(MARKS, 2)], f"A {colour} {pet} is lost in {place}."
 
 
 def _weather(rng: random.Random) -> tuple[list[str], str]:
-    what, place, day = (rng.choice(words) for words in (WEATHER, PLACES, DAYS))
+    what, place, day = _drawn(rng, WEATHER, PLACES, DAYS)
     told = rng.choice((f"{place} has to expect {what}.", f"There will be {what} over {place}."))
     when = rng.choice((f"It comes on {day}.", f"That is for {day}."))
     return [told, when, *rng.sample(ADVICE, 2)], f"{place} expects {what} on {day}."

@@ -36,7 +36,7 @@ from translation_data import (
 PEAK, WARMUP = 4e-3, 0.04
 """Rate of learning at its highest, and the share of the time until then; it falls to zero."""
 
-SMOOTHING, DROPOUT = 0.1, 0.1
+SMOOTHING, DROPOUT = 0.1, 0.05
 AVERAGED = 0.99
 """How much of the running average of the weights stays in each step."""
 
@@ -81,10 +81,9 @@ def loss_of(model: Model, batch: list[Encoded], smoothing: float = 0.0) -> torch
     """The mean cross-entropy of a batch's target tokens, in nats."""
     values = tensors(batch, model.config.pad_token_id, model.config.eos_token_id)
     labels = values.pop("labels")
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = model(**values, use_cache=False).logits
+    logits = model(**values, use_cache=False).logits
     return torch.nn.functional.cross_entropy(
-        logits.float().flatten(0, 1), labels.flatten(), label_smoothing=smoothing
+        logits.flatten(0, 1), labels.flatten(), label_smoothing=smoothing
     )
 
 
@@ -106,6 +105,7 @@ class Development:
     """Sentences that are held back: the weights that do best on them are kept."""
 
     def __init__(self, pairs: Sequence[Encoded], tokens: int) -> None:
+        """Make batches of so many target tokens."""
         self.batches = list(batches(pairs, tokens, random.Random(0))) if pairs else []
         self.best, self.worse = float("inf"), 0
         self.weights: dict[str, torch.Tensor] = {}
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=3, help="of the encoder")
     parser.add_argument("--decoder-layers", type=int, default=2)
     parser.add_argument("--pieces", type=int, default=PIECES)
-    parser.add_argument("--tokens", type=int, default=1500, help="of a batch")
+    parser.add_argument("--tokens", type=int, default=1000, help="of a batch")
     parser.add_argument("--threads", type=int, default=0, help="0: PyTorch's own choice")
     arguments = parser.parse_args()
     torch.manual_seed(0)
