@@ -1,10 +1,11 @@
 """Compile a model that answers questions to int8, ask it, and compare both on annotated ones.
 
-Usage: python run.py [CHECKPOINT]
+Usage: python run.py [CHECKPOINT] [--data FILE]
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -24,10 +25,16 @@ CONTEXT = (
 QUESTIONS = ["Where do we meet?", "Who can help?", "What should we bring?"]
 
 
-def main(checkpoint: str) -> int:
+def main() -> int:
     """The exit code of `optimize evaluate`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", nargs="?", default=str(CHECKPOINT))
+    parser.add_argument("--data", type=Path, default=HERE / "sample.jsonl")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        before = burnish.optimize(checkpoint, output=f"{folder}/artifact", level=0, measure=False)
+        before = burnish.optimize(
+            arguments.checkpoint, output=f"{folder}/artifact", level=0, measure=False
+        )
         # Forced, since by the rules so small a model gains no speed by int8; and nothing is timed.
         options = {"int8": True, "force": True, "measure": False}
         after = burnish.optimize(f"{before.path}/model.onnx", **options)
@@ -38,9 +45,9 @@ def main(checkpoint: str) -> int:
                 answer = find(question, CONTEXT)
                 print(f"{question}  ->  {answer.text} ({answer.score:.3f})")
         command = [sys.executable, "-m", "burnish", "evaluate", after.path]
-        rest = ["--against", before.path, "--data", HERE / "sample.jsonl", "--max-drop", "5"]
+        rest = ["--against", before.path, "--data", arguments.data, "--max-drop", "5"]
         return subprocess.run([*command, *rest]).returncode
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1] if len(sys.argv) > 1 else str(CHECKPOINT)))
+    raise SystemExit(main())

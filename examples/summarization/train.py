@@ -25,7 +25,7 @@ SPECIAL = ["<pad>", "</s>", "<unk>"]
 COUNT, PEAK, WARMUP = 4000, 2e-3, 0.1
 
 INITIAL = 0.1
-"""Standard deviation of weights at first: with 0.02, BART's own, copying takes long to be learned."""
+"""Standard deviation of weights at first: with 0.02, BART's own, copying takes long."""
 
 HIDDEN = 0.1
 """Share of a text's pieces that are hidden in training, so that single ones do not decide."""
