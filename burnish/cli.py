@@ -8,26 +8,36 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from burnish import __version__, driver, evaluating, options
-from burnish.driver import Request
+from burnish import __version__, check_command, driver, evaluating, options, recipes_command
+from burnish.driver import Request, recipes
 from burnish.optimizer.errors import UsageError, printable
 from burnish.passes import registry
+from burnish.plan_command import plan
 from burnish.rendering import (
     render_bench,
     render_compare,
-    render_inspect,
     render_passes,
     render_report,
 )
+from burnish.rendering_inspection import render_inspect
 from burnish.run_command import run
-from burnish.terminal import MAIN, DefaultGroup, errors, errors_as_lines, progress_shown, show
-
-_USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
-"""Click's UsageError; Typer carries a copy of Click of its own and exports only subclasses."""
+from burnish.terminal import (
+    MAIN,
+    USAGE_ERROR,
+    DefaultGroup,
+    PanelledCommand,
+    errors,
+    errors_as_lines,
+    given,
+    misused,
+    progress_shown,
+    show,
+)
+from burnish.usage import epilog
 
 INTERRUPTED = 130
 """Exit code after an interrupt at the prompt, as the shells have it."""
@@ -36,7 +46,7 @@ app = typer.Typer(
     cls=DefaultGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    epilog=epilog(""),
     rich_markup_mode="rich",
 )
 
@@ -56,12 +66,14 @@ def _main(
     """An optimizing compiler for Transformers on ONNX.
 
     [bold]optimize MODEL[/bold] is the main job; [bold]optimize model --help[/bold] lists its
-    options.
+    options. Exit codes: 0 done, 1 a threshold was not met, 2 usage, 3 no valid model, 4 unsafe
+    input, 5 a resource limit, 7 reading or writing failed, 130 interrupted.
     """
 
 
-@app.command(MAIN)
+@app.command(MAIN, cls=PanelledCommand, epilog=epilog(MAIN))
 def main_job(
+    context: typer.Context,
     model: options.Source,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Default: beside the input.")
@@ -72,9 +84,7 @@ def main_job(
     fp16: options.Fp16 = False,
     precision: options.Precision = None,
     points: options.Points = False,
-    keep_embeddings: Annotated[
-        bool, typer.Option("--keep-embeddings", help="Leave lookup tables in float32.")
-    ] = False,
+    keep_embeddings: options.KeepEmbeddings = False,
     level: Annotated[
         int,
         typer.Option("-O", min=0, max=3, help="0 copy, 1 exact, 2 exact and rounding, 3 likewise."),
@@ -116,14 +126,12 @@ def main_job(
     task: options.Task = None,
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustCode = False,
+    recipe: options.Recipe = None,
+    print_recipe: options.PrintRecipe = False,
     json_file: options.Json = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but write.")] = False,
-    no_check: Annotated[
-        bool, typer.Option("--no-check", help="Skip the numerical verification.")
-    ] = False,
-    no_measure: Annotated[
-        bool, typer.Option("--no-measure", help="Skip timing; choose by rules.")
-    ] = False,
+    no_check: options.NoCheck = False,
+    no_measure: options.NoMeasure = False,
     quiet: options.Quiet = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Explain every pass.")] = False,
     debug: options.Debug = False,
@@ -145,6 +153,11 @@ def main_job(
             memory_limit=options.bytes_of(memory_limit), time_limit=time_limit, tuning=tuning,
             task=task, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code,
         )  # fmt: skip
+        if recipe:
+            request = recipes.applied(recipes.named(recipe), request, given(context))
+        if print_recipe:
+            print(recipes.used(request), end="")
+            return
         with progress_shown(quiet) as progress:
             report = driver.optimize(request, progress).report
         show(report, json_file, quiet, lambda console: render_report(console, report, verbose))
@@ -153,32 +166,32 @@ def main_job(
             raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=PanelledCommand, epilog=epilog("inspect"))
 def inspect(
-    model: options.Model,
+    model: options.Described,
     shape: options.Shape = None,
     json_file: options.Json = None,
     memory_limit: options.Memory = None,
     time_limit: options.Seconds = None,
+    task: options.Task = None,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Say what a model is: ports, operators, weights, work, and what would be done."""
+    """Say what a model is: architecture, weights, work, memory, and what would help."""
     with errors_as_lines(model, debug):
         request = Request(
-            model,
-            shape=options.shape_of(shape),
+            model, shape=options.shape_of(shape), task=task, time_limit=time_limit,
             memory_limit=options.bytes_of(memory_limit),
-            time_limit=time_limit,
-        )
+        )  # fmt: skip
         facts = driver.inspect(request)
         show(facts, json_file, quiet, lambda console: render_inspect(console, facts))
 
 
-app.command()(run)
+app.command(cls=PanelledCommand, epilog=epilog("run"))(run)
+app.command(cls=PanelledCommand, epilog=epilog("plan"))(plan)
 
 
-@app.command()
+@app.command(cls=PanelledCommand, epilog=epilog("bench"))
 def bench(
     models: Annotated[
         list[str], typer.Argument(metavar="A [B ...]", help="The first is the baseline.")
@@ -204,7 +217,7 @@ def bench(
         show(facts, json_file, quiet, lambda console: render_bench(console, facts))
 
 
-@app.command()
+@app.command(cls=PanelledCommand, epilog=epilog("compare"))
 def compare(
     model: options.Model,
     other: Annotated[str, typer.Argument(metavar="OTHER", help="The model to compare with it.")],
@@ -234,10 +247,12 @@ def compare(
             raise typer.Exit(1)
 
 
-app.command()(evaluating.evaluate)
+app.command(cls=PanelledCommand, epilog=epilog("evaluate"))(evaluating.evaluate)
+app.command(cls=PanelledCommand, epilog=epilog("check"))(check_command.check)
+app.command(cls=PanelledCommand, epilog=epilog("recipes"))(recipes_command.recipes)
 
 
-@app.command()
+@app.command(cls=PanelledCommand, epilog=epilog("passes"))
 def passes(json_file: options.Json = None) -> None:
     """List the passes, in order, with one line each."""
     with errors_as_lines("passes", debug=False):
@@ -262,8 +277,8 @@ def main() -> None:
         if code == INTERRUPTED:
             errors.print("error: interrupted")
         sys.exit(code)
-    except _USAGE_ERROR as error:
-        errors.print(printable(f"error: {error.format_message()}; try optimize --help"))
+    except USAGE_ERROR as error:
+        errors.print(misused(error), markup=False)
         sys.exit(UsageError.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         errors.print("error: interrupted")

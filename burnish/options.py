@@ -2,21 +2,60 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from burnish.driver.request import PRECISIONS
-from burnish.optimizer.errors import UsageError
+from burnish.driver.values import bytes_of as bytes_of
+from burnish.driver.values import languages_of as languages_of
+from burnish.driver.values import layers_of as layers_of
+from burnish.driver.values import precision_of as precision_of
+from burnish.driver.values import release_of as release_of
+from burnish.driver.values import shape_of as shape_of
+from burnish.optimizer.frontend.tasks import TASKS
+from burnish.runtimes.providers import AUTO, PROVIDERS
+from burnish.runtimes.targets import NATIVE, TARGETS
+
+
+def models_here(incomplete: str) -> list[str]:
+    """Models and folders that a word at the prompt may go on as."""
+    folder, _, start = incomplete.rpartition("/")
+    try:
+        items = sorted(
+            Path(f"{folder}/" if folder or incomplete.startswith("/") else ".").iterdir()
+        )
+    except OSError:
+        return []
+    prefix = incomplete[: len(incomplete) - len(start)]
+    named = [(item.name, item.is_dir()) for item in items if item.name.startswith(start)]
+    return [
+        f"{prefix}{name}{'/' * folder}"
+        for name, folder in named
+        if (folder and not name.startswith(".")) or name.endswith(".onnx")
+    ]
+
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="An .onnx file.")]
 Source = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="An .onnx file, a checkpoint's folder, or a hub id."),
+    typer.Argument(
+        metavar="MODEL", help="An .onnx file, a checkpoint's folder, or a hub id.",
+        autocompletion=models_here,
+    ),
+]  # fmt: skip
+Described = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="An .onnx file, an artifact, or a checkpoint's folder."),
 ]
 Task = Annotated[
-    str | None, typer.Option(metavar="T", help="What a model is for; default: as it says.")
-]
+    str | None,
+    typer.Option(
+        metavar="T", help="What a model is for; default: as it says.",
+        autocompletion=lambda: [*TASKS],
+    ),
+]  # fmt: skip
 Images = Annotated[
     list[str] | None, typer.Option("--image", metavar="FILE", help="An image; may be repeated.")
 ]
@@ -40,23 +79,34 @@ Tokenizer = Annotated[
     str | None,
     typer.Option(metavar="FILE", help="tokenizer.json for texts; default: beside the model."),
 ]
-Int8 = Annotated[bool, typer.Option("--int8", help="8-bit products and embeddings.")]
+Int8 = Annotated[bool, typer.Option("--int8/--no-int8", help="8-bit products and embeddings.")]
 Static = Annotated[
-    bool, typer.Option("--static", help="int8 with ranges of activations fixed from --data.")
+    bool,
+    typer.Option("--static/--no-static", help="int8 with ranges of activations fixed from --data."),
 ]
-Int4 = Annotated[bool, typer.Option("--int4", help="Weights and embeddings in 4 bits, in blocks.")]
+Int4 = Annotated[
+    bool, typer.Option("--int4/--no-int4", help="Weights and embeddings in 4 bits, in blocks.")
+]
 Fp16 = Annotated[
-    bool, typer.Option("--fp16", help="float16 where it holds the values; on CPUs for storage.")
+    bool,
+    typer.Option(
+        "--fp16/--no-fp16", help="float16 where it holds the values; on CPUs for storage."
+    ),
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Few bits also where they are slower, for their size.")
+    bool,
+    typer.Option("--force/--no-force", help="Few bits also where they are slower, for their size."),
 ]
 Pack = Annotated[
-    bool, typer.Option("--pack", help="Leave padding out; its rows of outputs become zero.")
+    bool,
+    typer.Option("--pack/--no-pack", help="Leave padding out; its rows of outputs become zero."),
 ]
 KvCache = Annotated[
     str | None,
-    typer.Option(metavar="TYPE", help="int8: caches are handed on in it, and ports change."),
+    typer.Option(
+        metavar="TYPE",
+        help="int8 or static (of a fixed capacity): how caches are handed on; ports change.",
+    ),
 ]
 Window = Annotated[
     int, typer.Option(min=0, metavar="N", help="Queries see the N keys around them: lossy.")
@@ -78,7 +128,8 @@ KeepTokens = Annotated[
     str | None, typer.Option(metavar="FILE", help="Keep these tokens: an id or a piece a line.")
 ]
 KeepIds = Annotated[
-    bool, typer.Option("--keep-ids", help="Ids and logits stay numbered as they were.")
+    bool,
+    typer.Option("--keep-ids/--no-keep-ids", help="Ids and logits stay numbered as they were."),
 ]
 MinCoverage = Annotated[
     float, typer.Option(min=0.0, max=1.0, help="Share of a language's tokens that must be kept.")
@@ -90,28 +141,67 @@ Release = Annotated[
 Precision = Annotated[
     str | None,
     typer.Option(
-        metavar="P", help="int8, int4, int8-weights (8 bits, in blocks), fp16, bf16, or auto."
+        metavar="P",
+        help="int8, int4, int8-weights (8 bits, in blocks), fp16, bf16, or auto.",
+        autocompletion=lambda: [*(name.replace("_", "-") for name in PRECISIONS), "auto"],
     ),
 ]
 Points = Annotated[
-    bool, typer.Option("--points", help="With --precision auto: write its whole Pareto list.")
+    bool,
+    typer.Option(
+        "--points/--no-points", help="With --precision auto: write its whole Pareto list."
+    ),
 ]
 FastGelu = Annotated[
-    bool, typer.Option("--fast-gelu", help="GELU by the tanh formula: another function.")
+    bool,
+    typer.Option("--fast-gelu/--no-fast-gelu", help="GELU by the tanh formula: another function."),
 ]
 LowRank = Annotated[
-    bool, typer.Option("--low-rank", help="Weights as products of two of low rank, if faster.")
+    bool,
+    typer.Option(
+        "--low-rank/--no-low-rank", help="Weights as products of two of low rank, if faster."
+    ),
 ]
 SparseStorage = Annotated[
-    bool, typer.Option("--sparse-storage", help="Store weights with many zeros without those.")
+    bool,
+    typer.Option(
+        "--sparse-storage/--no-sparse-storage", help="Store weights with many zeros without those."
+    ),
+]
+KeepEmbeddings = Annotated[
+    bool,
+    typer.Option("--keep-embeddings/--no-keep-embeddings", help="Leave lookup tables in float32."),
+]
+NoCheck = Annotated[
+    bool, typer.Option("--no-check/--check", help="Skip the numerical verification.")
+]
+NoMeasure = Annotated[
+    bool, typer.Option("--no-measure/--measure", help="Skip timing; choose by rules.")
+]
+PrintRecipe = Annotated[
+    bool, typer.Option("--print-recipe", help="Print these options as a recipe, and do nothing.")
+]
+Recipe = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|FILE", help="Options by name or in YAML; those given here win."),
 ]
 Shape = Annotated[
     str | None,
     typer.Option(metavar="NAME=SIZE,...", help="Sizes to tune and time at: batch=8,sequence=128."),
 ]
-Provider = Annotated[str, typer.Option(help="cpu, cuda, tensorrt, openvino, or auto to measure.")]
+Provider = Annotated[
+    str,
+    typer.Option(
+        help="cpu, cuda, tensorrt, openvino, or auto to measure.",
+        autocompletion=lambda: [*PROVIDERS, AUTO],
+    ),
+]
 Target = Annotated[
-    str, typer.Option(help="Processor to compile for: native, avx2, avx512, avx512-vnni, arm.")
+    str,
+    typer.Option(
+        help="Processor to compile for: native, avx2, avx512, avx512-vnni, arm.",
+        autocompletion=lambda: [NATIVE, *TARGETS],
+    ),
 ]
 Threads = Annotated[int, typer.Option(min=0, help="0: as many as the runtime takes.")]
 Json = Annotated[
@@ -164,71 +254,3 @@ Repetition = Annotated[
 Stop = Annotated[list[str] | None, typer.Option("--stop", help="A text that ends it; several may.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-
-
-def shape_of(text: str | None) -> dict[str, int]:
-    """The value of `--shape`: sizes by name."""
-    sizes = {}
-    for part in (text or "").split(","):
-        name, _, size = part.partition("=")
-        if not part:
-            continue
-        if not size.isdecimal() or int(size) < 1:
-            raise UsageError(
-                f"--shape {part} is not NAME=SIZE", hint="--shape batch=8,sequence=128"
-            )
-        sizes[name.strip()] = int(size)
-    return sizes
-
-
-def precision_of(name: str | None, **flags: bool) -> dict[str, bool]:
-    """The value of `--precision` beside those of `--int8` and so on, as fields of the request."""
-    chosen = dict.fromkeys(PRECISIONS, False) | flags | {"auto_precision": name == "auto"}
-    if name is not None and name != "auto":
-        field = name.replace("-", "_")
-        if field not in chosen or "_" in name:
-            known = ", ".join([*(item.replace("_", "-") for item in PRECISIONS), "or auto"])
-            raise UsageError(f"--precision {name} is not known", hint=known)
-        chosen[field] = True
-    return chosen
-
-
-def languages_of(text: str | None) -> tuple[str, ...]:
-    """The value of `--languages`, each once."""
-    names = (part.strip() for part in (text or "").split(","))
-    return tuple(dict.fromkeys(filter(None, names)))
-
-
-def layers_of(text: str | None) -> tuple[int, ...]:
-    """The value of `--layers`: numbers, and ranges of such."""
-    try:
-        parts = [part.partition("-") for part in (text or "").split(",") if part]
-        pairs = [(int(first), int(last or first)) for first, _, last in parts]
-    except ValueError:
-        pairs = [(1, 0)]
-    if any(first > last for first, last in pairs):
-        raise UsageError(f"--layers {text} is no list of numbers", hint="--layers 0-3,7")
-    return tuple(sorted({number for first, last in pairs for number in range(first, last + 1)}))
-
-
-def release_of(text: str | None) -> str | None:
-    """The value of `--min-ort`: two numbers, and more that do not matter."""
-    if text is None or all(part.isdecimal() for part in [*text.split("."), ""][:2]):
-        return text
-    raise UsageError(f"--min-ort {text} is not a release", hint="--min-ort 1.17")
-
-
-def bytes_of(text: str | None) -> int | None:
-    """The value of `--memory-limit` in bytes."""
-    if text is None:
-        return None
-    units = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "b": 1.0}
-    lower = text.strip().lower()
-    unit = next((name for name in units if lower.endswith(name)), "")
-    try:
-        size = float(lower.removesuffix(unit)) * units.get(unit, 1.0)
-    except ValueError:
-        size = 0.0
-    if not 1e6 <= size < 1e18:
-        raise UsageError(f"--memory-limit {text} is not a size", hint="--memory-limit 1.5GB")
-    return int(size)

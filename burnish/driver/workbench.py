@@ -107,7 +107,8 @@ class Workbench:
             jobs.append(Job(file, [], folder, provider=provider))
         for report in self.executor.run(jobs):
             if report["error"]:
-                raise UnsupportedModel(report["error"].removeprefix("error: "))
+                message = report["error"].removeprefix("error: ")
+                raise UnsupportedModel(message, hint=report["hint"])
 
     def fits(self) -> bool:
         """Whether running the whole model stays within the memory limit."""
@@ -253,10 +254,11 @@ class Workbench:
         provider = self.request.provider
         return f"{name}, {self.request.threads_used} threads, {provider}, {version(provider)}"
 
-    def contest(self) -> Contest:
-        """Processes for timing on the request's provider and threads."""
+    def contest(self, *, undisturbed: bool = False) -> Contest:
+        """Processes for timing on the request's provider and threads; see `Contest`."""
+        provider, threads = self.request.provider, self.request.threads
         return Contest(
-            STOPWATCH, self.limits, provider=self.request.provider, threads=self.request.threads
+            STOPWATCH, self.limits, provider=provider, threads=threads, undisturbed=undisturbed
         )
 
     def distributions(self) -> set[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from burnish.optimizer.errors import StorageError, reason_of
+from burnish.optimizer.errors import not_written
 from burnish.optimizer.model import SMALL, embed, initializers, load, weight_bytes
 from burnish.optimizer.wire import join, mapped, split
 
@@ -65,7 +65,7 @@ def save(model: ir.Model, path: Path, *, external: bool) -> tuple[Path, ...]:
                 stream.write(piece)
     except OSError as error:
         remove(file for file in data if file not in before)
-        raise StorageError(f"writing failed: {reason_of(error)}") from None
+        raise not_written("writing failed", error) from None
     remove(file for file in before if file not in data)
     return (path, *data)
 
@@ -98,7 +98,7 @@ def store_once(paths: Sequence[Path], name: str) -> int:
             with _atomic(path) as stream:
                 stream.write(ir.to_proto(light).SerializeToString(deterministic=True))
     except OSError as error:
-        raise StorageError(f"writing failed: {reason_of(error)}") from None
+        raise not_written("writing failed", error) from None
     remove(file for file in before if file != data)
     return saved
 
@@ -156,6 +156,19 @@ def _atomic(path: Path) -> Iterator[_Stream]:
         temporary.replace(stream.target or path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text, whole or not at all.
+
+    Raises:
+        StorageError: where writing failed; what was at `path` is still there.
+    """
+    try:
+        with _atomic(path) as stream:
+            stream.write(text.encode())
+    except OSError as error:
+        raise not_written("writing failed", error) from None
 
 
 def _umask() -> int:
