@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
+from burnish import report
 from burnish.driver import Progress
 from burnish.optimizer.errors import (
     BurnishError,
@@ -23,6 +23,7 @@ from burnish.optimizer.errors import (
     not_written,
     printable,
 )
+from burnish.report.numbers import finite
 from burnish.usage import PANEL_OF
 
 MAIN = "model"
@@ -166,14 +167,18 @@ def show(
         render(_Output(width=width, highlight=False, soft_wrap=False))
 
 
+def draw(facts: dict[str, Any], html_file: str | None) -> None:
+    """Write a report as a page to look at, where a file is named."""
+    if html_file is None:
+        return
+    path = Path(html_file)
+    try:
+        report.write(facts, path)
+    except BurnishError as error:
+        error.file = error.file or html_file * isinstance(error, StorageError)
+        raise
+
+
 def as_json(facts: Any) -> str:
     """The facts as JSON, which has no word for NaN and infinity: they are null."""
-    return json.dumps(_plain(facts), indent=2, allow_nan=False)
-
-
-def _plain(facts: Any) -> Any:
-    if isinstance(facts, dict):
-        return {key: _plain(value) for key, value in facts.items()}
-    if isinstance(facts, list | tuple):
-        return [_plain(value) for value in facts]
-    return None if isinstance(facts, float) and not math.isfinite(facts) else facts
+    return json.dumps(finite(facts), indent=2, allow_nan=False)

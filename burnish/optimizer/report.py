@@ -63,6 +63,15 @@ def release(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".")[:2])
 
 
+def operators(model: ir.Model) -> dict[str, int]:
+    """Nodes by operator, those of subgraphs included, the commonest first."""
+    counts: dict[str, int] = {}
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+        counts[name] = counts.get(name, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
 def file_facts(
     files: tuple[Path, ...], model: ir.Model, sha256: str | None = None
 ) -> dict[str, Any]:
@@ -86,6 +95,7 @@ def target_facts(
         "device": processor,
         "threads": threads,
         "versions": {**versions, "python": platform.python_version()},
+        "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "least_onnxruntime": least_runtime(model),
         "opset": model.opset_imports.get("", 0),
     }
