@@ -255,8 +255,13 @@ class Workbench:
 
     def contest(self) -> Contest:
         """Processes for timing on the request's provider and threads."""
+        request = self.request
         return Contest(
-            STOPWATCH, self.limits, provider=self.request.provider, threads=self.request.threads
+            STOPWATCH,
+            self.limits,
+            provider=request.provider,
+            threads=request.threads,
+            turn=Path(request.turn) if request.turn else None,
         )
 
     def distributions(self) -> set[str]:

@@ -22,6 +22,7 @@ import numpy as np
 
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.sandbox import Limits, Worker
+from burnish.optimizer.turns import Turn
 
 BLOCK_SECONDS = 0.2
 """Length that a block of runs of one model aims at."""
@@ -72,14 +73,22 @@ class Contest:
         stopwatch: `module:function` that times runs on command, in a child.
         limits: of each process.
         provider, threads: of the sessions; 0 threads is the runtime's default.
+        turn: what compilations side by side share (see `turns`); None for one alone.
     """
 
     def __init__(
-        self, stopwatch: str, limits: Limits, *, provider: str = "cpu", threads: int = 0
+        self,
+        stopwatch: str,
+        limits: Limits,
+        *,
+        provider: str = "cpu",
+        threads: int = 0,
+        turn: Path | None = None,
     ) -> None:
         self._stopwatch = stopwatch
         self._limits = limits
         self._settings: dict[str, str | int] = {"provider": provider, "threads": threads}
+        self._turn = turn
         self._stack = contextlib.ExitStack()
         self._workers: dict[str, Worker] = {}
 
@@ -108,11 +117,18 @@ class Contest:
         Raises:
             BurnishError: where an entrant does not load or run.
         """
+        with Turn(self._turn) as turn:
+            return self._in_turn(entrants, seconds, block, turn)
+
+    def _in_turn(
+        self, entrants: Mapping[str, Entrant], seconds: float, block: float, turn: Turn
+    ) -> dict[str, Timing]:
         names = list(entrants)
         runs = {name: self._warm_up(name, entrants[name], block) for name in names}
         blocks: dict[str, list[float]] = {name: [] for name in names}
         deadline = time.monotonic() + seconds
         while True:
+            turn.hold()
             # Who goes first changes from pair to pair, so that neither inherits a warm cache.
             for name in names if len(blocks[names[0]]) % 2 == 0 else reversed(names):
                 times = self._block(name, entrants[name], runs[name])
