@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from burnish import __version__, driver, evaluating, options
-from burnish.driver import Request
+from burnish.driver import Request, recipes
 from burnish.optimizer.errors import UsageError, printable
 from burnish.passes import registry
 from burnish.rendering import (
@@ -24,7 +24,15 @@ from burnish.rendering import (
     render_report,
 )
 from burnish.run_command import run
-from burnish.terminal import MAIN, DefaultGroup, errors, errors_as_lines, progress_shown, show
+from burnish.terminal import (
+    MAIN,
+    DefaultGroup,
+    errors,
+    errors_as_lines,
+    given,
+    progress_shown,
+    show,
+)
 
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 """Click's UsageError; Typer carries a copy of Click of its own and exports only subclasses."""
@@ -62,6 +70,7 @@ def _main(
 
 @app.command(MAIN)
 def main_job(
+    context: typer.Context,
     model: options.Source,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Default: beside the input.")
@@ -72,9 +81,7 @@ def main_job(
     fp16: options.Fp16 = False,
     precision: options.Precision = None,
     points: options.Points = False,
-    keep_embeddings: Annotated[
-        bool, typer.Option("--keep-embeddings", help="Leave lookup tables in float32.")
-    ] = False,
+    keep_embeddings: options.KeepEmbeddings = False,
     level: Annotated[
         int,
         typer.Option("-O", min=0, max=3, help="0 copy, 1 exact, 2 exact and rounding, 3 likewise."),
@@ -116,14 +123,12 @@ def main_job(
     task: options.Task = None,
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustCode = False,
+    recipe: options.Recipe = None,
+    print_recipe: options.PrintRecipe = False,
     json_file: options.Json = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but write.")] = False,
-    no_check: Annotated[
-        bool, typer.Option("--no-check", help="Skip the numerical verification.")
-    ] = False,
-    no_measure: Annotated[
-        bool, typer.Option("--no-measure", help="Skip timing; choose by rules.")
-    ] = False,
+    no_check: options.NoCheck = False,
+    no_measure: options.NoMeasure = False,
     quiet: options.Quiet = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Explain every pass.")] = False,
     debug: options.Debug = False,
@@ -145,6 +150,11 @@ def main_job(
             memory_limit=options.bytes_of(memory_limit), time_limit=time_limit, tuning=tuning,
             task=task, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code,
         )  # fmt: skip
+        if recipe:
+            request = recipes.applied(recipes.named(recipe), request, given(context))
+        if print_recipe:
+            print(recipes.used(request), end="")
+            return
         with progress_shown(quiet) as progress:
             report = driver.optimize(request, progress).report
         show(report, json_file, quiet, lambda console: render_report(console, report, verbose))

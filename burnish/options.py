@@ -6,8 +6,12 @@ from typing import Annotated
 
 import typer
 
-from burnish.driver.request import PRECISIONS
-from burnish.optimizer.errors import UsageError
+from burnish.driver.values import bytes_of as bytes_of
+from burnish.driver.values import languages_of as languages_of
+from burnish.driver.values import layers_of as layers_of
+from burnish.driver.values import precision_of as precision_of
+from burnish.driver.values import release_of as release_of
+from burnish.driver.values import shape_of as shape_of
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="An .onnx file.")]
 Source = Annotated[
@@ -40,19 +44,27 @@ Tokenizer = Annotated[
     str | None,
     typer.Option(metavar="FILE", help="tokenizer.json for texts; default: beside the model."),
 ]
-Int8 = Annotated[bool, typer.Option("--int8", help="8-bit products and embeddings.")]
+Int8 = Annotated[bool, typer.Option("--int8/--no-int8", help="8-bit products and embeddings.")]
 Static = Annotated[
-    bool, typer.Option("--static", help="int8 with ranges of activations fixed from --data.")
+    bool,
+    typer.Option("--static/--no-static", help="int8 with ranges of activations fixed from --data."),
 ]
-Int4 = Annotated[bool, typer.Option("--int4", help="Weights and embeddings in 4 bits, in blocks.")]
+Int4 = Annotated[
+    bool, typer.Option("--int4/--no-int4", help="Weights and embeddings in 4 bits, in blocks.")
+]
 Fp16 = Annotated[
-    bool, typer.Option("--fp16", help="float16 where it holds the values; on CPUs for storage.")
+    bool,
+    typer.Option(
+        "--fp16/--no-fp16", help="float16 where it holds the values; on CPUs for storage."
+    ),
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Few bits also where they are slower, for their size.")
+    bool,
+    typer.Option("--force/--no-force", help="Few bits also where they are slower, for their size."),
 ]
 Pack = Annotated[
-    bool, typer.Option("--pack", help="Leave padding out; its rows of outputs become zero.")
+    bool,
+    typer.Option("--pack/--no-pack", help="Leave padding out; its rows of outputs become zero."),
 ]
 KvCache = Annotated[
     str | None,
@@ -78,7 +90,8 @@ KeepTokens = Annotated[
     str | None, typer.Option(metavar="FILE", help="Keep these tokens: an id or a piece a line.")
 ]
 KeepIds = Annotated[
-    bool, typer.Option("--keep-ids", help="Ids and logits stay numbered as they were.")
+    bool,
+    typer.Option("--keep-ids/--no-keep-ids", help="Ids and logits stay numbered as they were."),
 ]
 MinCoverage = Annotated[
     float, typer.Option(min=0.0, max=1.0, help="Share of a language's tokens that must be kept.")
@@ -94,16 +107,43 @@ Precision = Annotated[
     ),
 ]
 Points = Annotated[
-    bool, typer.Option("--points", help="With --precision auto: write its whole Pareto list.")
+    bool,
+    typer.Option(
+        "--points/--no-points", help="With --precision auto: write its whole Pareto list."
+    ),
 ]
 FastGelu = Annotated[
-    bool, typer.Option("--fast-gelu", help="GELU by the tanh formula: another function.")
+    bool,
+    typer.Option("--fast-gelu/--no-fast-gelu", help="GELU by the tanh formula: another function."),
 ]
 LowRank = Annotated[
-    bool, typer.Option("--low-rank", help="Weights as products of two of low rank, if faster.")
+    bool,
+    typer.Option(
+        "--low-rank/--no-low-rank", help="Weights as products of two of low rank, if faster."
+    ),
 ]
 SparseStorage = Annotated[
-    bool, typer.Option("--sparse-storage", help="Store weights with many zeros without those.")
+    bool,
+    typer.Option(
+        "--sparse-storage/--no-sparse-storage", help="Store weights with many zeros without those."
+    ),
+]
+KeepEmbeddings = Annotated[
+    bool,
+    typer.Option("--keep-embeddings/--no-keep-embeddings", help="Leave lookup tables in float32."),
+]
+NoCheck = Annotated[
+    bool, typer.Option("--no-check/--check", help="Skip the numerical verification.")
+]
+NoMeasure = Annotated[
+    bool, typer.Option("--no-measure/--measure", help="Skip timing; choose by rules.")
+]
+PrintRecipe = Annotated[
+    bool, typer.Option("--print-recipe", help="Print these options as a recipe, and do nothing.")
+]
+Recipe = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|FILE", help="Options by name or in YAML; those given here win."),
 ]
 Shape = Annotated[
     str | None,
@@ -164,71 +204,3 @@ Repetition = Annotated[
 Stop = Annotated[list[str] | None, typer.Option("--stop", help="A text that ends it; several may.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-
-
-def shape_of(text: str | None) -> dict[str, int]:
-    """The value of `--shape`: sizes by name."""
-    sizes = {}
-    for part in (text or "").split(","):
-        name, _, size = part.partition("=")
-        if not part:
-            continue
-        if not size.isdecimal() or int(size) < 1:
-            raise UsageError(
-                f"--shape {part} is not NAME=SIZE", hint="--shape batch=8,sequence=128"
-            )
-        sizes[name.strip()] = int(size)
-    return sizes
-
-
-def precision_of(name: str | None, **flags: bool) -> dict[str, bool]:
-    """The value of `--precision` beside those of `--int8` and so on, as fields of the request."""
-    chosen = dict.fromkeys(PRECISIONS, False) | flags | {"auto_precision": name == "auto"}
-    if name is not None and name != "auto":
-        field = name.replace("-", "_")
-        if field not in chosen or "_" in name:
-            known = ", ".join([*(item.replace("_", "-") for item in PRECISIONS), "or auto"])
-            raise UsageError(f"--precision {name} is not known", hint=known)
-        chosen[field] = True
-    return chosen
-
-
-def languages_of(text: str | None) -> tuple[str, ...]:
-    """The value of `--languages`, each once."""
-    names = (part.strip() for part in (text or "").split(","))
-    return tuple(dict.fromkeys(filter(None, names)))
-
-
-def layers_of(text: str | None) -> tuple[int, ...]:
-    """The value of `--layers`: numbers, and ranges of such."""
-    try:
-        parts = [part.partition("-") for part in (text or "").split(",") if part]
-        pairs = [(int(first), int(last or first)) for first, _, last in parts]
-    except ValueError:
-        pairs = [(1, 0)]
-    if any(first > last for first, last in pairs):
-        raise UsageError(f"--layers {text} is no list of numbers", hint="--layers 0-3,7")
-    return tuple(sorted({number for first, last in pairs for number in range(first, last + 1)}))
-
-
-def release_of(text: str | None) -> str | None:
-    """The value of `--min-ort`: two numbers, and more that do not matter."""
-    if text is None or all(part.isdecimal() for part in [*text.split("."), ""][:2]):
-        return text
-    raise UsageError(f"--min-ort {text} is not a release", hint="--min-ort 1.17")
-
-
-def bytes_of(text: str | None) -> int | None:
-    """The value of `--memory-limit` in bytes."""
-    if text is None:
-        return None
-    units = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "b": 1.0}
-    lower = text.strip().lower()
-    unit = next((name for name in units if lower.endswith(name)), "")
-    try:
-        size = float(lower.removesuffix(unit)) * units.get(unit, 1.0)
-    except ValueError:
-        size = 0.0
-    if not 1e6 <= size < 1e18:
-        raise UsageError(f"--memory-limit {text} is not a size", hint="--memory-limit 1.5GB")
-    return int(size)

@@ -38,6 +38,13 @@ class _Output(Console):
         sys.exit(0)
 
 
+def given(context: typer.Context) -> set[str]:
+    """The options that the user gave at the prompt, by their names there."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    named = (name for name, source in sources.items() if source and source.name == "COMMANDLINE")
+    return {name.replace("_", "-") for name in named}
+
+
 errors = _Output(stderr=True, highlight=False, soft_wrap=True)
 
 

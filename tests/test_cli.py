@@ -129,7 +129,7 @@ def test_schema_1(model: Path) -> None:
     assert set(report) == {
         "schema", "input", "target", "providers", "precisions", "signature", "ports", "passes",
         "recovered", "fidelity", "over_budget", "latency", "padding", "memory", "warnings",
-        "output",
+        "output", "options",
     }  # fmt: skip
     kept = [item["name"] for item in report["passes"] if item["status"] == "kept"]
     # On a busy machine so small a model may time as slower, and is then left as it was.

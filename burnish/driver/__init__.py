@@ -15,6 +15,7 @@ from typing import Any
 from burnish.driver import checkpoints, vocabulary
 from burnish.driver.foreign import is_foreign
 from burnish.driver.net import tolerated
+from burnish.driver.recipe_options import options_of
 from burnish.driver.request import Request, Result, validate, validate_provider
 from burnish.optimizer import artifact, sandbox
 from burnish.optimizer.errors import UsageError
@@ -47,8 +48,14 @@ def optimize(request: Request, progress: Progress | None = None) -> Result:
     Raises:
         BurnishError: see the tree in `optimizer.errors`.
     """
-    if checkpoints.is_checkpoint(request.model):
-        return _of_checkpoint(request, progress)
+    compiled = _of_checkpoint if checkpoints.is_checkpoint(request.model) else _of_file
+    result = compiled(request, progress)
+    result.report["options"] = options_of(request)
+    return result
+
+
+def _of_file(request: Request, progress: Progress | None) -> Result:
+    """The main job on one graph."""
     validate(request)
     if request.target_cpu != NATIVE:  # times of this machine say nothing of another
         request = replace(request, measure=False)
@@ -81,7 +88,7 @@ def _of_checkpoint(request: Request, progress: Progress | None) -> Result:
     def work(job: str, argument: dict[str, Any]) -> dict[str, Any]:
         return _supervised(f"burnish.driver.{job}", argument, request, progress)
 
-    return checkpoints.compiled(request, work, lambda part: optimize(part, progress))
+    return checkpoints.compiled(request, work, lambda part: _of_file(part, progress))
 
 
 def _choosing(request: Request, progress: Progress | None) -> vocabulary.Choose:

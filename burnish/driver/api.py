@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from burnish import driver
-from burnish.driver import Request, Result
+from burnish.driver import Request, Result, recipes
+from burnish.driver.recipe_options import options_for
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.frontend.tasks import named
 from burnish.runtimes.providers import PROVIDERS
 from burnish.runtimes.tasks import open_task
 
 
-def optimize(model: str | os.PathLike[str], **options: Any) -> Result:
+def optimize(model: str | os.PathLike[str], *, recipe: str | None = None, **options: Any) -> Result:
     """Optimize a model file; the options are the fields of `driver.Request`.
+
+    Args:
+        model: an .onnx file, a checkpoint's folder, or a hub id.
+        recipe: the name of a shipped recipe, or a YAML file; the options given here win.
+        options: fields of the request.
 
     Returns:
         The result: `.report` (JSON schema 1), `.path`, and `.save(path)`.
@@ -23,7 +29,10 @@ def optimize(model: str | os.PathLike[str], **options: Any) -> Result:
     Raises:
         BurnishError: see the tree in `burnish.optimizer.errors`.
     """
-    return driver.optimize(Request(os.fspath(model), **options))
+    request = Request(os.fspath(model), **options)
+    if recipe is not None:
+        request = recipes.applied(recipes.named(recipe), request, options_for(options))
+    return driver.optimize(request)
 
 
 def inspect(model: str | os.PathLike[str]) -> dict[str, Any]:
