@@ -33,6 +33,7 @@ from burnish.terminal import (
     progress_shown,
     show,
 )
+from burnish.zoo_command import zoo
 
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 """Click's UsageError; Typer carries a copy of Click of its own and exports only subclasses."""
@@ -245,6 +246,7 @@ def compare(
 
 
 app.command()(evaluating.evaluate)
+app.command()(zoo)
 
 
 @app.command()

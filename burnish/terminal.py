@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ from typer.core import TyperGroup
 
 from burnish.driver import Progress
 from burnish.optimizer.errors import BurnishError, StorageError, printable, reason_of
+from burnish.optimizer.report import as_json
 
 MAIN = "model"
 """Name under which the main job hides among the subcommands."""
@@ -110,16 +109,3 @@ def show(
     if not quiet:
         width = None if sys.stdout.isatty() else 100
         render(_Output(width=width, highlight=False, soft_wrap=False))
-
-
-def as_json(facts: Any) -> str:
-    """The facts as JSON, which has no word for NaN and infinity: they are null."""
-    return json.dumps(_plain(facts), indent=2, allow_nan=False)
-
-
-def _plain(facts: Any) -> Any:
-    if isinstance(facts, dict):
-        return {key: _plain(value) for key, value in facts.items()}
-    if isinstance(facts, list | tuple):
-        return [_plain(value) for value in facts]
-    return None if isinstance(facts, float) and not math.isfinite(facts) else facts

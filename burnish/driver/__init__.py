@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from burnish.driver import checkpoints, vocabulary
+from burnish.driver import checkpoints, vocabulary, zoo
 from burnish.driver.foreign import is_foreign
 from burnish.driver.net import tolerated
 from burnish.driver.recipe_options import options_of
@@ -29,6 +29,7 @@ __all__ = [
     "Result",
     "bench",
     "compare",
+    "convert_zoo",
     "evaluate",
     "inspect",
     "missed",
@@ -94,6 +95,11 @@ def _of_checkpoint(request: Request, progress: Progress | None) -> Result:
 def _choosing(request: Request, progress: Progress | None) -> vocabulary.Choose:
     target = "burnish.driver.vocabulary:choose"
     return lambda argument: _supervised(target, argument, request, progress)
+
+
+def convert_zoo(order: zoo.Order, progress: Progress | None = None) -> dict[str, Any]:
+    """Convert every model of a zoo; see `zoo.convert`."""
+    return zoo.convert(order, optimize, missed, progress or (lambda event: None))
 
 
 def missed(request: Request, report: dict[str, Any]) -> str:

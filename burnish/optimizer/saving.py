@@ -103,6 +103,19 @@ def store_once(paths: Sequence[Path], name: str) -> int:
     return saved
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text so that the file is at every moment absent, old, or new and whole.
+
+    Raises:
+        StorageError: where writing failed.
+    """
+    try:
+        with _atomic(path) as stream:
+            stream.write(text.encode())
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {reason_of(error)}") from None
+
+
 def _content(tensor: ir.TensorProtocol) -> tuple[object, ...]:
     """What tells tensors with other elements apart."""
     return tensor.dtype, tuple(tensor.shape.numpy()), hashlib.sha256(tensor.tobytes()).digest()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.driver import recipes, yaml_files
-from burnish.driver.recipe_options import checked
+from burnish.driver.recipe_options import BY_PRECISION, checked
 from burnish.optimizer import artifact
 from burnish.optimizer.errors import StorageError, UsageError, about, reason_of
 from burnish.optimizer.frontend import checkpoint
@@ -78,10 +78,12 @@ def members(source: Path, output: Path) -> list[Member]:
         root = source.parent
         paths = (path for line in _lines(source) for path in _named(root, line, output))
         found = [_member(root, path) for path in paths]
-    unique = {member.path: member for member in reversed(found)}
-    if not found:
+    unique: dict[Path, Member] = {}
+    for member in found:
+        unique.setdefault(member.path, member)
+    if not unique:
         raise UsageError("there is no model in it", hint="a folder with .onnx files")
-    return list(reversed(unique.values()))
+    return [*unique.values()]
 
 
 def _member(root: Path, path: Path) -> Member:
@@ -228,5 +230,5 @@ def _with(
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Options of which the second ones win; a precision takes the place of another one."""
-    displaced = recipes.displaced(over)
+    displaced = BY_PRECISION if recipes.PRECISION & {*over} else ()
     return {name: value for name, value in base.items() if name not in displaced} | dict(over)

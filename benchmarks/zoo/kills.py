@@ -1,0 +1,146 @@
+"""A zoo that is killed at random moments: `python benchmarks/zoo/kills.py FOLDER --kills 50`.
+
+Converts the zoo of `build.py` once undisturbed, then again and again into an empty folder, each time
+killed (SIGKILL) at random moments and begun again until it ends by itself, until there were so many
+kills. Every artifact is compared with that of the undisturbed run, byte by byte. One further round
+has no tuning record at its start: what it makes is compared with an undisturbed run on the record
+that it leaves. At last two runs are started on one empty folder at once. Writes FOLDER/kills.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from build import build
+
+BUDGET = "3GB"
+"""Of memory: two or three of the small models at a time, and never the huge one."""
+
+LONGEST = 15.0
+"""Seconds after which a run is killed, at the latest."""
+
+
+class Zoo:
+    """The zoo, and the processes that convert it."""
+
+    def __init__(self, folder: Path, source: Path) -> None:
+        self.folder = folder
+        self.source = source
+
+    def start(self, output: Path, cache: Path) -> subprocess.Popen[bytes]:
+        """A run, in a group of its own, with a tuning record of its own."""
+        line = [sys.executable, "-m", "burnish", "zoo", str(self.source), "-o", str(output)]
+        return subprocess.Popen(
+            [*line, "--memory-limit", BUDGET, "--quiet"],
+            env={**os.environ, "XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": "1"},
+        )
+
+    def whole(self, name: str, cache: Path) -> Path:
+        """An undisturbed run into an empty folder."""
+        output = self.folder / name
+        shutil.rmtree(output, ignore_errors=True)
+        code = self.start(output, cache).wait()
+        assert code == 1, code  # some of the zoo come to nothing
+        return output
+
+    def killed(self, name: str, cache: Path, most: int, chance: random.Random) -> tuple[Path, int]:
+        """A run into an empty folder that is killed up to so many times; how often it was."""
+        output = self.folder / name
+        shutil.rmtree(output, ignore_errors=True)
+        for kills in range(most + 1):
+            process = self.start(output, cache)
+            try:
+                process.wait(chance.uniform(0.2, LONGEST) if kills < most else None)
+                assert process.returncode == 1, process.returncode
+                return output, kills
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+        raise AssertionError("a run that is not killed ends")
+
+
+def artifacts(output: Path) -> dict[str, bytes]:
+    """What the rows of a run name, by path."""
+    report: dict[str, Any] = json.loads((output / "zoo.json").read_text())
+    names = [name for row in report["members"] for name in row["files"]]
+    return {name: (output / name).read_bytes() for name in names}
+
+
+def difference(first: Path, second: Path) -> list[str]:
+    """Names of artifacts that differ, or that only one has."""
+    mine, theirs = artifacts(first), artifacts(second)
+    return sorted(
+        name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)
+    )
+
+
+def table(report: dict[str, Any]) -> str:
+    """The zoo's rows in Markdown."""
+    lines = ["| model | result | size | times as fast | loss | attentions | GB: given, used | |",
+             "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    for row in report["members"]:
+        found, peak = row["attentions"], row["peak_bytes"]
+        cells = [
+            row["name"], row["status"],
+            "" if row["size_ratio"] is None else f"{row['size_ratio']:.2f}",
+            "" if row["speedup"] is None else f"{row['speedup']:.2f}",
+            "" if row["drop"] is None else f"{row['drop']:.1e}",
+            f"{found['found']} of {found['expected']}" if found else "",
+            "" if peak is None else f"{row['need_bytes'] / 1e9:.2f}, {peak / 1e9:.2f}",
+            row["reason"],
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run everything, and say what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--minutes", type=float, default=1e9, help="begin no round after these")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    begin, chance = time.monotonic(), random.Random(given.seed)
+    zoo, cache = Zoo(given.folder, build(given.folder)), given.folder / "cache"
+    whole = zoo.whole("whole", cache)
+    lines = [table(json.loads((whole / "zoo.json").read_text())), ""]
+    lines.append(f"Undisturbed: {time.monotonic() - begin:.0f} s.")
+
+    def note(text: str) -> None:
+        print(text, flush=True)
+        lines.append(text)
+        (given.folder / "kills.md").write_text("\n".join(lines) + "\n")
+
+    one, other = zoo.folder / "pair", cache
+    shutil.rmtree(one, ignore_errors=True)
+    pair = [zoo.start(one, other) for _ in range(2)]
+    codes = [process.wait() for process in pair]
+    note(f"Two at once: exit codes {codes}, {len(difference(whole, one))} files differ.")
+    done = rounds = 0
+    own = given.folder / "own-cache"
+    shutil.rmtree(own, ignore_errors=True)
+    output, kills = zoo.killed("fresh", own, given.kills, chance)
+    done += kills
+    apart = difference(output, zoo.whole("fresh-whole", own))
+    note(f"Without a record at its start: {kills} kills, {len(apart)} files differ.")
+    while done < given.kills and time.monotonic() - begin < 60 * given.minutes:
+        output, kills = zoo.killed("killed", cache, given.kills - done, chance)
+        done, rounds = done + kills, rounds + 1
+        apart = difference(whole, output)
+        note(f"Round {rounds}: {kills} kills, {len(apart)} files differ {apart or ''}")
+    note(f"{done} kills in all, {len(artifacts(whole))} files compared each time.")
+
+
+if __name__ == "__main__":
+    main()
