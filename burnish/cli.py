@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from burnish import __version__, driver, evaluating, options
+from burnish import __version__, check_command, driver, evaluating, options, recipes_command
 from burnish.driver import Request, recipes
 from burnish.optimizer.errors import UsageError, printable
 from burnish.passes import registry
@@ -247,6 +247,8 @@ def compare(
 
 app.command()(evaluating.evaluate)
 app.command()(zoo)
+app.command()(check_command.check)
+app.command()(recipes_command.recipes)
 
 
 @app.command()

@@ -83,7 +83,7 @@ def progress_shown(quiet: bool) -> Iterator[Progress]:
 
     if quiet:
         yield lambda event: None
-    elif errors.is_terminal:
+    elif errors.is_terminal and sys.stderr.isatty():  # which variables of CI systems contradict
         with errors.status("starting") as status:
             yield lambda event: status.update(printable(str(event.get("stage", ""))))
     else:

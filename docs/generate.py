@@ -1,15 +1,18 @@
-"""Write `docs/passes/NAME.md` for every registered pass from its docstring."""
+"""Write `docs/passes/NAME.md` for every registered pass from its docstring, and recipes' schema."""
 
 from __future__ import annotations
 
 import inspect
+import json
 from dataclasses import fields
 from pathlib import Path
 
+from burnish.driver.recipe_options import schema
 from burnish.optimizer.contract import Pass
 from burnish.passes import registry
 
 FOLDER = Path(__file__).parent / "passes"
+SCHEMA = Path(__file__).parents[1] / "burnish" / "recipes" / "schema.json"
 
 
 def page(kind: type[Pass]) -> str:
@@ -35,6 +38,7 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for kind in registry():
         (FOLDER / f"{kind.name}.md").write_text(page(kind))
+    SCHEMA.write_text(json.dumps(schema(), indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from burnish.driver import checkpoints, vocabulary, zoo
+from burnish.driver import checkpoints, gate, vocabulary, zoo
 from burnish.driver.foreign import is_foreign
+from burnish.driver.gate import Gate
 from burnish.driver.net import tolerated
 from burnish.driver.recipe_options import options_of
 from burnish.driver.request import Request, Result, validate, validate_provider
@@ -24,10 +25,12 @@ from burnish.runtimes.providers import AUTO, PROVIDERS
 from burnish.runtimes.targets import NATIVE
 
 __all__ = [
+    "Gate",
     "Progress",
     "Request",
     "Result",
     "bench",
+    "check",
     "compare",
     "convert_zoo",
     "evaluate",
@@ -189,6 +192,26 @@ def worse(facts: dict[str, Any], most: float) -> str:
     unit = "percent" if facts["lower"] else "points"
     where = f" of {drop['group']}" if facts["groups"] else ""
     return f"{facts['metric']}{where} is worse by {drop['points']:.2f} {unit}, allowed {most:g}"
+
+
+def check(
+    request: Request,
+    asked: Gate,
+    baseline: dict[str, Any] | None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Hold a model to the report of an earlier run (see `gate.baseline`); the rows, as data."""
+    validate_provider(request)
+
+    def compiled(wanted: Request) -> tuple[Result, str]:
+        result = optimize(wanted, progress)
+        return result, missed(wanted, result.report)
+
+    def examine(wanted: Request, order: dict[str, Any]) -> dict[str, Any]:
+        target = "burnish.driver.checking:examine"
+        return _supervised(target, asdict(wanted) | order, wanted, progress)
+
+    return gate.run(request, asked, baseline, compiled, examine)
 
 
 def bench(request: Request, others: list[str], progress: Progress | None = None) -> dict[str, Any]:

@@ -17,26 +17,26 @@ LONGEST = 1 << 20
 """Bytes of a file that are read."""
 
 
+class _Refused(yaml.MarkedYAMLError):  # type: ignore[misc]
+    """What the format allows, and would be lost or worse."""
+
+
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """Makes plain values: texts, numbers, truth values, lists and mappings by text."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "aliases are not read", mark)
+            raise _Refused(problem="aliases are not read", problem_mark=mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if not isinstance(name := self.construct_object(key), str):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {name} is no text", key.start_mark
-                )
+                raise _Refused(problem=f"the key {name} is no text", problem_mark=key.start_mark)
             if name in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{name} is there twice", key.start_mark
-                )
+                raise _Refused(problem=f"{name} is there twice", problem_mark=key.start_mark)
             seen.add(name)
         return super().construct_mapping(node, deep)
 
@@ -66,7 +66,8 @@ def parsed(content: str | bytes) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}" if mark else ""
-        raise UsageError(f"it is no YAML: {error.problem or error.context}", place=where) from None
+        told = "" if isinstance(error, _Refused) else "it is no YAML: "
+        raise UsageError(f"{told}{error.problem or error.context}", place=where) from None
     except (yaml.YAMLError, UnicodeError) as error:
         raise UsageError(f"it is no YAML: {str(error).splitlines()[0]}") from None
     except ValueError as error:  # dates that no calendar has

@@ -9,11 +9,12 @@ blocks; its median and a bootstrap interval are reported, never a difference of 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -124,31 +125,58 @@ class Contest:
         self, entrants: Mapping[str, Entrant], seconds: float, block: float, turn: Turn
     ) -> dict[str, Timing]:
         names = list(entrants)
-        runs = {name: self._warm_up(name, entrants[name], block) for name in names}
+        turns = self.turns(entrants, block)
         blocks: dict[str, list[float]] = {name: [] for name in names}
         deadline = time.monotonic() + seconds
         while True:
             turn.hold()
-            # Who goes first changes from pair to pair, so that neither inherits a warm cache.
-            for name in names if len(blocks[names[0]]) % 2 == 0 else reversed(names):
-                times = self._block(name, entrants[name], runs[name])
-                blocks[name].append(statistics.median(times))
+            for name, time_of_run in next(turns).items():
+                blocks[name].append(time_of_run)
             timings = {name: timing(blocks[names[0]], blocks[name]) for name in names[1:]}
             enough = len(blocks[names[0]]) >= LEAST_PAIRS
             narrow = all(item.high - item.low <= 2 * HALF_WIDTH for item in timings.values())
             if enough and (narrow or time.monotonic() > deadline):
                 return timings
 
+    def turns(
+        self, entrants: Mapping[str, Entrant], block: float = BLOCK_SECONDS
+    ) -> Iterator[dict[str, float]]:
+        """Blocks of runs of each entrant in turn, without end: median seconds of a run by name.
+
+        All of them are warm when this returns.
+        """
+        names = list(entrants)
+        runs = {name: self._warm_up(name, entrants[name], block) for name in names}
+
+        def blocks() -> Iterator[dict[str, float]]:
+            for index in itertools.count():
+                # Who goes first changes from pair to pair, so that neither inherits a warm cache.
+                order = names if index % 2 == 0 else names[::-1]
+                yield {
+                    name: statistics.median(self._block(name, entrants[name], runs[name]))
+                    for name in order
+                }
+
+        return blocks()
+
     def _warm_up(self, name: str, entrant: Entrant, block: float) -> int:
         first = self._block(name, entrant, 1)[0]
         second = self._block(name, entrant, max(1, min(20, int(block / 2 / max(first, 1e-6)))))
         return max(1, int(block / max(statistics.median(second), 1e-6)))
 
-    def _block(self, name: str, entrant: Entrant, runs: int) -> list[float]:
+    def begin(self, names: Iterable[str]) -> None:
+        """Start the processes of these names; they import what they need side by side."""
+        for name in names:
+            self._worker(name)
+
+    def _worker(self, name: str) -> Worker:
         if name not in self._workers:
             worker = self._stack.enter_context(Worker(self._stopwatch, {}, self._limits))
             self._workers[name] = worker
-        worker = self._workers[name]
+        return self._workers[name]
+
+    def _block(self, name: str, entrant: Entrant, runs: int) -> list[float]:
+        worker = self._worker(name)
         os.kill(worker.pid, signal.SIGCONT)
         order = {"path": str(entrant.path), "feeds": str(entrant.feeds), "runs": runs}
         order |= self._settings | ({"provider": entrant.provider} if entrant.provider else {})

@@ -103,19 +103,6 @@ def store_once(paths: Sequence[Path], name: str) -> int:
     return saved
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text so that the file is at every moment absent, old, or new and whole.
-
-    Raises:
-        StorageError: where writing failed.
-    """
-    try:
-        with _atomic(path) as stream:
-            stream.write(text.encode())
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {reason_of(error)}") from None
-
-
 def _content(tensor: ir.TensorProtocol) -> tuple[object, ...]:
     """What tells tensors with other elements apart."""
     return tensor.dtype, tuple(tensor.shape.numpy()), hashlib.sha256(tensor.tobytes()).digest()
@@ -169,6 +156,19 @@ def _atomic(path: Path) -> Iterator[_Stream]:
         temporary.replace(stream.target or path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text, whole or not at all.
+
+    Raises:
+        StorageError: where writing failed; what was at `path` is still there.
+    """
+    try:
+        with _atomic(path) as stream:
+            stream.write(text.encode())
+    except OSError as error:
+        raise StorageError(f"writing failed: {reason_of(error)}") from None
 
 
 def _umask() -> int:
