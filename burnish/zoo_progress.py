@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ def shown(quiet: bool) -> Iterator[driver.Progress]:
     """Bars with the current pass and the time left, or plain lines, or nothing."""
     if quiet:
         yield lambda event: None
-    elif errors.is_terminal:
+    elif errors.is_terminal and sys.stderr.isatty():
         with Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),

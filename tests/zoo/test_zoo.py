@@ -241,7 +241,7 @@ def test_a_model_that_changes_meanwhile(models: Path, tmp_path: Path) -> None:
         tiny(models / "b.onnx", "changed")
         return inner(request, say)
 
-    order = zoo.Order(str(models), str(tmp_path / "out"), memory_limit=zoos.BUDGET)
+    order = zoo.Order(str(models), str(tmp_path / "out"), memory_limit=zoos.BUDGET, places=1)
     facts = zoo.convert(order, changing, lambda *rest: "", lambda event: None)
     assert "was changed" in by_name(facts)["b.onnx"]["reason"]
 
@@ -290,7 +290,7 @@ def test_one_place_for_two_members(models: Path, tmp_path: Path) -> None:
 
 
 def test_the_page_holds_no_markup_but_its_own() -> None:
-    hostile = "<script>alert('x')</script>\x1b[0m\ud800"
+    hostile = "<script>alert('x')</script>\x1b[0m\udcff"
     row = dict.fromkeys(ROW) | {
         "name": hostile, "options": {"data": hostile}, "status": "failed", "reason": hostile,
         "warnings": [hostile], "report": hostile, "output_bytes": None,

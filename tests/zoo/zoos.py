@@ -12,8 +12,8 @@ from samples import encoder
 
 from burnish.driver import zoo
 from burnish.driver.request import Request, Result
-from burnish.optimizer.digests import digest_file
 from burnish.optimizer.errors import BurnishError
+from burnish.optimizer.model import load
 
 BUDGET = 2_200_000_000
 """Bytes for two of the small models at a time."""
@@ -94,7 +94,7 @@ class Compiler:
             return Result({"export": export, "parts": {"model": part}}, target)
         target.write_bytes(source.read_bytes() + b"\x00made")
         target.with_name(f"{target.name}-0123456789abcdef.data").write_bytes(b"weights")
-        given = {"bytes": source.stat().st_size, "sha256": digest_file(source)}
+        given = {"bytes": source.stat().st_size, "sha256": load(source).sha256}
         return Result(part | {"input": given}, target)
 
     def _part(self, target: Path) -> dict[str, Any]:

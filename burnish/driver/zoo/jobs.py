@@ -18,7 +18,7 @@ from burnish.driver.zoo.members import Member, merged
 from burnish.driver.zoo.needs import needed
 from burnish.driver.zoo.survey import Facts, digest_of, error_of
 from burnish.optimizer import tuner
-from burnish.optimizer.errors import BurnishError, UsageError
+from burnish.optimizer.errors import BurnishError, StorageError, UsageError, reason_of
 from burnish.runtimes.onnxruntime import installed
 from burnish.runtimes.providers import AUTO, CANDIDATES, versions
 
@@ -101,9 +101,9 @@ def _filled(job: Job) -> Job:
         need = needed(job.request, job.facts)
         request = replace(job.request, memory_limit=need)
         return replace(job, request=request, need=need, key=_key(request, job.facts))
-    except OSError as error:
-        reason = f"{error.filename or 'a file of its options'} cannot be read: {error.strerror}"
-        return replace(job, error=UsageError(reason))
+    except OSError as unread:
+        reason = f"{unread.filename or 'a file of its options'} cannot be read: {reason_of(unread)}"
+        return replace(job, error=StorageError(reason))
 
 
 def _target(member: Member, request: Request) -> Path:
