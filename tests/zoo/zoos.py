@@ -128,7 +128,5 @@ def artifacts(output: Path) -> dict[str, bytes]:
     return {
         file.relative_to(output).as_posix(): file.read_bytes()
         for file in shown
-        if file.suffix != ".json" and file.name != zoo.HTML
+        if not file.name.endswith(zoo.REPORT) and file.name not in (zoo.JSON, zoo.HTML)
     }
-
-
