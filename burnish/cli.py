@@ -149,7 +149,7 @@ def main_job(
             keep_ids=keep_ids, min_coverage=min_coverage, vocabulary=None,
             check=not no_check, measure=not no_measure, dry_run=dry_run, target_cpu=target,
             memory_limit=options.bytes_of(memory_limit), time_limit=time_limit, tuning=tuning,
-            task=task, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code,
+            task=task, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code, turn=None,
         )  # fmt: skip
         if recipe:
             request = recipes.applied(recipes.named(recipe), request, given(context))

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from burnish.driver import Progress
 from burnish.optimizer.errors import BurnishError, StorageError, printable, reason_of
-from burnish.optimizer.report import as_json
+from burnish.optimizer.report import as_json as as_json
 
 MAIN = "model"
 """Name under which the main job hides among the subcommands."""

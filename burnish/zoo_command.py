@@ -95,9 +95,7 @@ def render_zoo(console: Console, facts: dict[str, Any]) -> None:
     console.print(rows)
     known = f" ({facts['known']} of them known)" if facts["known"] else ""
     page = f"{facts['output']}/{HTML}"
-    console.print(
-        f"[bold]{summary(facts['summary'])}[/bold]{known}; {safe(page)}", soft_wrap=True
-    )
+    console.print(f"[bold]{summary(facts['summary'])}[/bold]{known}; {safe(page)}", soft_wrap=True)
     if (since := facts["since"]) is None:
         return
     for item in since["regressions"]:

@@ -2,8 +2,8 @@
 
 24 exports from the tests' matrix (as many architectures, all eight exporters in turn), two
 checkpoints of which one becomes two graphs, a copy of an export under another name, two files that
-are damaged, and one that is too big for the budget (its weights are a hole in a file). What is there
-already is not made again.
+are damaged, and one that is too big for the budget (its weights are a hole in a file). What is
+there already is not made again.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import shutil
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "zoo")]
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "zoo"))
 
 import torch
 import transformers as hf

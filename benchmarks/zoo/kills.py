@@ -1,10 +1,10 @@
 """A zoo that is killed at random moments: `python benchmarks/zoo/kills.py FOLDER --kills 50`.
 
-Converts the zoo of `build.py` once undisturbed, then again and again into an empty folder, each time
-killed (SIGKILL) at random moments and begun again until it ends by itself, until there were so many
-kills. Every artifact is compared with that of the undisturbed run, byte by byte. One further round
-has no tuning record at its start: what it makes is compared with an undisturbed run on the record
-that it leaves. At last two runs are started on one empty folder at once. Writes FOLDER/kills.md.
+Converts the zoo of `build.py` once undisturbed, then again and again into an empty folder, killed
+(SIGKILL) at random moments and begun again until it ends by itself, until there were so many kills.
+Every artifact is compared with that of the undisturbed run, byte by byte. One round has no tuning
+record at its start: what it makes is compared with an undisturbed run on the record that it leaves.
+Before all that, two runs are started on one empty folder at once. Writes FOLDER/kills.md.
 """
 
 from __future__ import annotations

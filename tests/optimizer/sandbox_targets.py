@@ -16,7 +16,6 @@ from typing import Any
 
 from burnish.optimizer import sandbox
 from burnish.optimizer.errors import UnsafeInput
-from burnish.optimizer.turns import Turn
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -122,27 +121,4 @@ def serve(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         if "signal" in order:
             crash(order, emit)
         emit({"pid": os.getpid()})
-    return {}
-
-
-def tick(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Say that it runs, from a grandchild, until it is ended."""
-    code = "import time\nwhile True: print(flush=True); time.sleep(0.005)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        while process.stdout.readline():
-            emit({"pid": process.pid})
-    return {}
-
-
-def take_turn(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Have the machine for itself for a while, or die in the middle of it."""
-    with Turn(Path(argument["file"])) as turn:
-        emit({"has": "turn"})
-        for _ in range(40):
-            turn.hold()
-            time.sleep(0.01)
-        if argument.get("die"):
-            os.kill(os.getpid(), signal.SIGKILL)
-        emit({"has": "had"})
     return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -21,15 +22,15 @@ LIMITS = Limits(memory=1 << 30, wall=60)
 
 @pytest.fixture(autouse=True)
 def targets_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
 
 
 class Ticking:
-    """A sibling that says that it runs; `ticks` counts, and pauses are noted by who has the turn."""
+    """A sibling that says that it runs, as long as it does."""
 
     def __init__(self) -> None:
         self.ticks = 0
-        self.worker = Worker("sandbox_targets:tick", {}, LIMITS)
+        self.worker = Worker("turn_targets:tick", {}, LIMITS)
         threading.Thread(target=self._listen, daemon=True).start()
         self.wait_for_more()
 
@@ -52,16 +53,14 @@ def sibling() -> Iterator[Ticking]:
     ticking.worker.close()
 
 
-def test_a_sibling_and_its_children_stand_still_meanwhile(
-    sibling: Ticking, tmp_path: Path
-) -> None:
+def test_a_sibling_and_its_children_stand_still_meanwhile(sibling: Ticking, tmp_path: Path) -> None:
     seen: list[list[bool]] = []
 
     def note(event: dict[str, Any]) -> None:
         if event["has"] == "had":
             seen.append([is_stopped(pid) for pid in tree(sibling.worker.pid)])
 
-    call("sandbox_targets:take_turn", {"file": str(tmp_path / "turn")}, LIMITS, note)
+    call("turn_targets:take_turn", {"file": str(tmp_path / "turn")}, LIMITS, note)
     assert seen == [[True, True]]
     sibling.wait_for_more()
     assert (tmp_path / "turn").read_bytes() == b""
@@ -70,7 +69,7 @@ def test_a_sibling_and_its_children_stand_still_meanwhile(
 def test_a_holder_that_dies_leaves_nobody_stopped(sibling: Ticking, tmp_path: Path) -> None:
     file = tmp_path / "turn"
     with pytest.raises(BurnishError):
-        call("sandbox_targets:take_turn", {"file": str(file), "die": True}, LIMITS)
+        call("turn_targets:take_turn", {"file": str(file), "die": True}, LIMITS)
     assert all(is_stopped(pid) for pid in tree(sibling.worker.pid))
     wake_left(file)
     sibling.wait_for_more()
@@ -79,8 +78,8 @@ def test_a_holder_that_dies_leaves_nobody_stopped(sibling: Ticking, tmp_path: Pa
 def test_the_next_holder_wakes_what_the_last_one_left(sibling: Ticking, tmp_path: Path) -> None:
     file = tmp_path / "turn"
     with pytest.raises(BurnishError):
-        call("sandbox_targets:take_turn", {"file": str(file), "die": True}, LIMITS)
-    call("sandbox_targets:take_turn", {"file": str(file)}, LIMITS)
+        call("turn_targets:take_turn", {"file": str(file), "die": True}, LIMITS)
+    call("turn_targets:take_turn", {"file": str(file)}, LIMITS)
     sibling.wait_for_more()
 
 

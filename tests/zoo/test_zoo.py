@@ -12,6 +12,7 @@ import zoos
 from zoos import Compiler, artifacts, by_name, convert, tiny
 
 from burnish.driver import zoo
+from burnish.driver.zoo import survey
 from burnish.driver.zoo.page import page
 from burnish.optimizer.errors import (
     BurnishError,
@@ -91,6 +92,16 @@ SCHEMA = exactly(
         "exit_code": {"enum": [0, 1]},
     }
 )
+
+
+@pytest.fixture(autouse=True)
+def looked_at_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models are looked at in this process, where an interpreter is there already."""
+
+    def call(target: str, order: Any, limits: Any, note: Any) -> Any:
+        return survey.survey(order, note)
+
+    monkeypatch.setattr(survey.sandbox, "call", call)
 
 
 @pytest.fixture
@@ -173,16 +184,18 @@ def test_a_checkpoint_becomes_a_folder(models: Path, tmp_path: Path) -> None:
     content = len(header).to_bytes(8, "little") + header + bytes(4)
     (folder / "model.safetensors").write_bytes(content)
     compiler, output = Compiler(), tmp_path / "out"
-    row = by_name(convert(models, output, compiler))["inner/bert"]
+    row = by_name(convert(models, output, compiler, memory_limit=2_600_000_000))["inner/bert"]
     assert row["status"] == "converted", row["reason"]
     assert row["output"] == "inner/bert.opt"
     assert set(row["files"]) == {"inner/bert.opt/manifest.json", "inner/bert.opt/model.onnx"}
     assert row["peak_bytes"] == 7
     assert (output / "inner" / "bert.opt.report.json").exists()
-    assert row["need_bytes"] > by_name(convert(models, output, compiler))["a.onnx"]["need_bytes"]
+    again = by_name(convert(models, output, compiler))
+    assert again["inner/bert"] == row
+    assert row["need_bytes"] > again["a.onnx"]["need_bytes"]
     assert len(compiler.asked) == 4
     (output / "inner" / "bert.opt" / "model.onnx").write_bytes(b"")
-    convert(models, output, compiler)
+    convert(models, output, compiler, memory_limit=2_600_000_000)
     assert len(compiler.asked) == 5
     assert (output / "inner" / "bert.opt" / "model.onnx").read_bytes() == content
 

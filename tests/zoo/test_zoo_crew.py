@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent import futures
 from pathlib import Path
@@ -68,7 +69,8 @@ def test_the_same_work_is_not_done_twice_at_once() -> None:
 
 
 def test_an_interrupt_ends_the_children(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "optimizer"))
+    folder = Path(__file__).parents[1] / "optimizer"
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
     started = threading.Event()
     ended: list[str] = []
 

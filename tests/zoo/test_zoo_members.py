@@ -80,7 +80,9 @@ def test_yaml_without_models_means_all_below_it(root: Path) -> None:
 
 def test_a_recipe_comes_before_what_stands_beside_it(root: Path) -> None:
     (root / "mine.yaml").write_text("int8: true\nmax-drop: 0.5\n")
-    (root / "zoo.yaml").write_text("models: [a.onnx]\noptions: {recipe: mine.yaml, max-drop: 0.1}\n")
+    (root / "zoo.yaml").write_text(
+        "models: [a.onnx]\noptions: {max-drop: 0.1, recipe: mine.yaml}\n"
+    )
     assert members(root / "zoo.yaml", root / "out")[0].options == {"int8": True, "max-drop": 0.1}
     (root / "zoo.yaml").write_text("models: [a.onnx]\noptions: {recipe: cpu-int8}\n")
     assert members(root / "zoo.yaml", root / "out")[0].options["int8"] is True

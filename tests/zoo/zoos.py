@@ -51,7 +51,7 @@ def huge(path: Path) -> Path:
 
 
 def mixed(root: Path) -> Path:
-    """Two encoders in one, a small model, one cut off, one that is too big, and options for them."""
+    """Two encoders alike, a small model, three that cannot be converted, and options for them."""
     for name in ("one", "same"):
         (root / "encoders").mkdir(parents=True, exist_ok=True)
         onnx.save(encoder(), root / "encoders" / f"{name}.onnx")

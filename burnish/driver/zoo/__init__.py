@@ -76,7 +76,8 @@ def convert(order: Order, optimize: Compile, missed: Missed, say: Say) -> dict[s
 
     Args:
         order: what is asked for.
-        optimize, missed: the main job, and what of a request its report does not meet.
+        optimize: the main job.
+        missed: what of a request the report of it does not meet; empty for nothing.
         say: told of events, from several threads.
 
     Raises:

@@ -7,7 +7,7 @@ goes first, and smaller ones fill what is left beside it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ LOOK = 0.1
 
 def done_by(
     jobs: Sequence[Job], work: Callable[[Job], Result], *, budget: int, places: int
-) -> Iterator[tuple[Job, Result]]:
+) -> Generator[tuple[Job, Result]]:
     """Do the jobs; each with what came of it, as they end.
 
     Two jobs with one key are done one after the other. Where the caller leaves early, or is

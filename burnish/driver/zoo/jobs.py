@@ -108,11 +108,8 @@ def _filled(job: Job) -> Job:
 
 def _target(member: Member, request: Request) -> Path:
     """Where the result goes: named as the main job names it."""
-    if member.path.is_dir():
-        name = checkpoints.folder_for(request).name
-    else:
-        name = request.target.name
-    return Path(member.name).parent / name
+    target = checkpoints.folder_for(request) if member.path.is_dir() else request.target
+    return Path(member.name).parent / target.name
 
 
 def _key(request: Request, facts: Facts) -> str:

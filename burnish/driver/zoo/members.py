@@ -1,8 +1,8 @@
 """Who is in a zoo: a folder, a list of paths, or a YAML file with options by pattern.
 
-    models: [encoders/*.onnx, checkpoints/minilm]    # default: whatever lies below the file's folder
-    options: {int8: true}                            # of all
-    patterns:                                        # of those whose name matches; later ones win
+    models: [encoders/*.onnx, checkpoints/minilm]   # default: whatever lies below the folder
+    options: {int8: true}                           # of all
+    patterns:                                       # of those whose name matches; later ones win
       "encoders/large-*": {max-drop: 0.02}
 
 Options have the names and values of recipes (`driver.recipe_options`), and `recipe` names one.

@@ -1,4 +1,4 @@
-"""`zoo.html`: the rows of a zoo as one page that opens from disk, in light and dark, on a phone too.
+"""`zoo.html`: the rows of a zoo as one page that opens from disk, light or dark, on phones too.
 
 Everything that comes from a model, a path or an option is escaped; nothing is fetched.
 """

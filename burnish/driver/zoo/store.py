@@ -84,7 +84,8 @@ class Store:
         Args:
             job: whose work it is.
             made: the folder that holds it and nothing else; None where nothing was made.
-            facts, report: what is said of it.
+            facts: of its row.
+            report: of its compilation.
 
         Raises:
             StorageError: it cannot be written, or its place is taken.

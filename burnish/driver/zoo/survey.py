@@ -98,7 +98,7 @@ def survey(argument: dict[str, Any], emit: Callable[[Facts], None]) -> Facts:
 
 
 def digest_of(*paths: Path) -> str:
-    """SHA-256 of files and of what folders hold, with their names; what is hidden does not count."""
+    """SHA-256 of files and of what folders hold, with names; what is hidden does not count."""
     digest = hashlib.sha256()
     for path in paths:
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
