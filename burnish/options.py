@@ -68,7 +68,10 @@ Pack = Annotated[
 ]
 KvCache = Annotated[
     str | None,
-    typer.Option(metavar="TYPE", help="int8: caches are handed on in it, and ports change."),
+    typer.Option(
+        metavar="TYPE",
+        help="int8 or static (of a fixed capacity): how caches are handed on; ports change.",
+    ),
 ]
 Window = Annotated[
     int, typer.Option(min=0, metavar="N", help="Queries see the N keys around them: lossy.")

@@ -134,8 +134,8 @@ def test_what_costs_too_much_stays(path: Path, data: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({}, "--kv-cache needs --data: the range of each channel is fixed"),
-        ({"data": "x.npz", "check": False}, "--kv-cache needs the runs of the model that"),
+        ({}, "--kv-cache int8 needs --data: the range of each channel is what"),
+        ({"data": "x.npz", "check": False}, "--kv-cache int8 needs the runs of the model that"),
         ({"data": "x.npz", "kv_cache": "int3"}, "--kv-cache int3 is not known"),
     ],
 )

@@ -128,6 +128,7 @@ def test_laws_hold_on_a_graph_of_everything(kind: type[Pass], opset: int) -> Non
         "low-rank": True,  # all weights are too small
         "rotary": True,  # there are none
         "kv-cache": True,  # there are none
+        "static-cache": True,  # there are none
         "window": True,  # nothing is recovered yet
         "vocabulary": True,  # no tokens are named that are to be kept
         "static-int8": True,  # there is no data of the user

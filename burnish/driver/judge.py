@@ -49,7 +49,8 @@ class Judge:
             candidate.fidelity = Fidelity({}, 1.0, reason)
             return candidate
         given = (bench.executor.read(results / str(i)) for i in range(len(feeds)))
-        outputs = [ports.taken(item) for item in given]
+        callers = (bench.executor.read(folder) for folder in reference.folders)
+        outputs = [ports.taken(*item) for item in zip(given, callers, strict=True)]
         shutil.rmtree(results)
         candidate.fidelity = fidelity(
             self._on_tokens(candidate.compiled, reference.outputs, reference),

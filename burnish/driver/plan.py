@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from burnish.driver import vocabulary
-from burnish.driver.request import LEVELS, Request
+from burnish.driver.request import INT8, LEVELS, STATIC, Request
 from burnish.driver.retreat import NEEDED
 from burnish.optimizer.contract import Pass, Sparing
 from burnish.optimizer.pipeline import Compiled
@@ -19,6 +19,7 @@ from burnish.passes.compress.kv_cache.kv_cache import KvCache
 from burnish.passes.compress.low_rank.low_rank import LowRank
 from burnish.passes.compress.vocabulary.vocabulary import Vocabulary
 from burnish.passes.compress.window import Window
+from burnish.passes.lower.attention.static_cache import LowerStaticCache
 from burnish.passes.lower.half.half_precision import HalfPrecision
 from burnish.passes.lower.sparse.sparse_storage import SparseStorage
 from burnish.passes.recover.raise_opset import LADDER, RaiseOpset
@@ -99,8 +100,10 @@ def _asked_for(request: Request, spared: Spared) -> list[Pass]:
         asked.append(StaticInt8(force, keep))
     if bits := request.weight_bits:
         asked.append(WeightOnly(bits, embeddings=tables, force=force, keep=keep, finer=finer))
-    if request.kv_cache:
+    if request.kv_cache == INT8:
         asked.append(KvCache(keep))
+    if request.kv_cache == STATIC:
+        asked.append(LowerStaticCache())
     if request.fast_gelu:
         asked.append(FastGelu())
     if request.fp16 or request.bf16:

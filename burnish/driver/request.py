@@ -26,8 +26,8 @@ LEVELS = {Kind.EXACT: 1, Kind.ROUNDING: 2, Kind.LOSSY: 2}
 PRECISIONS = ("int8", "int4", "int8_weights", "fp16", "bf16")
 """Options that ask for a smaller function."""
 
-INT8 = "int8"
-"""The type that caches can be kept in."""
+INT8, STATIC = "int8", "static"
+"""Ways to hand caches on."""
 
 WALL_SECONDS = 4 * 3600.0
 """Time limit of a compilation where the user sets none."""
@@ -54,7 +54,7 @@ class Request:
         provider: a row of `runtimes.providers`, or "auto" for the fastest of those that start.
         target_cpu: a row of `runtimes.targets`, or "native" for the processor at hand.
         pack: run token-wise layers on real tokens only; padded rows of outputs become zero.
-        kv_cache: "int8" to hand caches of keys and values on in that, which changes ports.
+        kv_cache: "int8" to hand caches on in that, "static" for a fixed capacity; ports change.
         fast_gelu: GELU by the tanh formula.
         languages, corpus, keep_tokens, keep_ids, min_coverage: which tokens to keep; `vocabulary`
             is a file that the driver makes of that. See `driver.vocabulary`.
@@ -234,15 +234,14 @@ def validate(request: Request) -> None:
 
 
 def _validate_cache(request: Request) -> None:
-    """Raise where caches cannot be kept in the type that is asked for."""
-    if request.kv_cache != INT8:
-        raise UsageError(f"--kv-cache {request.kv_cache} is not known", hint=INT8)
-    if not request.data:
-        raise UsageError(
-            "--kv-cache needs --data: the range of each channel is fixed by what the cache holds"
-        )
-    if not request.check:
-        raise UsageError("--kv-cache needs the runs of the model that --no-check skips")
+    """Raise where caches cannot be handed on as is asked for."""
+    if request.kv_cache not in (INT8, STATIC):
+        raise UsageError(f"--kv-cache {request.kv_cache} is not known", hint="int8 or static")
+    needed = "--kv-cache int8 needs"
+    if request.kv_cache == INT8 and not request.data:
+        raise UsageError(f"{needed} --data: the range of each channel is what the cache holds")
+    if request.kv_cache == INT8 and not request.check:
+        raise UsageError(f"{needed} the runs of the model that --no-check skips")
 
 
 def validate_provider(request: Request, *, auto: bool = True) -> None:

@@ -28,6 +28,7 @@ import onnx_ir as ir
 from burnish.optimizer.caches import Cache
 from burnish.optimizer.renumbering import Renumbering
 from burnish.optimizer.sandbox import Limits
+from burnish.optimizer.static_caches import StaticCache
 from burnish.optimizer.undefined import Undefined
 
 Array = npt.NDArray[Any]
@@ -90,6 +91,7 @@ class Outcome:
         times: milliseconds of the places it takes, before and after, by the value they give.
         undefined: elements of outputs that have a fixed value by definition, and count for nothing.
         caches: ports that are integers in the artifact.
+        static: caches whose new positions alone are handed over in the artifact.
         renumbering: token ids have other numbers in the artifact.
         hidden: values that it scaled, in order, with later ones that their error shows in.
         lengths: sequences longer than these take another way through the graph.
@@ -102,6 +104,7 @@ class Outcome:
     undefined: tuple[Undefined, ...] = ()
     times: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     caches: tuple[Cache, ...] = ()
+    static: tuple[StaticCache, ...] = ()
     renumbering: Renumbering | None = None
     hidden: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lengths: tuple[int, ...] = ()

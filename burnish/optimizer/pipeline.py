@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import onnx_ir as ir
 
-from burnish.optimizer.caches import within
+from burnish.optimizer import caches, static_caches
 from burnish.optimizer.contract import Context, Kind, Outcome, Pass, Promise
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.model import count_nodes, separate_names, value_names
@@ -106,18 +106,22 @@ class Compiled:
     @property
     def ports(self) -> Ports:
         """Ports that differ in the artifact, as far as this model has what takes their places."""
-        caches = within((item for step in self.kept for item in step.outcome.caches), self.model)
-        steps = (step.outcome.renumbering for step in self.kept)
-        numbers = (item for item in steps if item is not None and item.is_in(self.model))
-        return Ports(tuple(caches), next(numbers, None))
+        kept, model = [step.outcome for step in self.kept], self.model
+        integers = caches.within((item for step in kept for item in step.caches), model)
+        static = static_caches.within((item for step in kept for item in step.static), model)
+        steps = (step.renumbering for step in kept)
+        numbers = (item for item in steps if item is not None and item.is_in(model))
+        return Ports(tuple(integers), next(numbers, None), tuple(static))
 
     @property
     def lost_ports(self) -> bool:
         """Whether a later pass made away with what takes the place of a port."""
         kept, ports = self.kept, self.ports
-        caches = sum(len(step.outcome.caches) for step in kept)
+        integers = sum(len(step.outcome.caches) for step in kept)
+        static = sum(len(step.outcome.static) for step in kept)
         numbers = any(step.outcome.renumbering is not None for step in kept)
-        return caches > len(ports.caches) or numbers > (ports.renumbering is not None)
+        lost = integers > len(ports.caches) or static > len(ports.static)
+        return lost or numbers > (ports.renumbering is not None)
 
 
 def run(

@@ -16,6 +16,7 @@ from burnish.passes.compress.vocabulary.vocabulary import Vocabulary
 from burnish.passes.compress.window import Window
 from burnish.passes.lower.activation.activation import LowerActivation
 from burnish.passes.lower.attention.attention import LowerAttention
+from burnish.passes.lower.attention.static_cache import LowerStaticCache
 from burnish.passes.lower.half.half_precision import HalfPrecision
 from burnish.passes.lower.norm_form import LowerNorm
 from burnish.passes.lower.product_form import LowerProduct
@@ -78,6 +79,7 @@ REGISTRY: tuple[type[Pass], ...] = (
     FastGelu,
     KvCache,
     # lower: the fastest kernels measured on the target
+    LowerStaticCache,
     LowerAttention,
     LowerProduct,
     LowerActivation,

@@ -16,6 +16,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from burnish.optimizer.errors import UsageError
+from burnish.optimizer.static_caches import LAYOUT
 from burnish.runtimes.arrays import Array
 from burnish.runtimes.onnxruntime import explain, open_session
 
@@ -61,6 +62,8 @@ class ResidentSession(Protocol):
 
     inputs: list[Port]
     outputs: list[Port]
+    static: bool
+    """Whether its caches are those of `optimizer.static_caches`."""
 
     def run(
         self,
@@ -104,7 +107,7 @@ class ArraySession:
     """On the processor; see `ResidentSession`."""
 
     def __init__(self, session: Any) -> None:
-        self._session = session
+        self._session, self.static = session, is_static(session)
         self.inputs, self.outputs = _ports(session)
 
     def run(
@@ -142,7 +145,7 @@ class BoundSession:
     def __init__(self, session: Any, *, provider: str) -> None:
         import onnxruntime
 
-        self._session, self._provider = session, provider
+        self._session, self._provider, self.static = session, provider, is_static(session)
         self._values, self._device = onnxruntime.OrtValue, DEVICES[provider]
         self.inputs, self.outputs = _ports(session)
         self._binding = session.io_binding()
@@ -221,6 +224,12 @@ def mover(operator: str, types: Sequence[int]) -> bytes:
     graph = helper.make_graph(nodes, "mover", inputs, outputs, used)
     opsets = [helper.make_opsetid("", 17)]
     return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+
+
+def is_static(session: Any) -> bool:
+    """Whether a stock session's caches are those of `optimizer.static_caches`."""
+    key, value = LAYOUT
+    return bool(session.get_modelmeta().custom_metadata_map.get(key) == value)
 
 
 def _ports(session: Any) -> tuple[list[Port], list[Port]]:

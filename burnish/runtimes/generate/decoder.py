@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from burnish.runtimes.generate.ports import heads_and_size, read
+from burnish.runtimes.generate.caches import caches_of
+from burnish.runtimes.generate.ports import read
 from burnish.runtimes.generate.sequences import Array, Integers, Numbers
 from burnish.runtimes.resident import Resident, ResidentSession
 
@@ -50,14 +51,9 @@ class Context:
     ) -> None:
         self.decoder, self.ports = decoder, decoder.ports
         self.length = 0
-        self._names = [cache.past.name for cache in self.ports.caches]
         self._presents = [cache.present for cache in self.ports.caches]
         self._fixed = dict(fixed or {})
-        self._caches = []
-        for cache in self.ports.caches:
-            heads, size = heads_and_size(cache.past)
-            shape = (rows, heads, 0, size)
-            self._caches.append(decoder.session.empty(cache.past, shape))
+        self._caches = caches_of(decoder.session, self.ports.caches, rows, capacity)
         self._mask = np.ones((rows, capacity), np.int64)
         if mask is not None:
             self._mask[:, : mask.shape[1]] = mask
@@ -70,17 +66,18 @@ class Context:
         ports, start, end = self.ports, self.length, self.length + tokens.shape[1]
         arrays: dict[str, Array] = {ports.ids: tokens}
         if ports.mask:
-            arrays[ports.mask] = np.ascontiguousarray(self._mask[:, :end])
+            arrays[ports.mask] = self._caches.mask(self._mask, start, end)
         if ports.positions:
             arrays[ports.positions] = np.ascontiguousarray(self._positions[:, start:end])
         if ports.kept:
             arrays[ports.kept] = self._places(kept)
         if ports.encoder_mask and self._encoder_mask is not None:
             arrays[ports.encoder_mask] = self._encoder_mask
-        residents = {**dict(zip(self._names, self._caches, strict=True)), **self._fixed}
-        given, self._caches = self.decoder.session.run(
+        residents = {**self._caches.residents(), **self._fixed}
+        given, presents = self.decoder.session.run(
             arrays, residents, (ports.logits,), self._presents
         )
+        self._caches.put(presents, start, end)
         self.length = end
         logits: Numbers = given[0][:, -kept:]
         return logits if logits.dtype == np.float32 else logits.astype(np.float32)
@@ -94,7 +91,7 @@ class Context:
     def cut(self, length: int) -> None:
         """Forget what was seen after so many tokens."""
         if length < self.length:
-            self._caches = self.decoder.session.cut(self._caches, length)
+            self._caches.cut(length)
             self.length = length
 
     def keep(self, index: Integers) -> None:
@@ -108,5 +105,5 @@ class Context:
     def rows(self, index: Integers) -> None:
         """Go on with these rows, in that order; caches that do not grow stay as they are."""
         if not np.array_equal(index, np.arange(len(self._mask))):
-            self._caches = self.decoder.session.rows(self._caches, index)
+            self._caches.rows(index)
             self._mask, self._positions = self._mask[index], self._positions[index]

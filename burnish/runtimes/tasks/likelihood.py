@@ -90,7 +90,11 @@ class CausalLikelihood(Task):
             found = self._opened.run(
                 ["logits", *self._past.values()], self._feed(part, start) | caches
             )
-            caches = {name: found[present] for name, present in self._past.items()}
+            for name, present in self._past.items():
+                # Of a static cache a run gives what is new.
+                whole = found[present].shape[2] == start + len(part)
+                pieces = [found[present]] if whole else [caches[name], found[present]]
+                caches[name] = np.concatenate(pieces, 2)
             rows = losses(found["logits"][0], ids[start + 1 : start + 1 + len(part)])
             total += float(rows[counted[start + 1 : start + 1 + len(part)]].sum())
         return total, int(counted[1:].sum())

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 from generating import MODELS, artifact, built, foreign, prompts, reference, up_to
+from harness import unsupervised
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from transformers import GenerationMixin
 
+import burnish
 from burnish.optimizer.errors import StorageError, UsageError
 from burnish.runtimes.generate import Generator, open_generator
 from burnish.runtimes.generate.batch import Model
@@ -131,6 +133,28 @@ def test_values_bound_on_a_device_are_as_good_as_arrays(name: str, opened: Open)
         given: dict[str, Any] = {"ids": rows(name), "max_new_tokens": 25, **options}
         assert other.generate(**given).ids == generator.generate(**given).ids
     other.close()
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_caches_of_a_fixed_capacity_change_no_token(
+    name: str, opened: Open, tmp_path: Path
+) -> None:
+    generator, _ = opened(name)
+    (source,) = generator._files
+    with unsupervised():
+        options: dict[str, Any] = {"kv_cache": "static", "measure": False, "check": False}
+        burnish.optimize(source, output=str(tmp_path / "model.onnx"), **options)
+    static = open_generator(tmp_path, threads=1)
+    assert static.model.decoder.session.static
+    ends = generator.generate(ids=rows(name), max_new_tokens=9).ids[1][-1:]
+    each = ({}, {"num_beams": 3}, {"speculate": 4, "eos_token_id": ends})
+    for options in each:
+        given: dict[str, Any] = {"ids": rows(name), "max_new_tokens": 60, **options}
+        assert static.generate(**given).ids == generator.generate(**given).ids
+    with pytest.raises(UsageError, match="fixed capacity are written by the processor"):
+        other = Generator(Model(Decoder(bound(static.model.decoder)), None, None), static.settings)
+        other.generate(ids=rows(name), max_new_tokens=2)
+    static.close()
 
 
 def bound(part: Decoder | Encoder) -> BoundSession:
