@@ -63,7 +63,6 @@ def _latency(bench: Workbench, argument: dict[str, Any]) -> dict[str, Any]:
         return rounds.change(now, recorded) if recorded else now
 
     def settled(taken: Sequence[Round]) -> bool:
-        bench.emit({"stage": f"timing, {len(taken)} rounds"})
         found = changed(taken)
         if recorded and found.at_most(argument["bound"]) is not None:
             return True

@@ -126,12 +126,9 @@ def run(
                 # Of several providers the fastest was taken: the ratio is the one there.
                 provider = result.report["target"]["provider"]
                 timed = replace(request, provider=provider)
-                facts |= _timed(examine(timed, order | {"other": output, "compare": False}))
+                told = examine(timed, order | {"other": output, "compare": False})
+                facts["latency"] = told["latency"]
     return _judged(facts, gate, before)
-
-
-def _timed(facts: dict[str, Any]) -> dict[str, Any]:
-    return {"latency": facts["latency"]}
 
 
 def _judged(facts: dict[str, Any], gate: Gate, before: Report | None) -> dict[str, Any]:
@@ -188,6 +185,9 @@ def _differences(before: Report, now: Report) -> list[str]:
         for name in sorted({*was, *here})
         if was.get(name) != here.get(name)
     ]
+    was, here = before.get("options"), now["options"]
+    if was is not None and was != here:
+        told.append(f"the baseline has options {json.dumps(was)}, this run {json.dumps(here)}")
     first, second = (item["latency"] and item["latency"].get("inputs") for item in (before, now))
     if first and second and first != second:
         told.append("the baseline was timed at other sizes (--shape)")
