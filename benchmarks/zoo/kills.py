@@ -2,9 +2,9 @@
 
 Converts the zoo of `build.py` once undisturbed, then again and again into an empty folder, killed
 (SIGKILL) at random moments and begun again until it ends by itself, until there were so many kills.
-Every artifact is compared with that of the undisturbed run, byte by byte. One round has no tuning
-record at its start: what it makes is compared with an undisturbed run on the record that it leaves.
-Before all that, two runs are started on one empty folder at once. Writes FOLDER/kills.md.
+Every artifact is compared with that of the undisturbed run, byte by byte. Then two runs are started
+on one empty folder at once. A last round has no tuning record at its start: what it makes is
+compared with an undisturbed run on the record that it leaves. Writes FOLDER/kills.md as it goes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from build import build
 BUDGET = "3.3GB"
 """Of memory: what a small checkpoint needs, or three small models, and never the huge one."""
 
-SOON, LATE = (0.2, 8.0), (8.0, 60.0)
+SOON, LATE = (0.2, 6.0), (6.0, 40.0)
 """Seconds after which a run is killed, each of the two half of the time: while it looks and begins,
 and when exports and timings have had the time to end."""
 
@@ -124,23 +124,22 @@ def main() -> None:
         lines.append(text)
         (given.folder / "kills.md").write_text("\n".join(lines) + "\n")
 
-    one, other = zoo.folder / "pair", cache
-    shutil.rmtree(one, ignore_errors=True)
-    pair = [zoo.start(one, other) for _ in range(2)]
-    codes = [process.wait() for process in pair]
-    note(f"Two at once: exit codes {codes}, {len(difference(whole, one))} files differ.")
     done = rounds = 0
+    while done < given.kills and time.monotonic() - begin < 60 * given.minutes:
+        output, kills = zoo.killed("killed", cache, given.kills - done, chance)
+        done, rounds = done + kills, rounds + 1
+        apart = difference(whole, output)
+        note(f"Round {rounds}: {kills} kills, {len(apart)} files differ {apart or ''}")
+    pair = zoo.folder / "pair"
+    shutil.rmtree(pair, ignore_errors=True)
+    codes = [process.wait() for process in [zoo.start(pair, cache), zoo.start(pair, cache)]]
+    note(f"Two at once: exit codes {codes}, {len(difference(whole, pair))} files differ.")
     own = given.folder / "own-cache"
     shutil.rmtree(own, ignore_errors=True)
     output, kills = zoo.killed("fresh", own, given.kills, chance)
     done += kills
     apart = difference(output, zoo.whole("fresh-whole", own))
     note(f"Without a record at its start: {kills} kills, {len(apart)} files differ.")
-    while done < given.kills and time.monotonic() - begin < 60 * given.minutes:
-        output, kills = zoo.killed("killed", cache, given.kills - done, chance)
-        done, rounds = done + kills, rounds + 1
-        apart = difference(whole, output)
-        note(f"Round {rounds}: {kills} kills, {len(apart)} files differ {apart or ''}")
     note(f"{done} kills in all, {len(artifacts(whole))} files compared each time.")
 
 
