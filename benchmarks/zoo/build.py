@@ -66,7 +66,7 @@ def build(folder: Path) -> Path:
     (models / "damaged").mkdir(exist_ok=True)
     (models / "damaged" / "cut.onnx").write_bytes(content[: len(content) // 2])
     (models / "damaged" / "bytes.onnx").write_bytes(content[::-1])
-    zoos.huge(models / "huge" / "huge.onnx")
+    zoos.huge(models / "huge" / "huge.onnx", 150_000_000)
     file = models / "zoo.yaml"
     file.write_text(YAML)
     return file

@@ -228,7 +228,7 @@ def test_one_that_is_too_big_is_not_begun(models: Path, tmp_path: Path) -> None:
     compiler = Compiler()
     row = by_name(convert(models, tmp_path / "out", compiler))["huge.onnx"]
     assert row["exit_code"] == 5
-    assert "needs about 3.4 GB, and the budget is 2.2 GB" in row["reason"]
+    assert "needs about 2.3 GB, and the budget is 2.2 GB" in row["reason"]
     assert len(compiler.asked) == 3
     cheap = {"no-check": True, "no-measure": True}
     row = by_name(convert(models, tmp_path / "out", compiler, options=cheap))["huge.onnx"]
@@ -320,3 +320,22 @@ def test_the_page_holds_no_markup_but_its_own() -> None:
     assert "\x1b" not in text
     assert "http" not in text
     assert text.count("&lt;script&gt;") >= 7
+
+
+def test_a_model_that_ends_the_child_has_its_error(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, calls = survey.sandbox.call, []
+
+    def call(target: str, order: Any, limits: Any, note: Any) -> Any:
+        calls.append(order["models"])
+        if len(calls) == 1:
+            here(target, order | {"models": order["models"][:1]}, limits, note)
+            raise InvalidModel("native code died while working on it: SIGSEGV")
+        return here(target, order, limits, note)
+
+    monkeypatch.setattr(survey.sandbox, "call", call)
+    rows = by_name(convert(models, tmp_path / "out", Compiler()))
+    assert [row["status"] for row in rows.values()] == ["converted", "failed", "converted"]
+    assert "SIGSEGV" in rows["b.onnx"]["reason"]
+    assert [len(names) for names in calls] == [3, 1]

@@ -30,10 +30,9 @@ def tiny(path: Path, name: str = "tiny") -> Path:
     return path
 
 
-def huge(path: Path) -> Path:
-    """A model with 600 MB of weights, of which the disk has none."""
+def huge(path: Path, rows: int = 80_000_000) -> Path:
+    """A model with four bytes of weights for each row, of which the disk has none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = 150_000_000
     tensor = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[rows])
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="huge.data")
