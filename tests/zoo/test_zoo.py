@@ -184,7 +184,7 @@ def test_a_checkpoint_becomes_a_folder(models: Path, tmp_path: Path) -> None:
     content = len(header).to_bytes(8, "little") + header + bytes(4)
     (folder / "model.safetensors").write_bytes(content)
     compiler, output = Compiler(), tmp_path / "out"
-    row = by_name(convert(models, output, compiler, memory_limit=2_600_000_000))["inner/bert"]
+    row = by_name(convert(models, output, compiler))["inner/bert"]
     assert row["status"] == "converted", row["reason"]
     assert row["output"] == "inner/bert.opt"
     assert set(row["files"]) == {"inner/bert.opt/manifest.json", "inner/bert.opt/model.onnx"}
@@ -195,7 +195,7 @@ def test_a_checkpoint_becomes_a_folder(models: Path, tmp_path: Path) -> None:
     assert row["need_bytes"] > again["a.onnx"]["need_bytes"]
     assert len(compiler.asked) == 4
     (output / "inner" / "bert.opt" / "model.onnx").write_bytes(b"")
-    convert(models, output, compiler, memory_limit=2_600_000_000)
+    convert(models, output, compiler)
     assert len(compiler.asked) == 5
     assert (output / "inner" / "bert.opt" / "model.onnx").read_bytes() == content
 

@@ -13,11 +13,11 @@ from burnish.driver.zoo.survey import Facts
 from burnish.runtimes.providers import AUTO
 
 BASE = 1_000_000_000
-"""Interpreters and libraries: small models peak at 0.3 to 0.6 GB (the README's tables), and a limit
-counts what is reserved as well."""
+"""Interpreters and libraries: small models peak at 0.23 GB where they are not run, and at 0.55 GB
+where they are timed (`benchmarks/zoo/tables.md`); a limit counts what is reserved as well."""
 
-EXPORT_BASE = 2_500_000_000
-"""Likewise with torch and transformers, which export a checkpoint."""
+EXPORT_BASE = 1_500_000_000
+"""Likewise with torch and transformers, which export a checkpoint: 0.4 GB for a small one."""
 
 EXPORT_FACTOR = 5
 """Memory to export a checkpoint and hold it to PyTorch, in multiples of its weights."""
