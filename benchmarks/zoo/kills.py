@@ -26,7 +26,7 @@ from build import build
 BUDGET = "3.3GB"
 """Of memory: two checkpoints or three of the other models at a time, and never the huge one."""
 
-SOON, LATE = (0.2, 10.0), (10.0, 100.0)
+SOON, LATE = (0.2, 10.0), (10.0, 80.0)
 """Seconds after which a run is killed, each of the two half of the time: while it looks and begins,
 and when exports and timings have had the time to end."""
 
