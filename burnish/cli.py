@@ -16,6 +16,7 @@ from burnish import __version__, check_command, driver, evaluating, options, rec
 from burnish.driver import Request, recipes
 from burnish.optimizer.errors import UsageError, printable
 from burnish.passes import registry
+from burnish.plan_command import plan
 from burnish.rendering import (
     render_bench,
     render_compare,
@@ -187,6 +188,7 @@ def inspect(
 
 
 app.command()(run)
+app.command()(plan)
 
 
 @app.command()

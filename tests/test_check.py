@@ -55,8 +55,8 @@ def hasty() -> Iterator[None]:
 def folder(tmp_path_factory: pytest.TempPathFactory, hasty: None) -> Path:
     """A model, a smaller artifact of it, and the baseline of the two."""
     path = tmp_path_factory.mktemp("gate")
-    onnx.save(encoder(width=32), path / "model.onnx")
-    onnx.save(encoder(width=32), path / "given.onnx")
+    onnx.save(encoder(layers=1, width=32), path / "model.onnx")
+    onnx.save(encoder(layers=1, width=32), path / "given.onnx")
     options = ("--optimized", path / "given.onnx", "--shape", "batch=1,sequence=8", "-q")
     assert check(path, "--update", *options) == 0
     return path
@@ -223,6 +223,7 @@ SLOWER = {"value": 1.2, "low": 1.15, "high": 1.3}
         ({"latency": None, "passes": [{"status": "kept"}]}, 2, "it has no times"),
         ({"parts": {}}, 2, "a report of several graphs"),
         ({"options": {"int9": True}}, 2, "there is no option int9; try int8"),
+        ({"fidelity": REPORT["fidelity"] | {"feeds": "on a.txt"}}, 2, "its loss is on a.txt, this"),
         ("[", 2, "it is no JSON"),
         ("[]", 2, "schema 1 is not in it"),
         (None, 7, "it cannot be read: no such file or directory; try --update, which writes it"),

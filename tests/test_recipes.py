@@ -46,7 +46,7 @@ def command(*arguments: object) -> int:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "model.onnx"
-    onnx.save(encoder(width=32), path)
+    onnx.save(encoder(layers=1, width=32), path)
     return path
 
 
@@ -92,11 +92,9 @@ def test_every_option_of_the_command_is_a_key_or_not_on_purpose() -> None:
     names = {name.replace("json-file", "json") for name in by_name}
     assert set(OPTIONS) - {"level"} == names - AT_THE_PROMPT - {"level"}
     for name, option in OPTIONS.items():
-        kind = by_name[name].type
-        if option.kind in (INTEGER, NUMBER):
-            ends = (getattr(kind, "min", None), getattr(kind, "max", None))
-            known = (option.low, option.high)
-            assert name == "opset" or ends == known, name
+        if option.kind in (INTEGER, NUMBER) and name != "opset":
+            ends = (by_name[name].min, by_name[name].max)
+            assert ends == (option.low, option.high), name
     known_fields = {item.name for item in fields(Request)}
     assert {field_of(name) for name in OPTIONS if name != "precision"} <= known_fields
 
@@ -133,7 +131,7 @@ def test_every_option_of_the_command_is_a_key_or_not_on_purpose() -> None:
         ("- int8", "a recipe is options by name"),
         ("", "a recipe is options by name"),
         ("{", "it is no YAML: "),
-        ("[" * 5000, "it is no YAML: "),
+        ("[" * 600, "it is no YAML: "),
         ("seed: 2001-99-99", "it is no YAML: "),
         ("seed: !!python/object:os.system x", "it is no YAML: "),
         ("description: 3", "description is a text"),
@@ -200,14 +198,14 @@ def sample(name: str) -> Any:
     """A value that is not the usual one."""
     option = OPTIONS[name]
     numbers = {"level": 1, "max-drop": 0.25, "min-coverage": 0.5, "opset": 20, "time-limit": 9.5}
-    by_kind = {
-        FLAG: True, PATH: "x", SIZES: {"batch": 2}, NAMES: ["de", "no"], NUMBERS: [0, 3],
-        BYTES: 2_000_000, INTEGER: 3, NUMBER: 2.5,
+    by_kind: dict[str, Any] = {
+        FLAG.name: True, PATH.name: "x", SIZES.name: {"batch": 2}, NAMES.name: ["de", "no"],
+        NUMBERS.name: [0, 3], BYTES.name: 2_000_000, INTEGER.name: 3, NUMBER.name: 2.5,
     }  # fmt: skip
     known = {"min-ort": "1.20", "task": "fill-mask", "precision": "bf16", **numbers}
     if option.choices and name != "precision":
         return option.choices[-1]
-    return known.get(name, by_kind.get(option.kind))
+    return known.get(name, by_kind.get(option.kind.name))
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -37,6 +37,7 @@ __all__ = [
     "inspect",
     "missed",
     "optimize",
+    "plan_stages",
     "run",
     "run_artifact",
     "too_far",
@@ -192,6 +193,32 @@ def worse(facts: dict[str, Any], most: float) -> str:
     unit = "percent" if facts["lower"] else "points"
     where = f" of {drop['group']}" if facts["groups"] else ""
     return f"{facts['metric']}{where} is worse by {drop['points']:.2f} {unit}, allowed {most:g}"
+
+
+def plan_stages(
+    request: Request, cluster: str, output: str | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Cut a model over the devices of a cluster file; the plan as data.
+
+    Args:
+        request: names the model, its shapes and limits.
+        cluster: a file; see `optimizer.partition.cluster`.
+        output: a folder for the stages' models; None for the plan alone.
+        progress: told of what goes on.
+    """
+    request = _of_graph(request)
+    argument = asdict(request) | {"cluster": cluster, "folder": ""}
+    job = "burnish.driver.planning:plan_model"
+    if output is None:
+        return _supervised(job, argument, request, progress)
+    target = Path(output)
+    artifact.admit_folder(target, request.model)
+    with artifact.staging(target) as folder:
+        staged = folder / target.name
+        staged.mkdir()
+        facts = _supervised(job, argument | {"folder": str(staged)}, request, progress)
+        artifact.publish_folder(staged, target)
+    return facts | {"output": str(target)}
 
 
 def check(

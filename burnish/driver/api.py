@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from burnish.driver import Request, Result, recipes
 from burnish.driver.recipe_options import options_for
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.frontend.tasks import named
+from burnish.runtimes.pipeline import Pipeline, is_pipeline
 from burnish.runtimes.providers import PROVIDERS
+from burnish.runtimes.replicas import Replicas
 from burnish.runtimes.tasks import open_task
 
 
@@ -46,6 +49,7 @@ def load(
     provider: str = "cpu",
     threads: int = 0,
     task: str | None = None,
+    replicas: int = 1,
 ) -> Any:
     """An artifact, ready to run.
 
@@ -54,19 +58,26 @@ def load(
         provider: `cpu`, `cuda`, `tensorrt` or `openvino`.
         threads: 0 for the runtime's own choice.
         task: what a file's model is for; of a folder, the manifest tells.
+        replicas: how many times a file's model is opened, each with so many threads.
 
     Returns:
-        Of a file, a `Runtime`, whose `run` has the signature of `InferenceSession.run`; of a
+        Of a file, a `Runtime`, whose `run` has the signature of `InferenceSession.run`, or of
+        several replicas a `runtimes.replicas.Replicas`, which also takes many feeds; of a
         folder, or where a task is named, what answers for the task: see `runtimes.tasks` and
-        `runtimes.generate`.
+        `runtimes.generate`; of the stages of a plan, a `runtimes.pipeline.Pipeline`.
 
     Raises:
         UsageError: where the provider is not known, or does not start here.
         UnsupportedModel: where it does not accept the model, or no answers are made for the task.
     """
+    if is_pipeline(Path(path)):
+        return Pipeline(Path(path), provider=provider, threads=threads)
     if Path(path).is_dir() or task:
         name = named(task).name if task else None
         return open_task(Path(path), provider=provider, threads=threads, task=name)
     if provider not in PROVIDERS:
         raise UsageError(f"provider {provider} is not known", hint=", ".join(PROVIDERS))
-    return PROVIDERS[provider].open(Path(path), provider=provider, threads=threads)
+    opened = functools.partial(
+        PROVIDERS[provider].open, Path(path), provider=provider, threads=threads
+    )
+    return opened() if replicas == 1 else Replicas([opened() for _ in range(replicas)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def _latency(bench: Workbench, argument: dict[str, Any]) -> dict[str, Any]:
 
     bench.emit({"stage": "timing"})
     seconds = SECONDS if recorded else 2 * SECONDS
-    taken = rounds.measured(bench.contest, entrants, settled, seconds)
+    contest = partial(bench.contest, undisturbed=True)
+    taken = rounds.measured(contest, entrants, settled, seconds)
     facts = report.latency_facts(rounds.timing(taken), bench.sizes())
     return facts | {
         "inputs": {name: list(array.shape) for name, array in feed.items()},

@@ -27,7 +27,7 @@ from burnish.driver.recipe_kinds import (
     Kind,
     Schema,
 )
-from burnish.driver.request import INT8, PRECISIONS, Request
+from burnish.driver.request import INT8, PRECISIONS, STATIC, Request
 from burnish.driver.values import precision_of
 from burnish.optimizer.errors import UsageError
 from burnish.runtimes.providers import AUTO, PROVIDERS
@@ -93,7 +93,7 @@ OPTIONS: dict[str, Option] = {
     "opset": Option(INTEGER, "Raise the operator set to this.", 1),
     "min-ort": Option(RELEASE, "Exit with 1 where it needs a later ONNX Runtime."),
     "pack": Option(FLAG, "Leave padding out; its rows of outputs become zero."),
-    "kv-cache": Option(TEXT, "Caches are handed on in this type.", choices=(INT8,)),
+    "kv-cache": Option(TEXT, "How caches are handed on.", choices=(INT8, STATIC)),
     "fast-gelu": Option(FLAG, "GELU by the tanh formula: another function."),
     "window": Option(INTEGER, "Queries see so many keys around them: lossy.", 0),
     "global-tokens": Option(INTEGER, "First tokens that see all, and all see.", 0, 256),

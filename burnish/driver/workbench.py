@@ -253,16 +253,13 @@ class Workbench:
         provider = self.request.provider
         return f"{name}, {self.request.threads_used} threads, {provider}, {version(provider)}"
 
-    def contest(self) -> Contest:
-        """Processes for timing on the request's provider and threads."""
-        request = self.request
+    def contest(self, *, undisturbed: bool = False) -> Contest:
+        """Processes for timing on the request's provider and threads; see `Contest`."""
+        provider, threads = self.request.provider, self.request.threads
         return Contest(
-            STOPWATCH,
-            self.limits,
-            provider=request.provider,
-            threads=request.threads,
-            turn=Path(request.turn) if request.turn else None,
-        )
+            STOPWATCH, self.limits, provider=provider, threads=threads, undisturbed=undisturbed,
+            turn=self.request.turn,
+        )  # fmt: skip
 
     def distributions(self) -> set[str]:
         """Names of outputs whose last axis holds scores of classes."""

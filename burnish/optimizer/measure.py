@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -74,7 +75,8 @@ class Contest:
         stopwatch: `module:function` that times runs on command, in a child.
         limits: of each process.
         provider, threads: of the sessions; 0 threads is the runtime's default.
-        turn: what compilations side by side share (see `turns`); None for one alone.
+        turn: a file that compilations side by side share, see `turns`; None for one alone.
+        undisturbed: the time of a block is that without its waiting for a processor.
     """
 
     def __init__(
@@ -84,8 +86,10 @@ class Contest:
         *,
         provider: str = "cpu",
         threads: int = 0,
-        turn: Path | None = None,
+        turn: str | None = None,
+        undisturbed: bool = False,
     ) -> None:
+        self._undisturbed = undisturbed
         self._stopwatch = stopwatch
         self._limits = limits
         self._settings: dict[str, str | int] = {"provider": provider, "threads": threads}
@@ -118,7 +122,7 @@ class Contest:
         Raises:
             BurnishError: where an entrant does not load or run.
         """
-        with Turn(self._turn) as turn:
+        with Turn(Path(self._turn) if self._turn else None) as turn:
             return self._in_turn(entrants, seconds, block, turn)
 
     def _in_turn(
@@ -152,17 +156,22 @@ class Contest:
             for index in itertools.count():
                 # Who goes first changes from pair to pair, so that neither inherits a warm cache.
                 order = names if index % 2 == 0 else names[::-1]
-                yield {
-                    name: statistics.median(self._block(name, entrants[name], runs[name]))
-                    for name in order
-                }
+                yield {name: self._time(name, entrants[name], runs[name]) for name in order}
 
         return blocks()
 
     def _warm_up(self, name: str, entrant: Entrant, block: float) -> int:
-        first = self._block(name, entrant, 1)[0]
-        second = self._block(name, entrant, max(1, min(20, int(block / 2 / max(first, 1e-6)))))
+        first = self._block(name, entrant, 1)["seconds"][0]
+        runs = max(1, min(20, int(block / 2 / max(first, 1e-6))))
+        second = self._block(name, entrant, runs)["seconds"]
         return max(1, int(block / max(statistics.median(second), 1e-6)))
+
+    def _time(self, name: str, entrant: Entrant, runs: int) -> float:
+        """Seconds of a run in a block of them."""
+        report = self._block(name, entrant, runs)
+        if self._undisturbed:
+            return float(report["undisturbed"])
+        return statistics.median(map(float, report["seconds"]))
 
     def begin(self, names: Iterable[str]) -> None:
         """Start the processes of these names; they import what they need side by side."""
@@ -175,7 +184,7 @@ class Contest:
             self._workers[name] = worker
         return self._workers[name]
 
-    def _block(self, name: str, entrant: Entrant, runs: int) -> list[float]:
+    def _block(self, name: str, entrant: Entrant, runs: int) -> dict[str, Any]:
         worker = self._worker(name)
         os.kill(worker.pid, signal.SIGCONT)
         order = {"path": str(entrant.path), "feeds": str(entrant.feeds), "runs": runs}
@@ -187,7 +196,7 @@ class Contest:
             del self._workers[name]
             raise
         os.kill(worker.pid, signal.SIGSTOP)
-        return [float(value) for value in report["seconds"]]
+        return report
 
 
 def timing(baseline: Sequence[float], candidate: Sequence[float]) -> Timing:

@@ -92,7 +92,8 @@ def executor(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
 def stopwatch(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Time blocks of runs on command, one line on standard input each: `PATH FEEDS RUNS`.
 
-    Opens a session when the path or the provider changes, and reports the seconds of each run.
+    Opens a session when the path or the provider changes, and reports the seconds of each run; and
+    `undisturbed`, their mean without the time in which there was no processor for it.
     """
     current, session, feeds = None, None, {}
     for line in sys.stdin:
@@ -107,6 +108,7 @@ def stopwatch(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
             current = order["path"], provider.name
         seconds = []
         assert session is not None
+        begun, waited = time.perf_counter(), _waited()
         for _ in range(order["runs"]):
             start = time.perf_counter()
             try:
@@ -114,8 +116,22 @@ def stopwatch(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
             except Exception as error:  # the bindings raise types of their own
                 raise provider.explain(error) from None
             seconds.append(time.perf_counter() - start)
-        emit({"seconds": seconds})
+        waited = _waited() - waited
+        undisturbed = max(time.perf_counter() - begun - waited, 1e-9)
+        emit({"seconds": seconds, "undisturbed": undisturbed / order["runs"]})
     return {}
+
+
+def _waited() -> float:
+    """Seconds that this thread was ready to run and had no processor, since it began.
+
+    Linux tells (Documentation/scheduler/sched-stats.rst); 0 where the system does not.
+    """
+    try:
+        with open("/proc/thread-self/schedstat") as table:
+            return int(table.read().split()[1]) * 1e-9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def start(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:

@@ -40,8 +40,8 @@ def test_caches_in_int8(case: Case, exports: Callable[[Case], Path], executor: E
     assert len(ports.caches) == 4
     artifact = ports.exposed(compiled.model)
     given = run_model(artifact, [ports.given(feed) for feed in feeds], optimize=True)
-    for mine, theirs in zip(run_model(model, feeds), given, strict=True):
-        for name, array in ports.taken(theirs).items():
+    for feed, mine, theirs in zip(feeds, run_model(model, feeds), given, strict=True):
+        for name, array in ports.taken(theirs, feed).items():
             assert 1e-4 < relative_l2(mine[name], array) < 0.05
 
 

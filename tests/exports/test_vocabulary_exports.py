@@ -60,7 +60,7 @@ def test_tokens_are_cut(case: Case, exports: Callable[[Case], Path], executor: E
     assert len(ports.renumbering.outputs) == _heads(model, rows)
     given = run_model(ports.exposed(compiled.model), [ports.given(feed) for feed in feeds])
     for feed, mine, theirs in zip(feeds, run_model(model, feeds), given, strict=True):
-        wanted, taken = cleared(mine, feed, compiled.undefined), ports.taken(theirs)
+        wanted, taken = cleared(mine, feed, compiled.undefined), ports.taken(theirs, feed)
         for name, array in wanted.items():
             assert relative_l2(array, taken[name]) <= 1e-6
 

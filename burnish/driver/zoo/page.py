@@ -24,7 +24,8 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem;
          border-bottom: 1px solid var(--line); }
 td.number, th.number { text-align: right; white-space: nowrap; }
-th[scope=row] { font-weight: 600; overflow-wrap: anywhere; min-width: 9rem; }
+th[scope=row] { font-weight: 600; } small { font-weight: 400; }
+th[scope=row] { overflow-wrap: anywhere; min-width: 13rem; }
 td.why { min-width: 14rem; overflow-wrap: anywhere; }
 .failed, .missed { color: var(--bad); font-weight: 600; } .converted { color: var(--good); }
 small, .dim { color: var(--dim); }
@@ -88,8 +89,8 @@ def _row(row: Row) -> str:
         link = quote(row["report"].encode(errors="surrogateescape"))
         name = f'<a href="{_safe(link)}">{name}</a>'
     if options := row["options"]:
-        said = ", ".join(f"{key} {value}" for key, value in options.items())
-        name += f"<br><small>{_safe(said)}</small>"
+        said = (key if value is True else f"{key} {value}" for key, value in options.items())
+        name += f"<br><small>{_safe(', '.join(said))}</small>"
     status = _safe(row["status"])
     cells = [
         f'<th scope="row">{name}</th>',

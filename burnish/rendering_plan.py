@@ -1,0 +1,68 @@
+"""Plans over devices as tables for a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from burnish.rendering import safe, size
+
+BAR = 30
+"""Characters of the longest bar."""
+
+
+def render_plan(console: Console, facts: dict[str, Any]) -> None:
+    """Stages, what is sent between them, and how far the plan may be from the best."""
+    stages = facts["stages"]
+    columns = ["stage", "device", "operators", "from", "to", "memory", "time", "sends", "in"]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("device", "from", "to") else "right")
+    for index, stage in enumerate(stages):
+        sends = f"{len(stage['sends'])}: {size(stage['sends_bytes'])}" if stage["sends"] else ""
+        took = seconds(stage["sends_seconds"]) if stage["sends"] else ""
+        table.add_row(
+            str(index + 1), safe(stage["device"], 24), str(stage["operators"]),
+            safe(stage["first"], 28), safe(stage["last"], 28), size(stage["memory_bytes"]),
+            seconds(stage["seconds"]), sends, took,
+        )  # fmt: skip
+    console.print(table)
+    console.print()
+    for index, stage in enumerate(stages):
+        filled = round(BAR * stage["seconds"] / facts["bottleneck_seconds"])
+        bar = "#" * max(filled, 1)
+        console.print(f"{index + 1:>5} {bar:<{BAR}} {safe(stage['device'], 24)}", highlight=False)
+    console.print(_verdict(facts), highlight=False, soft_wrap=True)
+    if facts.get("output"):
+        error = "not compared" if facts["error"] is None else f"error {facts['error']:.1e}"
+        line = f"{safe(facts['output'])}: {len(stages)} stages, {error} against the whole"
+        console.print(line, highlight=False, soft_wrap=True)
+    if facts["loose"]:
+        line = "note sizes of some values are not known, and count for nothing: --shape NAME=SIZE"
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _verdict(facts: dict[str, Any]) -> str:
+    shape = ", ".join(f"{safe(name)} {count}" for name, count in facts["shape"].items())
+    slowest = seconds(facts["bottleneck_seconds"])
+    bound = seconds(facts["bound_seconds"])
+    lines = [
+        f"one run in {slowest} once it is full, {seconds(facts['latency_seconds'])} from end to "
+        f"end, at {shape}",
+        f"no plan has a slowest stage below {bound}: at most {100 * facts['gap']:.1f} % are left",
+    ]
+    if facts["equal_split"] is not None:
+        lines.append(f"{facts['equal_split']:.2f} times an equal split over the same devices")
+    if len(facts["stages"]) < facts["devices"]:
+        lines.append(f"{facts['devices'] - len(facts['stages'])} devices would gain nothing")
+    return "\n".join(lines)
+
+
+def seconds(value: float) -> str:
+    """A time in the unit that suits it."""
+    for unit, factor in (("s", 1.0), ("ms", 1e3)):
+        if value * factor >= 1.0:
+            return f"{value * factor:.2f} {unit}"
+    return f"{value * 1e6:.1f} us"

@@ -1,0 +1,179 @@
+"""`optimize plan`: stages that together are the model, and what is said of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from generating import artifact, built
+from harness import unsupervised
+from typer.testing import CliRunner
+
+import burnish
+from burnish import driver
+from burnish.cli import app
+from burnish.driver import Request
+from burnish.optimizer.artifact import MANIFEST
+from burnish.optimizer.errors import BurnishError, InvalidModel, ResourceLimit, UsageError
+from burnish.runtimes.pipeline import Pipeline
+
+TAGGER = Path(__file__).parents[1] / "examples" / "tagger" / "model.onnx"
+THREE = "devices: [{name: a, count: 3, flops: 1G, bandwidth: 1G}]\n"
+
+
+def cluster(folder: Path, text: str = THREE) -> str:
+    (folder / "cluster.yaml").write_text(text)
+    return str(folder / "cluster.yaml")
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The tagger in three stages."""
+    folder = tmp_path_factory.mktemp("plan")
+    with unsupervised():
+        facts = driver.plan_stages(Request(str(TAGGER)), cluster(folder), str(folder / "stages"))
+    return folder / "stages", json.loads(json.dumps(facts))
+
+
+@pytest.fixture
+def pipeline(planned: tuple[Path, dict[str, Any]]) -> Iterator[Pipeline]:
+    opened = burnish.load(planned[0], threads=1)
+    yield opened
+    opened.close()
+
+
+def feeds(count: int) -> list[dict[str, np.ndarray]]:
+    random = np.random.default_rng(0)
+    lengths = random.integers(1, 30, count)
+    return [
+        {
+            "input_ids": random.integers(0, 1000, (2, length)),
+            "attention_mask": np.ones((2, length), np.int64),
+        }
+        for length in lengths
+    ]
+
+
+def test_the_plan_is_told(planned: tuple[Path, dict[str, Any]]) -> None:
+    _, facts = planned
+    stages = facts["stages"]
+    assert [stage["device"] for stage in stages] == ["a:0", "a:1", "a:2"]
+    assert facts["error"] <= 1e-5 and not facts["loose"]
+    assert facts["bottleneck_seconds"] >= facts["bound_seconds"] > 0
+    assert facts["gap"] < 0.06
+    assert facts["bottleneck_seconds"] == max(stage["seconds"] for stage in stages)
+    assert [len(stage["sends"]) for stage in stages] == [1, 1, 0]  # the residual stream, no mask
+    assert sum(stage["memory_bytes"] for stage in stages) == pytest.approx(6.9e6, rel=0.02)
+
+
+def test_stages_are_plain_models(planned: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = planned
+    told = json.loads((folder / MANIFEST).read_text())
+    assert told["inputs"] == ["input_ids", "attention_mask"] and told["outputs"] == ["logits"]
+    values = dict(feeds(1)[0])
+    whole = onnxruntime.InferenceSession(TAGGER).run(None, values)[0]
+    for row in told["stages"]:
+        onnx.checker.check_model(folder / row["file"])
+        session = onnxruntime.InferenceSession(folder / row["file"])
+        assert [port.name for port in session.get_outputs()] == row["outputs"]
+        found = session.run(row["outputs"], {name: values[name] for name in row["inputs"]})
+        values |= dict(zip(row["outputs"], found, strict=True))
+    np.testing.assert_allclose(values["logits"], whole, rtol=1e-4, atol=1e-5)
+
+
+def test_caches_stay_with_their_stage(tmp_path: Path) -> None:
+    """A decoder whose stages take and give the caches of their own layers."""
+    source = artifact("llama", tmp_path / "llama", built("llama")) / "model.onnx"
+    with unsupervised():
+        two = cluster(tmp_path, THREE.replace("3", "2"))
+        facts = driver.plan_stages(Request(str(source)), two, str(tmp_path / "stages"))
+    assert facts["error"] <= 1e-5
+    told = json.loads((tmp_path / "stages" / MANIFEST).read_text())["stages"]
+    for layer in range(2):
+        (home,) = [row for row in told if f"present.{layer}.key" in row["outputs"]]
+        assert f"past_key_values.{layer}.key" in home["inputs"]
+
+
+def test_one_feed_and_many(pipeline: Pipeline) -> None:
+    whole = onnxruntime.InferenceSession(TAGGER)
+    given = feeds(12)
+    expected = [whole.run(None, feed)[0] for feed in given]
+    assert [port.name for port in pipeline.get_inputs()] == ["input_ids", "attention_mask"]
+    assert [port.name for port in pipeline.get_outputs()] == ["logits"]
+    np.testing.assert_allclose(pipeline.run(None, given[0])[0], expected[0], atol=1e-5)
+    found = list(pipeline.map(given, ["logits"]))
+    assert len(found) == 12
+    for (mine,), theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+def test_feeds_are_taken_as_there_is_room(pipeline: Pipeline) -> None:
+    taken = []
+
+    def endless() -> Iterator[dict[str, np.ndarray]]:
+        for index in range(10**6):
+            taken.append(index)
+            yield feeds(1)[0]
+
+    before = threading.active_count()
+    results = pipeline.map(endless())
+    for _ in range(5):
+        next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert len(taken) < 30
+    assert threading.active_count() == before
+
+
+def test_an_error_comes_in_its_turn(pipeline: Pipeline) -> None:
+    given = feeds(6)
+    given[3] = {"input_ids": given[3]["input_ids"]}
+    results = pipeline.map(given)
+    assert [len(next(results)) for _ in range(3)] == [1, 1, 1]
+    with pytest.raises(UsageError, match="input attention_mask is missing"):
+        next(results)
+    given[3] = {**given[2], "input_ids": given[2]["input_ids"].astype(np.float32)}
+    with pytest.raises(Exception, match="Unexpected input data type"):
+        list(pipeline.map(given))
+    with pytest.raises(UsageError, match="there is no output hidden"):
+        pipeline.run(["hidden"], given[0])
+
+
+def test_folders_that_are_no_pipeline(planned: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(planned[0], broken)
+    told = json.loads((broken / MANIFEST).read_text())
+    (broken / MANIFEST).write_text(json.dumps(told | {"stages": 3}))
+    with pytest.raises(InvalidModel, match="names no stages"):
+        burnish.load(broken)
+    (broken / MANIFEST).write_text(json.dumps(told | {"inputs": None}))
+    with pytest.raises(InvalidModel, match="lists no inputs"):
+        burnish.load(broken)
+    (broken / MANIFEST).write_text(json.dumps(told))
+    (broken / "stage-2.onnx").unlink()
+    with pytest.raises(BurnishError):
+        burnish.load(broken)
+
+
+def test_too_little_memory(tmp_path: Path) -> None:
+    tiny = cluster(tmp_path, "devices: [{count: 2, flops: 1G, bandwidth: 1G, memory: 2M}]")
+    with unsupervised(), pytest.raises(ResourceLimit, match=r"do not fit into 0.00 GB on 2"):
+        driver.plan_stages(Request(str(TAGGER)), tiny, str(tmp_path / "stages"))
+    assert not (tmp_path / "stages").exists()
+
+
+def test_the_command(tmp_path: Path) -> None:
+    with unsupervised():
+        command = ["plan", str(TAGGER), "--cluster", cluster(tmp_path)]
+        shown = CliRunner().invoke(app, command, env={"COLUMNS": "140"})
+    assert shown.exit_code == 0, shown.output
+    for words in ("a:2", "no plan has a slowest stage below", "times an equal split"):
+        assert words in shown.output
+    assert not (tmp_path / "stages").exists()
