@@ -34,13 +34,16 @@ MEASURED = ("bert", "vit")
 TEXT = {"hidden_size": 64, "intermediate_size": 128, "vocab_size": 300, "num_hidden_layers": 2,
         "num_attention_heads": 4}  # fmt: skip
 
+PATTERNS = """\
+patterns:
+  "exports/*": {int8: true, no-check: true}
+  "timed/*": {no-measure: false, int8: true, shape: {batch: 2, sequence: 16}}
+"""
+
 YAML = """\
 # 30 models; those in `timed` are compared and timed, the checkpoints are compared, and the others
 # follow rules, so that a run is short.
 options: {no-measure: true, threads: 1}
-patterns:
-  "exports/*": {int8: true, no-check: true}
-  "timed/*": {no-measure: false, int8: true, shape: {batch: 2, sequence: 16}}
 """
 
 
@@ -68,7 +71,7 @@ def build(folder: Path) -> Path:
     (models / "damaged" / "bytes.onnx").write_bytes(content[::-1])
     zoos.huge(models / "huge" / "huge.onnx", 150_000_000)
     file = models / "zoo.yaml"
-    file.write_text(YAML)
+    file.write_text(YAML + PATTERNS)
     return file
 
 

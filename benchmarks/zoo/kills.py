@@ -21,12 +21,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from build import build
+from build import PATTERNS, build
 
 BUDGET = "3.3GB"
 """Of memory: two checkpoints or three of the other models at a time, and never the huge one."""
 
-SOON, LATE = (0.2, 10.0), (10.0, 80.0)
+SOON, LATE = (0.2, 10.0), (10.0, 60.0)
 """Seconds after which a run is killed, each of the two half of the time: while it looks and begins,
 and when exports and timings have had the time to end."""
 
@@ -78,11 +78,9 @@ def artifacts(output: Path) -> dict[str, bytes]:
 
 
 def difference(first: Path, second: Path) -> list[str]:
-    """Names of artifacts that differ, or that only one has."""
+    """Names of artifacts of the second run that the first has not, or has otherwise."""
     mine, theirs = artifacts(first), artifacts(second)
-    return sorted(
-        name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)
-    )
+    return sorted(name for name in theirs if mine.get(name) != theirs[name])
 
 
 def table(report: dict[str, Any]) -> str:
@@ -111,6 +109,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no round after these")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", help="patterns of the models in killed runs")
     given = parser.parse_args()
     begin, chance = time.monotonic(), random.Random(given.seed)
     zoo, cache = Zoo(given.folder, build(given.folder)), given.folder / "cache"
@@ -122,12 +121,17 @@ def main() -> None:
         lines.append(text)
         (given.folder / "kills.md").write_text("\n".join(lines) + "\n")
 
+    if given.only:
+        text = zoo.source.read_text().partition("patterns:")[0]
+        zoo.source = zoo.source.with_name("some.yaml")
+        zoo.source.write_text(f"models: {json.dumps(given.only)}\n{text}{PATTERNS}")
     done = rounds = 0
     while done < given.kills and time.monotonic() - begin < 60 * given.minutes:
         output, kills = zoo.killed("killed", cache, given.kills - done, chance)
         done, rounds = done + kills, rounds + 1
         apart = difference(whole, output)
-        note(f"Round {rounds}: {kills} kills, {len(apart)} files differ {apart or ''}")
+        count = len(artifacts(output))
+        note(f"Round {rounds}: {kills} kills, {len(apart)} of {count} files differ {apart or ''}")
     pair = zoo.folder / "pair"
     shutil.rmtree(pair, ignore_errors=True)
     codes = [process.wait() for process in [zoo.start(pair, cache), zoo.start(pair, cache)]]
@@ -136,9 +140,9 @@ def main() -> None:
     shutil.rmtree(own, ignore_errors=True)
     output, kills = zoo.killed("fresh", own, given.kills, chance)
     done += kills
-    apart = difference(output, zoo.whole("fresh-whole", own))
+    apart = difference(zoo.whole("fresh-whole", own), output)
     note(f"Without a record at its start: {kills} kills, {len(apart)} files differ.")
-    note(f"{done} kills in all, {len(artifacts(whole))} files compared each time.")
+    note(f"{done} kills in all, {len(artifacts(output))} files compared each time.")
 
 
 if __name__ == "__main__":
