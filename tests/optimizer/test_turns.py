@@ -54,14 +54,10 @@ def sibling() -> Iterator[Ticking]:
 
 
 def test_a_sibling_and_its_children_stand_still_meanwhile(sibling: Ticking, tmp_path: Path) -> None:
-    seen: list[list[bool]] = []
-
-    def note(event: dict[str, Any]) -> None:
-        if event["has"] == "had":
-            seen.append([is_stopped(pid) for pid in tree(sibling.worker.pid)])
-
-    call("turn_targets:take_turn", {"file": str(tmp_path / "turn")}, LIMITS, note)
-    assert seen == [[True, True]]
+    seen: list[dict[str, Any]] = []
+    order = {"file": str(tmp_path / "turn"), "other": sibling.worker.pid}
+    call("turn_targets:take_turn", order, LIMITS, seen.append)
+    assert seen == [{"stopped": [True, True]}]
     sibling.wait_for_more()
     assert (tmp_path / "turn").read_bytes() == b""
 
@@ -79,7 +75,7 @@ def test_the_next_holder_wakes_what_the_last_one_left(sibling: Ticking, tmp_path
     file = tmp_path / "turn"
     with pytest.raises(BurnishError):
         call("turn_targets:take_turn", {"file": str(file), "die": True}, LIMITS)
-    call("turn_targets:take_turn", {"file": str(file)}, LIMITS)
+    call("turn_targets:take_turn", {"file": str(file), "other": 0}, LIMITS)
     sibling.wait_for_more()
 
 

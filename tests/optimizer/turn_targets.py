@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from burnish.optimizer.processes import is_stopped, tree
 from burnish.optimizer.turns import Turn
 
 Emit = Callable[[dict[str, Any]], None]
@@ -29,11 +30,10 @@ def tick(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
 def take_turn(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Have the machine for itself for a while, or die in the middle of it."""
     with Turn(Path(argument["file"])) as turn:
-        emit({"has": "turn"})
         for _ in range(40):
             turn.hold()
             time.sleep(0.01)
         if argument.get("die"):
             os.kill(os.getpid(), signal.SIGKILL)
-        emit({"has": "had"})
+        emit({"stopped": [is_stopped(pid) for pid in tree(argument["other"])]})
     return {}
