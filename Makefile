@@ -1,4 +1,4 @@
-.PHONY: check test golden bench matrix docs
+.PHONY: check test golden bench matrix docs site compare
 
 check:  ## lint, format, types, import rules
 	ruff check .
@@ -12,7 +12,7 @@ test:  ## everything that pytest finds
 golden:  ## rewrite the expected graphs of the passes' tests; review the diff like code
 	pytest tests/passes --update-golden
 
-bench:  ## the tables of the README; MODELS is a folder for exports (about 15 GB)
+bench:  ## the tables of docs/facts.md; MODELS is a folder for exports (about 15 GB)
 	python benchmarks/minilm.py $(or $(MODELS),/tmp/burnish-bench)
 	python benchmarks/simplify.py $(or $(MODELS),/tmp/burnish-bench)
 	python benchmarks/decoder.py $(or $(MODELS),/tmp/burnish-bench)
@@ -20,5 +20,11 @@ bench:  ## the tables of the README; MODELS is a folder for exports (about 15 GB
 matrix:  ## recovered and expected, by architecture and exporter; MODELS is a folder for exports
 	python tests/matrix/runner.py $(or $(MODELS),/tmp/burnish-matrix) --jobs 2 --table docs/matrix.md
 
-docs:  ## pages of the passes, from their docstrings
+docs:  ## the pages that are made from the code: passes, options, Python
 	python docs/generate.py
+
+site:  ## the documentation as a site, in build/site; needs the extra [docs]
+	mkdocs build --strict
+
+compare:  ## docs/comparison.md's table; MODELS is a folder for exports and environments (about 6 GB)
+	python benchmarks/comparison/compare.py $(or $(MODELS),/tmp/burnish-compare)

@@ -18,6 +18,7 @@ sampled every 50 ms.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -92,10 +93,11 @@ def build(path: Path) -> None:
     ir.save(program.model, path, external_data=f"{path.name}.data")
 
 
-def watched(command: list[str]) -> tuple[float, float, int]:
-    """Wall seconds, peak gigabytes and exit code of a command."""
+def watched(command: list[str], log: Path = Path(os.devnull)) -> tuple[float, float, int]:
+    """Wall seconds, peak gigabytes and exit code of a command, whose words go to `log`."""
     start, peak = time.monotonic(), 0
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with log.open("wb") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said)
     while process.poll() is None:
         peak = max(peak, tree_memory(process.pid))
         time.sleep(SAMPLE_SECONDS)

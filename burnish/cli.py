@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -20,24 +20,25 @@ from burnish.plan_command import plan
 from burnish.rendering import (
     render_bench,
     render_compare,
-    render_inspect,
     render_passes,
     render_report,
 )
+from burnish.rendering_inspection import render_inspect
 from burnish.run_command import run
 from burnish.terminal import (
     MAIN,
+    USAGE_ERROR,
     DefaultGroup,
+    PanelledCommand,
     errors,
     errors_as_lines,
     given,
+    misused,
     progress_shown,
     show,
 )
+from burnish.usage import epilog
 from burnish.zoo_command import zoo
-
-_USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
-"""Click's UsageError; Typer carries a copy of Click of its own and exports only subclasses."""
 
 INTERRUPTED = 130
 """Exit code after an interrupt at the prompt, as the shells have it."""
@@ -46,7 +47,7 @@ app = typer.Typer(
     cls=DefaultGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    epilog=epilog(""),
     rich_markup_mode="rich",
 )
 
@@ -66,11 +67,12 @@ def _main(
     """An optimizing compiler for Transformers on ONNX.
 
     [bold]optimize MODEL[/bold] is the main job; [bold]optimize model --help[/bold] lists its
-    options.
+    options. Exit codes: 0 done, 1 a threshold was not met, 2 usage, 3 no valid model, 4 unsafe
+    input, 5 a resource limit, 7 reading or writing failed, 130 interrupted.
     """
 
 
-@app.command(MAIN)
+@app.command(MAIN, cls=PanelledCommand, epilog=epilog(MAIN))
 def main_job(
     context: typer.Context,
     model: options.Source,
@@ -165,33 +167,32 @@ def main_job(
             raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=PanelledCommand, epilog=epilog("inspect"))
 def inspect(
-    model: options.Model,
+    model: options.Described,
     shape: options.Shape = None,
     json_file: options.Json = None,
     memory_limit: options.Memory = None,
     time_limit: options.Seconds = None,
+    task: options.Task = None,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Say what a model is: ports, operators, weights, work, and what would be done."""
+    """Say what a model is: architecture, weights, work, memory, and what would help."""
     with errors_as_lines(model, debug):
         request = Request(
-            model,
-            shape=options.shape_of(shape),
+            model, shape=options.shape_of(shape), task=task, time_limit=time_limit,
             memory_limit=options.bytes_of(memory_limit),
-            time_limit=time_limit,
-        )
+        )  # fmt: skip
         facts = driver.inspect(request)
         show(facts, json_file, quiet, lambda console: render_inspect(console, facts))
 
 
-app.command()(run)
-app.command()(plan)
+app.command(cls=PanelledCommand, epilog=epilog("run"))(run)
+app.command(cls=PanelledCommand, epilog=epilog("plan"))(plan)
 
 
-@app.command()
+@app.command(cls=PanelledCommand, epilog=epilog("bench"))
 def bench(
     models: Annotated[
         list[str], typer.Argument(metavar="A [B ...]", help="The first is the baseline.")
@@ -217,7 +218,7 @@ def bench(
         show(facts, json_file, quiet, lambda console: render_bench(console, facts))
 
 
-@app.command()
+@app.command(cls=PanelledCommand, epilog=epilog("compare"))
 def compare(
     model: options.Model,
     other: Annotated[str, typer.Argument(metavar="OTHER", help="The model to compare with it.")],
@@ -247,13 +248,13 @@ def compare(
             raise typer.Exit(1)
 
 
-app.command()(evaluating.evaluate)
-app.command()(zoo)
-app.command()(check_command.check)
-app.command()(recipes_command.recipes)
+app.command(cls=PanelledCommand, epilog=epilog("evaluate"))(evaluating.evaluate)
+app.command(cls=PanelledCommand, epilog=epilog("check"))(check_command.check)
+app.command(cls=PanelledCommand, epilog=epilog("recipes"))(recipes_command.recipes)
+app.command(cls=PanelledCommand, epilog=epilog("zoo"))(zoo)
 
 
-@app.command()
+@app.command(cls=PanelledCommand, epilog=epilog("passes"))
 def passes(json_file: options.Json = None) -> None:
     """List the passes, in order, with one line each."""
     with errors_as_lines("passes", debug=False):
@@ -278,8 +279,8 @@ def main() -> None:
         if code == INTERRUPTED:
             errors.print("error: interrupted")
         sys.exit(code)
-    except _USAGE_ERROR as error:
-        errors.print(printable(f"error: {error.format_message()}; try optimize --help"))
+    except USAGE_ERROR as error:
+        errors.print(misused(error), markup=False)
         sys.exit(UsageError.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         errors.print("error: interrupted")

@@ -14,7 +14,7 @@ from burnish import driver, options
 from burnish.driver import Request
 from burnish.optimizer.errors import UsageError, printable
 from burnish.optimizer.metrics.scores import F1, PRECISION, RECALL, SUPPORT
-from burnish.rendering import safe
+from burnish.rendering_text import safe
 from burnish.terminal import errors, errors_as_lines, progress_shown, show
 
 ALL = "all"

@@ -2,25 +2,60 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from burnish.driver.request import PRECISIONS
 from burnish.driver.values import bytes_of as bytes_of
 from burnish.driver.values import languages_of as languages_of
 from burnish.driver.values import layers_of as layers_of
 from burnish.driver.values import precision_of as precision_of
 from burnish.driver.values import release_of as release_of
 from burnish.driver.values import shape_of as shape_of
+from burnish.optimizer.frontend.tasks import TASKS
+from burnish.runtimes.providers import AUTO, PROVIDERS
+from burnish.runtimes.targets import NATIVE, TARGETS
+
+
+def models_here(incomplete: str) -> list[str]:
+    """Models and folders that a word at the prompt may go on as."""
+    folder, _, start = incomplete.rpartition("/")
+    try:
+        items = sorted(
+            Path(f"{folder}/" if folder or incomplete.startswith("/") else ".").iterdir()
+        )
+    except OSError:
+        return []
+    prefix = incomplete[: len(incomplete) - len(start)]
+    named = [(item.name, item.is_dir()) for item in items if item.name.startswith(start)]
+    return [
+        f"{prefix}{name}{'/' * folder}"
+        for name, folder in named
+        if (folder and not name.startswith(".")) or name.endswith(".onnx")
+    ]
+
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="An .onnx file.")]
 Source = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="An .onnx file, a checkpoint's folder, or a hub id."),
+    typer.Argument(
+        metavar="MODEL", help="An .onnx file, a checkpoint's folder, or a hub id.",
+        autocompletion=models_here,
+    ),
+]  # fmt: skip
+Described = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="An .onnx file, an artifact, or a checkpoint's folder."),
 ]
 Task = Annotated[
-    str | None, typer.Option(metavar="T", help="What a model is for; default: as it says.")
-]
+    str | None,
+    typer.Option(
+        metavar="T", help="What a model is for; default: as it says.",
+        autocompletion=lambda: [*TASKS],
+    ),
+]  # fmt: skip
 Images = Annotated[
     list[str] | None, typer.Option("--image", metavar="FILE", help="An image; may be repeated.")
 ]
@@ -106,7 +141,9 @@ Release = Annotated[
 Precision = Annotated[
     str | None,
     typer.Option(
-        metavar="P", help="int8, int4, int8-weights (8 bits, in blocks), fp16, bf16, or auto."
+        metavar="P",
+        help="int8, int4, int8-weights (8 bits, in blocks), fp16, bf16, or auto.",
+        autocompletion=lambda: [*(name.replace("_", "-") for name in PRECISIONS), "auto"],
     ),
 ]
 Points = Annotated[
@@ -152,9 +189,19 @@ Shape = Annotated[
     str | None,
     typer.Option(metavar="NAME=SIZE,...", help="Sizes to tune and time at: batch=8,sequence=128."),
 ]
-Provider = Annotated[str, typer.Option(help="cpu, cuda, tensorrt, openvino, or auto to measure.")]
+Provider = Annotated[
+    str,
+    typer.Option(
+        help="cpu, cuda, tensorrt, openvino, or auto to measure.",
+        autocompletion=lambda: [*PROVIDERS, AUTO],
+    ),
+]
 Target = Annotated[
-    str, typer.Option(help="Processor to compile for: native, avx2, avx512, avx512-vnni, arm.")
+    str,
+    typer.Option(
+        help="Processor to compile for: native, avx2, avx512, avx512-vnni, arm.",
+        autocompletion=lambda: [NATIVE, *TARGETS],
+    ),
 ]
 Threads = Annotated[int, typer.Option(min=0, help="0: as many as the runtime takes.")]
 Json = Annotated[

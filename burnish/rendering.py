@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from burnish.optimizer.errors import printable
 from burnish.rendering_structure import (
-    attention_lines,
     export_lines,
     left_lines,
     port_lines,
@@ -19,27 +14,15 @@ from burnish.rendering_structure import (
     provider_lines,
     recovered_lines,
     vocabulary_lines,
-    work_lines,
 )
-
-MOST_LINES = 24
-"""Lines of one kind that are shown without -v."""
+from burnish.rendering_text import line as _line
+from burnish.rendering_text import safe as safe
+from burnish.rendering_text import size as size
+from burnish.rendering_text import table as _table
+from burnish.rendering_text import texts as _texts
 
 MADE_UP = "on made-up inputs"
 """What the report calls feeds that are not the user's."""
-
-
-def safe(text: object, limit: int = 120) -> str:
-    """Text from a model or a path, without control characters and markup."""
-    return escape(printable(str(text), limit))
-
-
-def size(count: float) -> str:
-    """Bytes in a unit one can read."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.1f} {unit}"
-    return f"{count:.0f} B"
 
 
 def render_report(console: Console, report: dict[str, Any], verbose: bool) -> None:
@@ -111,21 +94,6 @@ def _padding(facts: dict[str, Any]) -> str:
     return f"{share}; --pack would save about {saved}"
 
 
-def _line(console: Console, text: str, style: str | None = None) -> None:
-    """A line of text, which the terminal may wrap where it likes; tables are fitted to it."""
-    console.print(text, style=style, soft_wrap=True)
-
-
-def _texts(console: Console, lines: Iterable[str], verbose: bool = False) -> None:
-    """Lines of plain text, which may hold names from a model; not too many of them."""
-    texts = list(lines)
-    shown = texts if verbose else texts[:MOST_LINES]
-    for text in shown:
-        _line(console, safe(text, 300))
-    if len(shown) < len(texts):
-        _line(console, f"  and {len(texts) - len(shown)} more lines (all in --json)", style="dim")
-
-
 def _passes(console: Console, steps: list[dict[str, Any]], verbose: bool) -> None:
     """What the passes did, then what they left alone; each one, and each place, if verbose."""
     idle = [] if verbose else [step for step in steps if step["status"] == "unchanged"]
@@ -193,47 +161,6 @@ def _end(console: Console, report: dict[str, Any]) -> None:
         _line(console, text, style="dim")
 
 
-def render_inspect(console: Console, facts: dict[str, Any]) -> None:
-    """What a model is."""
-    given = facts["input"]
-    _line(
-        console,
-        f"[bold]{safe(given['path'])}[/bold]: {size(given['bytes'])} in {len(given['files'])} "
-        f"file(s), {given['nodes']} nodes, operator set {given['opset']}, by "
-        f"{safe(facts['producer'])}, needs ONNX Runtime {facts['least_onnxruntime']}",
-    )
-    ports = _table(
-        ("", "left"), ("name", "left"), ("type", "left"), ("shape", "left"), ("role", "left")
-    )
-    for kind in ("inputs", "outputs"):
-        for port in facts["signature"][kind]:
-            shape = (
-                "?" if port["shape"] is None else " x ".join(str(item) for item in port["shape"])
-            )
-            role = facts["roles"].get(port["name"], "") if kind == "inputs" else ""
-            ports.add_row(kind[:-1], safe(port["name"]), safe(port["dtype"]), safe(shape), role)
-    console.print(ports)
-    weights = _table(
-        ("weights", "left"), ("tensors", "right"), ("elements", "right"), ("bytes", "right")
-    )
-    for dtype, entry in facts["weights"]["types"].items():
-        weights.add_row(
-            dtype, str(entry["tensors"]), f"{entry['elements']:,}", size(entry["bytes"])
-        )
-    console.print(weights)
-    operators = ", ".join(f"{safe(name)} {count}" for name, count in facts["operators"].items())
-    _line(console, f"operators: {operators}")
-    _texts(console, recovered_lines(facts["recovered"]))
-    _texts(console, attention_lines(facts["attentions"]))
-    _texts(console, work_lines(facts["flops"]))
-    products = facts["products"]
-    _line(
-        console,
-        f"int8 would take {products['count']} products with {products['parameters']:,} parameters",
-    )
-    _texts(console, left_lines("int8", products["left"]))
-
-
 def render_bench(console: Console, facts: dict[str, Any]) -> None:
     """Times of models against the first."""
     shapes = ", ".join(f"{safe(k)} {v}" for k, v in facts["inputs"].items())
@@ -291,10 +218,3 @@ def render_passes(console: Console, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         table.add_row(row["name"], row["phase"], row["promise"], row["summary"])
     console.print(table)
-
-
-def _table(*columns: tuple[str, str]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in columns:
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    return table

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from burnish.optimizer.report import alike
@@ -137,13 +137,14 @@ def _missed(kind: str, missed: Refusals) -> Iterator[str]:
 
 def attention_lines(attentions: list[dict[str, Any]]) -> Iterator[str]:
     """Attentions in order, those that are alike but for their place in one line."""
-    groups: dict[str, int] = {}
-    for facts in attentions:
-        text = _attention(facts)
-        groups[text] = groups.get(text, 0) + 1
-    for text, count in groups.items():
-        yield f"  {count} x {text}"
+    yield from (f"  {text}" for text in alike_attentions(attentions))
     yield from _memory_lines(attentions)
+
+
+def alike_attentions(attentions: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Attentions in words, those alike counted: "2 x Attention: 4 heads of 8, ..."."""
+    counts = Counter(_attention(facts) for facts in attentions)
+    return tuple(f"{count} x {text}" for text, count in counts.items())
 
 
 def _memory_lines(attentions: list[dict[str, Any]]) -> Iterator[str]:
@@ -166,7 +167,7 @@ def _bytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
-def _attention(facts: dict[str, Any]) -> str:
+def _attention(facts: Mapping[str, Any]) -> str:
     def told(key: str) -> str:
         return "?" if facts[key] is None else f"{facts[key]:g}"
 
@@ -181,32 +182,19 @@ def _attention(facts: dict[str, Any]) -> str:
 
 
 def work_lines(flops: dict[str, Any]) -> Iterator[str]:
-    """The work of a run: in all, by kind, and by layer."""
+    """The work of a run, in all and by kind."""
     sizes = ", ".join(f"{name} {count}" for name, count in flops["shape"].items())
     total = flops["total"]
     kinds = ", ".join(
         f"{kind} {share / total:.1%}" for kind, share in flops["by_kind"].items() if total
     )
-    yield f"work: {_amount(total)} in matrix products at {sizes}{f' ({kinds})' if kinds else ''}"
-    for parts, group in groupby(flops["by_layer"], _parts):
-        layers = [entry["layer"] for entry in group]
-        name = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]} to {layers[-1]}"
-        each = " each" if len(layers) > 1 else ""
-        if layers == [0]:
-            name = "before the first attention"
-        told = ", ".join(f"{part.replace('_', ' ')} {_amount(count)}" for part, count in parts)
-        yield f"  {name}: {_amount(sum(count for _, count in parts))}{each} ({told})"
-    if flops["head"]:
-        yield f"  head: {_amount(flops['head'])}"
+    yield f"work: {amount(total)} in matrix products at {sizes}{f' ({kinds})' if kinds else ''}"
     if flops["unknown"]:
         yield f"  {flops['unknown']} products of unknown shapes count as nothing"
 
 
-def _parts(entry: dict[str, Any]) -> list[tuple[str, float]]:
-    return [(part, count) for part, count in entry.items() if part != "layer"]
-
-
-def _amount(flops: float) -> str:
+def amount(flops: float) -> str:
+    """Operations in a unit one can read."""
     for unit, scale in (("GFLOP", 1e9), ("MFLOP", 1e6)):
         if flops >= 0.1 * scale:
             return f"{flops / scale:.2f} {unit}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,14 +11,35 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from burnish.driver import Progress
-from burnish.optimizer.errors import BurnishError, StorageError, printable, reason_of
+from burnish.optimizer.errors import (
+    BurnishError,
+    StorageError,
+    nearest,
+    not_written,
+    printable,
+)
 from burnish.optimizer.report import as_json as as_json
+from burnish.usage import PANEL_OF
 
 MAIN = "model"
 """Name under which the main job hides among the subcommands."""
+
+
+USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+"""Click's UsageError; Typer carries a copy of Click of its own and exports only subclasses."""
+
+
+class PanelledCommand(TyperCommand):
+    """A command whose help has its options in panels, by what they are about (see `usage`)."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        for option in self.params:
+            if not getattr(option, "rich_help_panel", None):
+                option.rich_help_panel = PANEL_OF.get(option.name or "")  # type: ignore[attr-defined]
 
 
 class DefaultGroup(TyperGroup):
@@ -25,9 +47,26 @@ class DefaultGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         # Only the first word can be a command: later ones may be values of options.
-        if args and args[0] not in (*self.commands, "--help", "--version"):
+        if args and args[0] not in (*self.commands, *self._own_options(ctx)):
+            meant = nearest(args[0], self.commands) if len(args) > 1 else ""
+            if meant and not os.path.exists(args[0]) and not ctx.resilient_parsing:
+                raise USAGE_ERROR(f"{args[0]} is no command, nor a file; try {meant}")
             args = [MAIN, *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """What a first word may go on as: a command, an option of the main job, or a model."""
+        found = [item for item in super().shell_complete(ctx, incomplete) if item.value != MAIN]
+        main = self.commands[MAIN]
+        with main.make_context(MAIN, [], parent=ctx, resilient_parsing=True) as inner:
+            of_main = main.shell_complete(inner, incomplete)
+            if not incomplete.startswith("-"):
+                of_main = main.params[0].shell_complete(inner, incomplete)
+        known = {item.value for item in found}
+        return found + [item for item in of_main if item.value not in known]
+
+    def _own_options(self, ctx: Any) -> list[str]:
+        return [name for option in self.get_params(ctx) for name in getattr(option, "opts", ())]
 
 
 class _Output(Console):
@@ -67,6 +106,20 @@ def errors_as_lines(file: str, debug: bool) -> Iterator[None]:
         sys.exit(failure.exit_code)
 
 
+def misused(error: Any) -> str:
+    """One line for a command line that cannot be parsed, with what was probably meant."""
+    wrong, meant = getattr(error, "option_name", ""), getattr(error, "possibilities", None)
+    if not (wrong and str(error.format_message()).startswith("No such option")):
+        text = str(error.format_message()).rstrip(".")
+        return printable(f"error: {text}{'' if '; try ' in text else '; try optimize --help'}")
+    command = getattr(error.ctx, "command", None)
+    known = [name for item in getattr(command, "params", ()) for name in item.opts]
+    near = nearest(wrong, known) or next(iter(meant or ()), "")
+    named = getattr(command, "name", None) or MAIN
+    remedy = near or f"optimize {named} --help"
+    return printable(f"error: {wrong} is no option of optimize {named}; try {remedy}")
+
+
 @contextlib.contextmanager
 def progress_shown(quiet: bool) -> Iterator[Progress]:
     """A moving line on a terminal, a plain line per stage elsewhere, nothing if quiet.
@@ -104,8 +157,9 @@ def show(
         try:
             Path(json_file).write_text(as_json(facts) + "\n")
         except OSError as error:
-            errors.print(printable(f"error: {json_file}: {reason_of(error)}"), markup=False)
-            raise typer.Exit(7) from None
+            failure = not_written("the report cannot be written", error)
+            errors.print(failure.line(json_file), markup=False)
+            raise typer.Exit(failure.exit_code) from None
     if not quiet:
-        width = None if sys.stdout.isatty() else 100
+        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 100
         render(_Output(width=width, highlight=False, soft_wrap=False))

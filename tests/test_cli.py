@@ -214,8 +214,9 @@ def test_inspect_writes_nothing_and_tells_where_the_work_is(
     out = capsys.readouterr().out
     assert {file: file.read_bytes() for file in model.parent.iterdir()} == before
     assert "at batch 2, sequence 8 (linear " in out
-    assert "  layers 1 to 2: 4.26 MFLOP each (projections 2.10 MFLOP, " in out
-    assert "  head: " in out
+    assert " parameters each, 4.26 MFLOP each\n" in out
+    assert "─ projections: 65.54 k parameters, 2.10 MFLOP\n" in out
+    assert "─ head: 384 parameters, " in out
 
 
 def test_inspect_of_operators(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -181,7 +181,7 @@ def test_what_is_given_at_the_prompt_wins(
 
 def test_in_python_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(burnish.driver, "optimize", asked.append)
+    monkeypatch.setattr(burnish.driver, "optimize", lambda request, progress: asked.append(request))
     burnish.optimize("model.onnx", recipe="cpu-int8", max_drop=0.5)
     burnish.optimize("model.onnx", recipe="cpu-int8", bf16=True, check=False)
     assert asked[0] == Request("model.onnx", int8=True, max_drop=0.5)

@@ -7,7 +7,6 @@ a sandboxed child, so that no model file can end or exhaust the caller.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,14 @@ from typing import Any
 from burnish.driver import checkpoints, gate, vocabulary, zoo
 from burnish.driver.foreign import is_foreign
 from burnish.driver.gate import Gate
+from burnish.driver.narration import Progress, narrated, record
 from burnish.driver.net import tolerated
 from burnish.driver.recipe_options import options_of
 from burnish.driver.request import Request, Result, validate, validate_provider
 from burnish.optimizer import artifact, sandbox
+from burnish.optimizer.configurations import told_in
 from burnish.optimizer.errors import UsageError
-from burnish.optimizer.report import release
+from burnish.optimizer.report import SCHEMA, release
 from burnish.runtimes.providers import AUTO, PROVIDERS
 from burnish.runtimes.targets import NATIVE
 
@@ -43,8 +44,6 @@ __all__ = [
     "too_far",
     "worse",
 ]
-
-Progress = Callable[[dict[str, Any]], None]
 
 
 def optimize(request: Request, progress: Progress | None = None) -> Result:
@@ -149,9 +148,22 @@ def _wrong(request: Request, report: dict[str, Any]) -> str:
 
 
 def inspect(request: Request) -> dict[str, Any]:
-    """What the model is, and what would be done, as data."""
-    request = _of_graph(request)
-    return _supervised("burnish.driver.inspection:inspect_model", asdict(request), request, None)
+    """What the model is, and what would be done, as data.
+
+    Of a checkpoint, what its configuration and the headers of its weights tell; of an artifact's
+    folder, its task and each of its graphs under `parts`.
+    """
+    folder = Path(request.model)
+    if artifact.is_folder(folder):
+        manifest = told_in(folder / artifact.MANIFEST)
+        graphs = sorted(folder.glob("*.onnx"))
+        parts = {item.stem: inspect(replace(request, model=str(item))) for item in graphs}
+        about = {"task": manifest.get("task"), "labels": manifest.get("labels")}
+        return {"schema": SCHEMA, "input": {"path": request.model}, **about, "parts": parts}
+    job = "description:inspect_model"
+    if checkpoints.is_checkpoint(request.model):
+        job = "unexported:describe_checkpoint"
+    return _supervised(f"burnish.driver.{job}", asdict(request), request, None)
 
 
 def compare(request: Request, other: str) -> dict[str, Any]:
@@ -195,6 +207,26 @@ def worse(facts: dict[str, Any], most: float) -> str:
     return f"{facts['metric']}{where} is worse by {drop['points']:.2f} {unit}, allowed {most:g}"
 
 
+def check(
+    request: Request,
+    asked: Gate,
+    baseline: dict[str, Any] | None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Hold a model to the report of an earlier run (see `gate.baseline`); the rows, as data."""
+    validate_provider(request)
+
+    def compiled(wanted: Request) -> tuple[Result, str]:
+        result = optimize(wanted, progress)
+        return result, missed(wanted, result.report)
+
+    def examine(wanted: Request, order: dict[str, Any]) -> dict[str, Any]:
+        target = "burnish.driver.checking:examine"
+        return _supervised(target, asdict(wanted) | order, wanted, progress)
+
+    return gate.run(request, asked, baseline, compiled, examine)
+
+
 def plan_stages(
     request: Request, cluster: str, output: str | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
@@ -219,26 +251,6 @@ def plan_stages(
         facts = _supervised(job, argument | {"folder": str(staged)}, request, progress)
         artifact.publish_folder(staged, target)
     return facts | {"output": str(target)}
-
-
-def check(
-    request: Request,
-    asked: Gate,
-    baseline: dict[str, Any] | None,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Hold a model to the report of an earlier run (see `gate.baseline`); the rows, as data."""
-    validate_provider(request)
-
-    def compiled(wanted: Request) -> tuple[Result, str]:
-        result = optimize(wanted, progress)
-        return result, missed(wanted, result.report)
-
-    def examine(wanted: Request, order: dict[str, Any]) -> dict[str, Any]:
-        target = "burnish.driver.checking:examine"
-        return _supervised(target, asdict(wanted) | order, wanted, progress)
-
-    return gate.run(request, asked, baseline, compiled, examine)
 
 
 def bench(request: Request, others: list[str], progress: Progress | None = None) -> dict[str, Any]:
@@ -281,7 +293,8 @@ def _supervised(
     limits = request.limits
     # What is free changes while the work goes on: the children get the same limits as this one.
     argument |= {"memory_limit": limits.memory, "time_limit": limits.wall}
-    with sandbox.Worker(target, argument, limits, progress) as worker:
+    with sandbox.Worker(target, argument, limits, narrated(progress)) as worker:
         report = worker.result()
         report.setdefault("memory", {})["compile_peak_rss_bytes"] = worker.peak_memory
+    record(report)
     return report

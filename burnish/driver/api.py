@@ -4,43 +4,124 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from burnish import driver
-from burnish.driver import Request, Result, recipes
+from burnish.driver import Progress, Request, Result, recipes
 from burnish.driver.recipe_options import options_for
-from burnish.optimizer.errors import UsageError
+from burnish.optimizer.errors import BurnishError, UsageError, nearest
 from burnish.optimizer.frontend.tasks import named
 from burnish.runtimes.pipeline import Pipeline, is_pipeline
 from burnish.runtimes.providers import PROVIDERS
 from burnish.runtimes.replicas import Replicas
 from burnish.runtimes.tasks import open_task
 
+__all__ = ["BurnishError", "Options", "Progress", "Result", "inspect", "load", "optimize"]
 
-def optimize(model: str | os.PathLike[str], *, recipe: str | None = None, **options: Any) -> Result:
-    """Optimize a model file; the options are the fields of `driver.Request`.
+
+class Options(TypedDict, total=False):
+    """Keyword arguments of `optimize`, each as the option of that name; see `driver.Request`."""
+
+    output: str | None
+    int8: bool
+    int4: bool
+    int8_weights: bool
+    fp16: bool
+    bf16: bool
+    auto_precision: bool
+    points: bool
+    static: bool
+    keep_embeddings: bool
+    level: int
+    provider: str
+    target_cpu: str
+    data: str | None
+    tokenizer: str | None
+    max_drop: float
+    speedup: float | None
+    shape: Mapping[str, int]
+    threads: int
+    seed: int
+    memory_limit: int | None
+    time_limit: float | None
+    tuning: str | None
+    check: bool
+    measure: bool
+    dry_run: bool
+    opset: int | None
+    min_ort: str | None
+    force: bool
+    pack: bool
+    kv_cache: str | None
+    fast_gelu: bool
+    languages: Sequence[str]
+    corpus: str | None
+    keep_tokens: str | None
+    keep_ids: bool
+    min_coverage: float
+    window: int
+    global_tokens: int
+    layers: Sequence[int]
+    low_rank: bool
+    sparse_storage: bool
+    task: str | None
+    allow_pickle: bool
+    trust_remote_code: bool
+
+
+def optimize(
+    model: str | os.PathLike[str],
+    *,
+    recipe: str | None = None,
+    progress: Progress | None = None,
+    **options: Unpack[Options],
+) -> Result:
+    """Optimize a model file, a checkpoint's folder, or a hub id.
 
     Args:
-        model: an .onnx file, a checkpoint's folder, or a hub id.
+        model: as on the command line.
         recipe: the name of a shipped recipe, or a YAML file; the options given here win.
-        options: fields of the request.
+        progress: called in this process, between steps, with a dictionary whose `stage` says in
+            words what begins. What it raises ends the work, and nothing is written.
+        options: see `Options`.
 
     Returns:
-        The result: `.report` (JSON schema 1), `.path`, and `.save(path)`.
+        The result: `.report` (JSON schema 1), `.path`, and `.save(path)`. A budget or a speed-up
+        that is not met is no error: `driver.missed` tells, and the report.
+
+    Raises:
+        BurnishError: see the tree in `burnish.optimizer.errors`; its `exit_code` is that of the
+            command line.
+    """
+    known = Options.__optional_keys__
+    for name in options:
+        if name not in known:
+            hint = nearest(name, known) or "help(burnish.Options)"
+            raise UsageError(f"{name} is no option of burnish.optimize", hint=hint)
+    request = Request(os.fspath(model), **options)
+    if recipe is not None:
+        request = recipes.applied(recipes.named(recipe), request, options_for(options))
+    return driver.optimize(request, progress)
+
+
+def inspect(
+    model: str | os.PathLike[str], *, shape: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """What a model or a checkpoint is: architecture, weights, work, memory, what would help.
+
+    Args:
+        model: an .onnx file, an artifact, or a checkpoint's folder.
+        shape: sizes of symbolic dimensions, as `--shape`.
+
+    Returns:
+        What `optimize inspect --json` writes.
 
     Raises:
         BurnishError: see the tree in `burnish.optimizer.errors`.
     """
-    request = Request(os.fspath(model), **options)
-    if recipe is not None:
-        request = recipes.applied(recipes.named(recipe), request, options_for(options))
-    return driver.optimize(request)
-
-
-def inspect(model: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a model is: ports, operators, weights, work; see `optimize inspect`."""
-    return driver.inspect(Request(os.fspath(model)))
+    return driver.inspect(Request(os.fspath(model), shape=dict(shape or {})))
 
 
 def load(

@@ -1,91 +1,32 @@
-"""Jobs that write no artifact, inside their sandboxed child: inspect, compare, bench, run."""
+"""Jobs that run models and write none, inside their sandboxed child: compare, bench, run."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from burnish.driver import recovery
 from burnish.driver.original import run_original
-from burnish.driver.plan import passes_for
 from burnish.driver.request import request_from
 from burnish.driver.workbench import Emit, Workbench, open_model
 from burnish.optimizer import report, roles, tuner
 from burnish.optimizer.analysis import shapes
-from burnish.optimizer.analysis.costs.work import work
-from burnish.optimizer.analysis.products import find_products
 from burnish.optimizer.contract import Array, Feeds
 from burnish.optimizer.emulation import emulated
 from burnish.optimizer.errors import UnsupportedModel, UsageError, about
 from burnish.optimizer.executor import Job
 from burnish.optimizer.fidelity import fidelity
 from burnish.optimizer.measure import Entrant
-from burnish.optimizer.model import Loaded, initializers, load, weight_bytes
+from burnish.optimizer.model import Loaded, load
 from burnish.optimizer.saving import save
 from burnish.optimizer.signature import Signature
 from burnish.runtimes.providers import REFERENCE
 
 BENCH_SECONDS = 15.0
 """Time given to the comparison of each model with the first."""
-
-
-def inspect_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """What the model is, what would be recovered, and the work and memory of a run."""
-    request = replace(request_from(argument), check=False, measure=False)
-    with open_model(request, emit) as bench:
-        bench.accept()
-        model, loaded = bench.loaded.model, bench.loaded
-        sizes = bench.sizes()
-        compiled = recovery.recover(bench)
-        products, refusals = find_products(model)
-        return {
-            "schema": report.SCHEMA,
-            # No digest: reading every weight would take most of the time.
-            "input": report.file_facts(loaded.files, model),
-            "producer": " ".join(filter(None, (model.producer_name, model.producer_version))),
-            "least_onnxruntime": report.least_runtime(model),
-            "signature": Signature.of(model).as_json(),
-            "roles": {slot.port.name: slot.role.value for slot in bench.slots},
-            "operators": _operators(model),
-            "weights": _weights(model),
-            "products": {
-                "count": len(products),
-                "parameters": sum(product.k * product.n for product in products),
-                "left": [asdict(item) for item in refusals],
-            },
-            "recovered": recovery.facts(compiled),
-            "attentions": recovery.attentions(compiled, sizes),
-            "flops": {
-                "shape": sizes,
-                **work(model, shapes.infer(model, sizes, bounded=True)).as_json(),
-            },
-            "memory": {"weights_bytes": weight_bytes(model)},
-            "passes": [item.name for item in passes_for(replace(request, int8=True))],
-        }
-
-
-def _operators(model: ir.Model) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-        counts[name] = counts.get(name, 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _weights(model: ir.Model) -> dict[str, Any]:
-    types: dict[str, dict[str, int]] = {}
-    for value in initializers(model):
-        tensor = value.const_value
-        assert tensor is not None
-        entry = types.setdefault(tensor.dtype.name, {"tensors": 0, "elements": 0, "bytes": 0})
-        entry["tensors"] += 1
-        entry["elements"] += tensor.size
-        entry["bytes"] += tensor.nbytes
-    return {"parameters": sum(item["elements"] for item in types.values()), "types": types}
 
 
 def compare_models(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:

@@ -28,13 +28,13 @@ def facts(bench: Workbench, compiled: Compiled) -> dict[str, Any] | None:
         return None
     packed = any(step.transform.name == Pack.name for step in compiled.kept)
     found: dict[str, Any] = {"share": round(share, 4), "packed": packed, "made_up": made_up}
-    part = _packable(bench, compiled)
+    part = packable(bench, compiled)
     return found | (
         {"refused": part} if isinstance(part, str) else {"saved": round(share * part, 4)}
     )
 
 
-def _packable(bench: Workbench, compiled: Compiled) -> float | str:
+def packable(bench: Workbench, compiled: Compiled) -> float | str:
     """The share of the products' work that runs on tokens, or why that may not be packed."""
     late = (Phase.COMPRESS, Phase.LOWER)
     model = compiled.model

@@ -93,7 +93,7 @@ OPTIONS: dict[str, Option] = {
     "opset": Option(INTEGER, "Raise the operator set to this.", 1),
     "min-ort": Option(RELEASE, "Exit with 1 where it needs a later ONNX Runtime."),
     "pack": Option(FLAG, "Leave padding out; its rows of outputs become zero."),
-    "kv-cache": Option(TEXT, "How caches are handed on.", choices=(INT8, STATIC)),
+    "kv-cache": Option(TEXT, "How caches are handed on; ports change.", choices=(INT8, STATIC)),
     "fast-gelu": Option(FLAG, "GELU by the tanh formula: another function."),
     "window": Option(INTEGER, "Queries see so many keys around them: lossy.", 0),
     "global-tokens": Option(INTEGER, "First tokens that see all, and all see.", 0, 256),

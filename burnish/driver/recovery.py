@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
@@ -14,15 +15,21 @@ from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.account import account, recovered_model
 from burnish.optimizer.analysis.anchors import Flow
 from burnish.optimizer.analysis.anchors import attentions as attention_anchors
+from burnish.optimizer.analysis.anchors.flow import operands
+from burnish.optimizer.analysis.architecture.sources import SELF, Sources
 from burnish.optimizer.analysis.chunks import Chunks, window_of
 from burnish.optimizer.analysis.costs.attentions import GEOMETRIES, describe, geometry
 from burnish.optimizer.analysis.costs.plain import describe_chunks, describe_plain
+from burnish.optimizer.analysis.costs.products import Cost
 from burnish.optimizer.analysis.costs.scores import LENGTHS, scores
+from burnish.optimizer.analysis.costs.sight import sight_of
+from burnish.optimizer.analysis.costs.work import Places
 from burnish.optimizer.analysis.masks import Masks
 from burnish.optimizer.analysis.masks.reach import reach_of
 from burnish.optimizer.analysis.matching import optional
 from burnish.optimizer.contract import Phase
 from burnish.optimizer.pipeline import Compiled
+from burnish.optimizer.roles import Slot
 
 
 def recover(bench: Workbench) -> Compiled:
@@ -53,24 +60,58 @@ def _memory(
     return {"memory": {str(length): scores(found.heads, length, width) for length in LENGTHS}}
 
 
-def attentions(compiled: Compiled, sizes: Mapping[str, int]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Recovered:
+    """The model after the phase `recover`, and what is read from it more than once.
+
+    Attributes:
+        shapes: of its values by name, at the sizes that timing uses.
+    """
+
+    model: ir.Model
+    places: Places
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def flow(self) -> Flow:
+        """What its values are made of."""
+        return self.places.flow
+
+    @classmethod
+    def of(cls, compiled: Compiled, sizes: Mapping[str, int]) -> Recovered:
+        """What came of a compilation."""
+        model = recovered_model(compiled)
+        return cls(model, Places(model), shapes.infer(model, sizes))
+
+    def layer(self, node: ir.Node) -> int | None:
+        """The layer of an attention."""
+        return self.places.of(Cost(node, None))[0]
+
+
+def attentions(recovered: Recovered, slots: Sequence[Slot]) -> list[dict[str, Any]]:
     """The attentions that are recognized after recovery, as one operator or as several."""
-    model = recovered_model(compiled)
-    flow = Flow(model)
+    model, flow, known = recovered.model, recovered.flow, recovered.shapes
     anchors = {anchor.node: anchor for anchor in attention_anchors(flow)}
+    sources = Sources(flow, model.graph.inputs, slots)
     told = []
-    known: dict[str, tuple[int, ...]] | None = None
     masks = Masks()
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        single = (node.domain, node.op_type) in GEOMETRIES
-        if not single and node not in anchors:
+        query, key = optional(node, 0), optional(node, 1)
+        if (node.domain, node.op_type) in GEOMETRIES:
+            seen = sight_of(node, known, masks).as_json()
+            facts = describe(node, known, masks) | seen | _memory(node, known, masks)
+        elif node not in anchors:
             continue
-        if known is None:
-            known = shapes.infer(model, sizes)
-        if single:
-            told.append(describe(node, known, masks) | _memory(node, known, masks))
         elif anchors[node].is_region:
-            told.append(describe_plain(anchors[node], flow, known, masks))
+            facts = describe_plain(anchors[node], flow, known, masks)
+            factors = [operands(item) for item in flow.products_behind(query)]
+            query, key = (*factors[0], None)[:2] if factors else (None, None)
         elif isinstance(window := window_of(model, anchors[node], flow), Chunks):
-            told.append(describe_chunks(anchors[node], window))
+            facts = describe_chunks(anchors[node], window)
+            key = query
+        else:
+            continue
+        apart = node.op_type not in ("Attention", "QAttention") or not node.domain
+        kind = sources.kind(query, key) if apart and key is not None else SELF
+        told.append(facts | {"layer": recovered.layer(node), "source": kind})
     return told

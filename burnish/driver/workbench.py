@@ -107,7 +107,8 @@ class Workbench:
             jobs.append(Job(file, [], folder, provider=provider))
         for report in self.executor.run(jobs):
             if report["error"]:
-                raise UnsupportedModel(report["error"].removeprefix("error: "))
+                message = report["error"].removeprefix("error: ")
+                raise UnsupportedModel(message, hint=report["hint"])
 
     def fits(self) -> bool:
         """Whether running the whole model stays within the memory limit."""

@@ -22,7 +22,7 @@ import onnx
 import onnx_ir as ir
 
 from burnish.optimizer.configurations import told_in
-from burnish.optimizer.errors import StorageError, UsageError, reason_of
+from burnish.optimizer.errors import UsageError, not_written
 from burnish.optimizer.saving import files_of, remove, save
 
 DIGEST_KEY = "burnish"
@@ -52,8 +52,7 @@ def staging(beside: Path) -> Iterator[Path]:
     try:
         folder = Path(tempfile.mkdtemp(prefix=".burnish-", dir=beside.parent))
     except OSError as error:
-        reason = reason_of(error)
-        raise StorageError(f"nothing can be written to {beside.parent}: {reason}") from None
+        raise not_written(f"nothing can be written to {beside.parent}", error) from None
     try:
         yield folder
     finally:
@@ -91,7 +90,7 @@ def publish(files: tuple[Path, ...], target: Path, digest: Mapping[str, Any]) ->
         files[0].replace(target)
     except OSError as error:
         remove(file for file in data if file not in before)
-        raise StorageError(f"writing failed: {reason_of(error)}") from None
+        raise not_written("writing failed", error) from None
     remove(file for file in before if file not in data)
     return (target, *data)
 
@@ -153,4 +152,4 @@ def publish_folder(staged: Path, target: Path) -> None:
     except OSError as error:
         if earlier.exists() and not target.exists():
             earlier.rename(target)
-        raise StorageError(f"writing failed: {reason_of(error)}") from None
+        raise not_written("writing failed", error) from None

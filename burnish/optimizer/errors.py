@@ -14,7 +14,9 @@ A threshold that is not met (exit code 1) is a result, not an error.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import difflib
+import errno
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -84,6 +86,23 @@ def reason_of(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
+REMEDIES = {
+    errno.ENOSPC: "freeing space there, -o on another disk, or TMPDIR for what lies in between",
+    errno.EDQUOT: "freeing space there, or -o on another disk",
+    errno.EFBIG: "a higher limit on the size of files (ulimit -f)",
+    errno.EACCES: "-o in a folder that you may write to",
+    errno.EPERM: "-o in a folder that you may write to",
+    errno.EROFS: "-o in a folder that is not read-only",
+}
+"""What to do where writing fails, by the system's reason."""
+
+
+def not_written(what: str, error: OSError) -> StorageError:
+    """That something could not be written, why, and what to do about it."""
+    remedy = REMEDIES.get(error.errno or 0, "")
+    return StorageError(f"{what}: {reason_of(error)}", hint=remedy)
+
+
 def first_line(error: BaseException) -> str:
     """The first line of a library's error, or its type where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -97,6 +116,11 @@ def about(path: Path) -> Iterator[None]:
     except BurnishError as error:
         error.file = str(path)
         raise
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that another one is probably meant for; empty where none is like it."""
+    return next(iter(difflib.get_close_matches(word, list(known), 1, 0.7)), "")
 
 
 KINDS: dict[str, type[BurnishError]] = {

@@ -22,6 +22,12 @@ SCHEMA = 1
 MOST_OPERATORS = 8
 """Operators that a warning names."""
 
+FEW_BITS = (
+    "DynamicQuantizeLinear", "MatMulInteger", "DynamicQuantizeMatMul", "MatMulNBits",
+    "GatherBlockQuantized", "QuantizeLinear", "DequantizeLinear",
+)  # fmt: skip
+"""Operators that only models in few bits have."""
+
 BY_OPSET = {
     12: (1, 3), 13: (1, 6), 14: (1, 8), 15: (1, 10), 16: (1, 11), 17: (1, 12), 18: (1, 14),
     19: (1, 15), 20: (1, 17), 21: (1, 18), 22: (1, 21), 23: (1, 23), 24: (1, 24),
@@ -100,7 +106,9 @@ def elsewhere(provider: str, fallen: Sequence[tuple[str, int]] | None) -> list[s
     rest = [f"{len(fallen) - len(named)} more operators"] if len(fallen) > len(named) else []
     total = sum(count for _, count in fallen)
     what = "1 node does" if total == 1 else f"{total} nodes do"
-    return [f"{what} not run on {provider}: {', '.join(named + rest)}"]
+    few = [name for name, _ in fallen if name in FEW_BITS]
+    remedy = f"; it has no kernels for {' and '.join(few)}: try --fp16" if few else ""
+    return [f"{what} not run on {provider}: {', '.join(named + rest)}{remedy}"]
 
 
 def fidelity_facts(fidelity: Fidelity, feeds: str, count: int) -> dict[str, Any]:

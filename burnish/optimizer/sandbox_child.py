@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import importlib
 import json
@@ -12,9 +13,13 @@ import resource
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any
 
-from burnish.optimizer.errors import BurnishError, InvalidModel, ResourceLimit
+from burnish.optimizer.errors import BurnishError, InvalidModel, ResourceLimit, not_written
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""Failures of the system that are about where we write, and no fault of ours."""
 
 COLLECTIONS = (100_000, 20, 20)
 """Allocations before a garbage collection, and collections of a generation before one of the next.
@@ -47,15 +52,24 @@ def main() -> None:
         say({"error": _letter(limit)})
     except RecursionError:
         say({"error": _letter(InvalidModel("the graph is nested too deeply"))})
+    except OSError as error:
+        if error.errno in FULL:
+            say({"error": _letter(not_written("writing failed", error))})
+        else:
+            _say_internal(error, say)
     except Exception as error:
-        traceback.print_exc()
-        message = f"internal error: {type(error).__name__}: {error}"
-        internal = BurnishError(message, hint="--debug for the traceback, and report it")
-        say({"error": _letter(internal) | {"trace": traceback.format_exc()}})
+        _say_internal(error, say)
     # A child that leaves through the interpreter's shutdown can hang in native thread pools.
     channel.close()
     sys.stdout.flush()
     os._exit(0)
+
+
+def _say_internal(error: Exception, say: Callable[[dict[str, Any]], None]) -> None:
+    traceback.print_exc()
+    message = f"internal error: {type(error).__name__}: {error}"
+    internal = BurnishError(message, hint="--debug for the traceback, and report it")
+    say({"error": _letter(internal) | {"trace": traceback.format_exc()}})
 
 
 def _letter(error: BurnishError) -> dict[str, str]:

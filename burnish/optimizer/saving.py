@@ -17,7 +17,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from burnish.optimizer.errors import StorageError, reason_of
+from burnish.optimizer.errors import not_written
 from burnish.optimizer.model import SMALL, embed, initializers, load, weight_bytes
 from burnish.optimizer.wire import join, mapped, split
 
@@ -65,7 +65,7 @@ def save(model: ir.Model, path: Path, *, external: bool) -> tuple[Path, ...]:
                 stream.write(piece)
     except OSError as error:
         remove(file for file in data if file not in before)
-        raise StorageError(f"writing failed: {reason_of(error)}") from None
+        raise not_written("writing failed", error) from None
     remove(file for file in before if file not in data)
     return (path, *data)
 
@@ -98,7 +98,7 @@ def store_once(paths: Sequence[Path], name: str) -> int:
             with _atomic(path) as stream:
                 stream.write(ir.to_proto(light).SerializeToString(deterministic=True))
     except OSError as error:
-        raise StorageError(f"writing failed: {reason_of(error)}") from None
+        raise not_written("writing failed", error) from None
     remove(file for file in before if file != data)
     return saved
 
@@ -168,7 +168,7 @@ def write_text(path: Path, text: str) -> None:
         with _atomic(path) as stream:
             stream.write(text.encode())
     except OSError as error:
-        raise StorageError(f"writing failed: {reason_of(error)}") from None
+        raise not_written("writing failed", error) from None
 
 
 def _umask() -> int:

@@ -24,6 +24,14 @@ RECORD = "session.record_ep_graph_assignment_info"
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 
 
+REMEDIES = {
+    "is not a registered function/op": "an export in standard operators",
+    "No Op registered for": "an export in standard operators",
+    "Could not find an implementation": "another --provider, or an export in float32",
+}
+"""What to do where ONNX Runtime lacks an operator, by what it says then."""
+
+
 class Session:
     """A stock `InferenceSession` on one provider; see `interface.Runtime`.
 
@@ -137,7 +145,8 @@ def explain(error: Exception) -> Exception:
     text = _one_line(str(error))
     if any(sign in str(error) for sign in ("bad_alloc", "Failed to allocate", "MemoryError")):
         return ResourceLimit("the memory limit was reached", hint="--memory-limit")
-    return UnsupportedModel(f"ONNX Runtime does not accept it: {text}")
+    hint = next((hint for sign, hint in REMEDIES.items() if sign in str(error)), "")
+    return UnsupportedModel(f"ONNX Runtime does not accept it: {text}", hint=hint)
 
 
 def _one_line(text: str) -> str:

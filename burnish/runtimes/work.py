@@ -40,7 +40,7 @@ def execute(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
 
 def _job(job: dict[str, Any], threads: int) -> dict[str, Any]:
-    report: dict[str, Any] = {"error": "", "failed": {}, "fallen": None}
+    report: dict[str, Any] = {"error": "", "hint": "", "failed": {}, "fallen": None}
     provider = PROVIDERS[job["provider"]]
     try:
         session = provider.open(
@@ -51,7 +51,7 @@ def _job(job: dict[str, Any], threads: int) -> dict[str, Any]:
             runs=bool(job["feeds"]),
         )
     except UnsupportedModel as error:
-        return report | {"error": error.message}
+        return report | {"error": error.message, "hint": error.hint}
     report["fallen"] = session.fallen()
     inputs = {item.name for item in session.get_inputs()}
     names = [output.name for output in session.get_outputs()]

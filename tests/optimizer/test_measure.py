@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
+import io
+import json
+from pathlib import Path
+from typing import Any
 
-from burnish.optimizer.measure import timing
+import numpy as np
+import onnx
+import pytest
+from harness import LIMITS
+from samples import Builder
+
+from burnish.optimizer.measure import Contest, Entrant, timing
+from burnish.runtimes import work
+from burnish.runtimes.arrays import write_arrays
 
 
 def test_a_constant_ratio_has_no_spread() -> None:
@@ -53,3 +63,49 @@ def test_more_pairs_give_a_narrower_interval() -> None:
         timing(random.normal(1, 0.05, count), random.normal(1, 0.05, count)) for count in (8, 400)
     )
     assert many.high - many.low < few.high - few.low
+
+
+class Told(Contest):
+    """Whose child tells these times."""
+
+    def _block(self, name: str, entrant: Entrant, runs: int) -> dict[str, Any]:
+        return {"seconds": [0.25, 0.5, 30.0], "undisturbed": 0.125}
+
+
+@pytest.mark.parametrize(("undisturbed", "seconds"), [(False, 0.5), (True, 0.125)])
+def test_which_time_a_block_has(undisturbed: bool, seconds: float) -> None:
+    entrant = Entrant(Path("x"), Path("y"))
+    turns = Told("a:b", LIMITS, undisturbed=undisturbed).turns({"a": entrant, "b": entrant})
+    assert next(turns) == {"a": seconds, "b": seconds}
+    assert list(next(turns)) == ["b", "a"]
+
+
+@pytest.mark.parametrize("waited", [-1.0, 1e9], ids=["some", "more than there was"])
+def test_the_time_without_waiting_for_a_processor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, waited: float
+) -> None:
+    """What the system says of waiting is taken off the time of a block (here it gives a second)."""
+    builder = Builder()
+    builder.input("x", onnx.TensorProto.FLOAT, [2])
+    builder.op("Relu", ["x"], "y")
+    builder.output("y", onnx.TensorProto.FLOAT, [2])
+    onnx.save(builder.message(), tmp_path / "model.onnx")
+    write_arrays(tmp_path / "feed", {"x": np.zeros(2, np.float32)})
+    order = {"path": str(tmp_path / "model.onnx"), "feeds": str(tmp_path / "feed"), "runs": 4}
+    order |= {"provider": "cpu", "threads": 1}
+    told: list[dict[str, Any]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdin", io.StringIO(json.dumps(order) + "\n"))
+        patch.setattr(work, "_waited", iter([0.0, waited]).__next__)
+        work.stopwatch({}, told.append)
+    (report,) = told
+    assert len(report["seconds"]) == 4
+    if waited < 0:
+        assert report["undisturbed"] * 4 >= 1.0 + sum(report["seconds"])
+    else:
+        assert report["undisturbed"] > 0.0
+
+
+def test_waiting_only_grows() -> None:
+    first = work._waited()
+    assert 0.0 <= first <= work._waited()

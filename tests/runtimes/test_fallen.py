@@ -93,6 +93,8 @@ def test_the_report_has_it() -> None:
     assert report.fallen_facts([]) == {"fallen_back": []}
     assert report.elsewhere("cuda", None) == report.elsewhere("cuda", []) == []
     assert report.elsewhere("cuda", [("Shape", 1)]) == ["1 node does not run on cuda: 1 Shape"]
+    (text,) = report.elsewhere("cuda", [("Shape", 1), ("MatMulInteger", 9)])
+    assert text.endswith("; it has no kernels for MatMulInteger: try --fp16")
     (text,) = report.elsewhere("cuda", many)
     assert text.startswith("75 nodes do not run on cuda: 12 Op0, 11 Op1, ")
     assert text.endswith("5 Op7, 2 more operators")

@@ -32,6 +32,7 @@ from burnish.optimizer.errors import (
     StorageError,
     UnsafeInput,
     UnsupportedModel,
+    nearest,
     reason_of,
 )
 from burnish.optimizer.wire import Buffer, Place, mapped, split
@@ -48,6 +49,8 @@ def read_file(path: Path) -> Buffer:
     """The bytes of a regular file, mapped, or an error in the user's terms."""
     try:
         status = path.stat()
+    except FileNotFoundError as error:
+        raise StorageError(reason_of(error), hint=_beside(path)) from None
     except OSError as error:
         raise StorageError(reason_of(error)) from None
     if not stat.S_ISREG(status.st_mode):
@@ -67,6 +70,16 @@ def read_file(path: Path) -> Buffer:
     if content[: len(LFS_POINTER)] == LFS_POINTER:
         raise InvalidModel("a Git LFS pointer, not the model itself", hint="git lfs pull")
     return content
+
+
+def _beside(path: Path) -> str:
+    """A model that a name which no file has may be meant for: the nearest one, or the only one."""
+    try:
+        models = sorted(item.name for item in path.parent.iterdir() if item.suffix == ".onnx")
+    except OSError:
+        return ""
+    found = nearest(path.name, models) or (models[0] if len(models) == 1 else "")
+    return str(path.with_name(found)) if found else ""
 
 
 def parse(content: Buffer) -> tuple[onnx.ModelProto, dict[int, Place]]:

@@ -12,6 +12,7 @@ from burnish.optimizer.analysis.anchors.flow import Anchor, Flow, given, number,
 from burnish.optimizer.analysis.anchors.sinks import PASSING, scores_beside
 from burnish.optimizer.analysis.chunks import FORM, Chunks
 from burnish.optimizer.analysis.costs.attentions import shape_of
+from burnish.optimizer.analysis.costs.sight import Sight, seen_through
 from burnish.optimizer.analysis.masks import Masks
 from burnish.optimizer.analysis.products import label
 
@@ -46,6 +47,7 @@ def describe_plain(
         "scale": float(f"{scores.scale:.6g}") if scores.scale else None,
         "softcap": None,
         "mask": str(masks.of(scores.mask)) if scores.mask is not None else "none",
+        **(seen_through(masks.of(scores.mask)) if scores.mask is not None else Sight()).as_json(),
     }
 
 
@@ -60,6 +62,7 @@ def describe_chunks(anchor: Anchor, window: Chunks) -> dict[str, Any]:
         "scale": float(f"{window.scale:.6g}"),
         "softcap": None,
         "mask": str(window),
+        **Sight(window.right == 0, (window.left, window.right)).as_json(),
     }
 
 

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.anchors.attention import OPERATORS, attentions
-from burnish.optimizer.analysis.anchors.flow import OPERANDS, SIZES, Flow, handed_on, operands
+from burnish.optimizer.analysis.anchors.flow import (
+    OPERANDS,
+    SIZES,
+    Flow,
+    handed_on,
+    operands,
+    readers,
+)
+from burnish.optimizer.analysis.anchors.normalization import OPERATORS as NORMALIZATIONS
 from burnish.optimizer.analysis.costs.products import CONVOLUTIONS, Cost, costs
 
 RESIDUALS = ("Add", "Sum", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
@@ -66,7 +75,7 @@ class Work:
 
 def work(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Work:
     """The work of a run with values of these shapes."""
-    places, total = _Places(model), Work()
+    places, total = Places(model), Work()
     for cost in costs(model.graph, shapes):
         if cost.flops is None:
             total.unknown += 1
@@ -77,11 +86,15 @@ def work(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Work:
     return total
 
 
-class _Places:
-    """Tells for each product which part of which layer it is."""
+class Places:
+    """Tells for each product which part of which layer it is, and for each node which layer.
+
+    Attributes:
+        flow: what the values of the model are made of.
+    """
 
     def __init__(self, model: ir.Model) -> None:
-        self._flow = flow = Flow(model)
+        self.flow = flow = Flow(model)
         self._softmaxes = {item.node for item in attentions(flow)}
         self._depth: dict[ir.Value, int] = {}
         self._mixing: set[ir.Value] = set()  # from a softmax, on the way to its product
@@ -116,9 +129,48 @@ class _Places:
         is_head = depth == self._deepest and result not in self._residual
         return (None if is_head else depth), "feed_forward"
 
+    def layer_of(self, node: ir.Node) -> int | None:
+        """Layer of a node that works on data; None for what comes behind the last layer."""
+        if operands(node):
+            return self.of(Cost(node, None))[0]
+        result = node.outputs[0]
+        depth = self._depth.get(result, 0)
+        reading = [use.node for value in node.outputs for use in value.uses()]
+        projected = [item for item in reading if self._is_linear(item)]
+        # What only the projections of the next attention read is its normalization.
+        leads = bool(projected) and len(projected) == len(reading)
+        if result in self._towards or (
+            leads and all(item.outputs[0] in self._towards for item in projected)
+        ):
+            return depth + 1
+        if any(value in self._behind for value in node.inputs):
+            return None
+        behind = depth == self._deepest and result not in self._residual
+        return None if behind and depth and not self._goes_around else depth
+
+    @cached_property
+    def _behind(self) -> set[ir.Value]:
+        """The values that a head gives, and all that comes of them."""
+        found: set[ir.Value] = set()
+        for node in self.flow.nodes:
+            head = bool(operands(node)) and self.of(Cost(node, None))[0] is None
+            if head or any(value in found for value in node.inputs):
+                found.update(node.outputs)
+        return found
+
+    @cached_property
+    def _goes_around(self) -> bool:
+        """Whether what is normalized goes around the layers: then the last one belongs to one."""
+        return any(
+            node.op_type in NORMALIZATIONS
+            and self._depth.get(node.outputs[0], 0) > 0
+            and any(True for _ in readers(node.outputs[0], *RESIDUALS))
+            for node in self.flow.nodes
+        )
+
     def _is_linear(self, node: ir.Node) -> bool:
         values = operands(node)
-        return bool(values) and not self._flow.is_product(node)
+        return bool(values) and not self.flow.is_product(node)
 
     def _is_mixing(self, node: ir.Node) -> bool:
         return any(value in self._mixing for value in operands(node))
@@ -151,7 +203,7 @@ class _Places:
                 self._scores.add(value)
             if (operator and index < 3) or self._leads_on(node):
                 self._towards.add(value)
-            data = [item for item in node.inputs if self._flow.is_data(item)]
+            data = [item for item in node.inputs if self.flow.is_data(item)]
             if (node.op_type in RESIDUALS and len(data) > 1) or any(
                 item in self._residual for item in _content(node)
             ):
