@@ -24,12 +24,14 @@ from burnish.rendering import (
     render_report,
 )
 from burnish.rendering_inspection import render_inspect
+from burnish.report_command import report
 from burnish.run_command import run
 from burnish.terminal import (
     MAIN,
     USAGE_ERROR,
     DefaultGroup,
     PanelledCommand,
+    draw,
     errors,
     errors_as_lines,
     given,
@@ -130,6 +132,7 @@ def main_job(
     recipe: options.Recipe = None,
     print_recipe: options.PrintRecipe = False,
     json_file: options.Json = None,
+    html_file: options.Html = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but write.")] = False,
     no_check: options.NoCheck = False,
     no_measure: options.NoMeasure = False,
@@ -144,6 +147,7 @@ def main_job(
             **options.precision_of(precision, int8=int8, int4=int4, fp16=fp16),
             points=points, static=static, provider=provider, data=data,
             tokenizer=tokenizer, max_drop=max_drop, speedup=speedup, json=json_file,
+            html=html_file, profile=html_file is not None,
             shape=options.shape_of(shape), threads=threads, opset=opset,
             min_ort=options.release_of(min_ort), force=force, pack=pack, kv_cache=kv_cache,
             fast_gelu=fast_gelu, low_rank=low_rank, sparse_storage=sparse_storage, seed=seed,
@@ -160,9 +164,10 @@ def main_job(
             print(recipes.used(request), end="")
             return
         with progress_shown(quiet) as progress:
-            report = driver.optimize(request, progress).report
-        show(report, json_file, quiet, lambda console: render_report(console, report, verbose))
-        if missed := driver.missed(request, report):
+            facts = driver.optimize(request, progress).report
+        show(facts, json_file, quiet, lambda console: render_report(console, facts, verbose))
+        draw(facts, html_file)
+        if missed := driver.missed(request, facts):
             errors.print(printable(f"error: {model}: {missed}"), markup=False)
             raise typer.Exit(1)
 
@@ -252,6 +257,9 @@ app.command(cls=PanelledCommand, epilog=epilog("evaluate"))(evaluating.evaluate)
 app.command(cls=PanelledCommand, epilog=epilog("check"))(check_command.check)
 app.command(cls=PanelledCommand, epilog=epilog("recipes"))(recipes_command.recipes)
 app.command(cls=PanelledCommand, epilog=epilog("zoo"))(zoo)
+
+
+app.command(cls=PanelledCommand, epilog=epilog("report"))(report)
 
 
 @app.command(cls=PanelledCommand, epilog=epilog("passes"))

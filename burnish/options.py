@@ -208,6 +208,10 @@ Json = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE", help="Write the report as data; - for stdout."),
 ]
+Html = Annotated[
+    str | None,
+    typer.Option("--html", metavar="FILE", help="Write the report to be looked at; measures more."),
+]
 Memory = Annotated[
     str | None, typer.Option(metavar="SIZE", help="For all processes together: 1.5GB, 800MB.")
 ]

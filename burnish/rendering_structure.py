@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from burnish.optimizer.report import alike
+from burnish.report.reasons import grouped, spanned
 
 NAMES = {
     "attention": ("attention", "attentions"),
@@ -18,39 +17,16 @@ NAMES = {
 }
 """One and several of a kind."""
 
-RATIO = re.compile(r"\d+(?:\.\d+)?(?= times)")
-"""A measured ratio within a reason."""
-
 Refusals = Sequence[dict[str, Any]]
 """Places with their reasons, as the report has them."""
 
 
 def left_lines(name: str, refusals: Refusals, verbose: bool = False) -> Iterator[str]:
     """What a pass left alone: a line for each reason, its places counted, or for each place."""
-    for group in [[item] for item in refusals] if verbose else _grouped(refusals):
+    for group in [[item] for item in refusals] if verbose else grouped(refusals):
         count = len(group)
         where = group[0]["node"] if count == 1 else f"{count} places, {group[0]['node']} the first"
-        yield f"  {name} left {where}: {_reason(group)}"
-
-
-def _grouped(refusals: Refusals) -> list[Refusals]:
-    """Those whose reasons differ in numbers alone together, the largest groups first."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for item in refusals:
-        groups.setdefault(alike(item["reason"]), []).append(item)
-    return sorted(groups.values(), key=lambda group: -len(group))
-
-
-def _reason(group: Refusals) -> str:
-    """The first one's reason, with the range of what was measured in all of them."""
-    found = [RATIO.findall(item["reason"]) for item in group]
-    ranges = iter([sorted(ratios, key=float) for ratios in zip(*found, strict=True)])
-
-    def span(match: re.Match[str]) -> str:
-        ratios = next(ranges)
-        return ratios[0] if ratios[0] == ratios[-1] else f"{ratios[0]} to {ratios[-1]}"
-
-    return RATIO.sub(span, group[0]["reason"])
+        yield f"  {name} left {where}: {spanned(group)}"
 
 
 def provider_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -124,7 +100,7 @@ def recovered_lines(recovered: dict[str, Any]) -> Iterator[str]:
 
 
 def _missed(kind: str, missed: Refusals) -> Iterator[str]:
-    for group in _grouped(missed):
+    for group in grouped(missed):
         first, count = group[0], len(group)
         nearest = f" (nearest: {first['nearest']})" if first["nearest"] else ""
         where = first["node"]
@@ -132,7 +108,7 @@ def _missed(kind: str, missed: Refusals) -> Iterator[str]:
             where = f"{count} {NAMES[kind][1]}{f', {where} the first' if where else ''}"
         else:
             where = f"{NAMES[kind][0]} {where}".strip()
-        yield f"  missed {where}{nearest}: {_reason(group)}"
+        yield f"  missed {where}{nearest}: {spanned(group)}"
 
 
 def attention_lines(attentions: list[dict[str, Any]]) -> Iterator[str]:

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
+from burnish import report
 from burnish.driver import Progress
 from burnish.optimizer.errors import (
     BurnishError,
@@ -163,3 +164,15 @@ def show(
     if not quiet:
         width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 100
         render(_Output(width=width, highlight=False, soft_wrap=False))
+
+
+def draw(facts: dict[str, Any], html_file: str | None) -> None:
+    """Write a report as a page to look at, where a file is named."""
+    if html_file is None:
+        return
+    path = Path(html_file)
+    try:
+        report.write(facts, path)
+    except BurnishError as error:
+        error.file = error.file or html_file * isinstance(error, StorageError)
+        raise

@@ -28,7 +28,8 @@ PANELS = {
         "speculate", "repetition_penalty", "stop",
     ),
     "What comes out": (
-        "output", "json_file", "junit_file", "update", "dry_run", "quiet", "verbose", "debug",
+        "output", "json_file", "html_file", "junit_file", "update", "dry_run", "quiet", "verbose",
+        "debug",
     ),
     "Checks and limits": ("no_check", "no_measure", "memory_limit", "time_limit", "jobs"),
 }  # fmt: skip
@@ -88,6 +89,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "recipes": (
         ("optimize recipes", "those that are shipped"),
         ("optimize recipes cpu-int8", "what one says"),
+    ),
+    "report": (
+        ("optimize report report.json", "a page beside it: report.html"),
+        ("optimize report facts.json --html facts.html", "what inspect --json wrote"),
     ),
     "passes": (("optimize passes", "every pass, in order"),),
 }

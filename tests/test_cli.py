@@ -129,8 +129,9 @@ def test_schema_1(model: Path) -> None:
     assert set(report) == {
         "schema", "input", "target", "providers", "precisions", "signature", "ports", "passes",
         "recovered", "fidelity", "over_budget", "latency", "padding", "memory", "warnings",
-        "output", "options",
+        "output", "options", "operators", "attentions", "layers", "profile",
     }  # fmt: skip
+    assert report["profile"] is None
     kept = [item["name"] for item in report["passes"] if item["status"] == "kept"]
     # On a busy machine so small a model may time as slower, and is then left as it was.
     assert (report["latency"] is None) == (not kept)

@@ -89,7 +89,7 @@ def test_every_option_of_the_command_is_a_key_or_not_on_purpose() -> None:
     """Whoever adds an option decides; bounds are those of the command."""
     options = typer.main.get_command(cli.app).commands["model"].params  # type: ignore[attr-defined]
     by_name = {option.name.replace("_", "-"): option for option in options}
-    names = {name.replace("json-file", "json") for name in by_name}
+    names = {name.removesuffix("-file") for name in by_name}
     assert set(OPTIONS) - {"level"} == names - AT_THE_PROMPT - {"level"}
     for name, option in OPTIONS.items():
         if option.kind in (INTEGER, NUMBER) and name != "opset":

@@ -17,7 +17,8 @@ from burnish.driver.gate import Gate
 from burnish.driver.narration import Progress, narrated, record
 from burnish.driver.net import tolerated
 from burnish.driver.recipe_options import options_of
-from burnish.driver.request import Request, Result, validate, validate_provider
+from burnish.driver.request import Request, validate, validate_provider
+from burnish.driver.result import Result
 from burnish.optimizer import artifact, sandbox
 from burnish.optimizer.configurations import told_in
 from burnish.optimizer.errors import UsageError

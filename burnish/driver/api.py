@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from burnish import driver
+from burnish import driver, report
 from burnish.driver import Progress, Request, Result, recipes
 from burnish.driver.recipe_options import options_for
 from burnish.optimizer.errors import BurnishError, UsageError, nearest
@@ -50,6 +50,7 @@ class Options(TypedDict, total=False):
     check: bool
     measure: bool
     dry_run: bool
+    profile: bool
     opset: int | None
     min_ort: str | None
     force: bool
@@ -106,9 +107,15 @@ def optimize(
     return driver.optimize(request, progress)
 
 
-def inspect(
-    model: str | os.PathLike[str], *, shape: Mapping[str, int] | None = None
-) -> dict[str, Any]:
+class Inspection(dict[str, Any]):
+    """What a model is, as data; notebooks show it as a page."""
+
+    def _repr_html_(self) -> str | None:
+        """The page for a notebook; None, for the plain form, where it cannot be drawn."""
+        return report.fragment(self)
+
+
+def inspect(model: str | os.PathLike[str], *, shape: Mapping[str, int] | None = None) -> Inspection:
     """What a model or a checkpoint is: architecture, weights, work, memory, what would help.
 
     Args:
@@ -116,12 +123,12 @@ def inspect(
         shape: sizes of symbolic dimensions, as `--shape`.
 
     Returns:
-        What `optimize inspect --json` writes.
+        What `optimize inspect --json` writes; notebooks show it as a page.
 
     Raises:
         BurnishError: see the tree in `burnish.optimizer.errors`.
     """
-    return driver.inspect(Request(os.fspath(model), shape=dict(shape or {})))
+    return Inspection(driver.inspect(Request(os.fspath(model), shape=dict(shape or {}))))
 
 
 def load(

@@ -11,7 +11,8 @@ from typing import Any
 
 from burnish import __version__
 from burnish.driver import vocabulary
-from burnish.driver.request import Request, Result, validate
+from burnish.driver.request import Request, validate
+from burnish.driver.result import Result
 from burnish.optimizer import artifact
 from burnish.optimizer.digests import digest_file
 from burnish.optimizer.errors import UsageError
@@ -157,6 +158,7 @@ def _part(
         output=str(made / f"{name}.onnx"),
         shape=shape,
         json=None,
+        html=None,
         tokenizer=request.tokenizer or (str(tokenizer) if tokenizer.exists() else None),
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 import onnx_ir as ir
 
 from burnish import __version__
-from burnish.driver import budget, padding, recovery, retreat, whole
+from burnish.driver import budget, findings, retreat, whole
 from burnish.driver.candidate import Candidate, Reference
 from burnish.driver.judge import Judge
 from burnish.driver.net import Net
@@ -26,12 +26,10 @@ from burnish.optimizer.digests import digest_file
 from burnish.optimizer.doubts import doubts
 from burnish.optimizer.errors import BurnishError, UsageError
 from burnish.optimizer.measure import Contest
-from burnish.optimizer.model import weight_bytes
 from burnish.optimizer.pipeline import Compiled
 from burnish.optimizer.signature import Signature
 from burnish.optimizer.verify import Checker
-from burnish.passes.compress.int8.saturation import saturates
-from burnish.runtimes.providers import PROVIDERS, REFERENCE, versions
+from burnish.runtimes.providers import PROVIDERS, REFERENCE
 
 SENSED = 8
 """Feeds that places are measured on one by one."""
@@ -217,8 +215,9 @@ class Compilation:
         provider = self.request.provider
         self.bench.warnings += report.elsewhere(provider, candidate.fallen)
         self.bench.warnings += filter(None, [PROVIDERS[provider].note])
-        result = self._facts(candidate)
+        result = findings.facts(self.bench, candidate, self.judge, self.over_budget)
         result |= {"providers": list(providers), "precisions": list(precisions)}
+        result |= findings.details(self.bench, candidate, self.sense, self.folder)
         if self.request.dry_run:
             sizes = sum(file.stat().st_size for file in candidate.files)
             result["output"] = {"path": str(self.request.target), "bytes": sizes, "written": False}
@@ -233,38 +232,8 @@ class Compilation:
         compiled, external = candidate.compiled, self.bench.loaded.external
         model = compiled.ports.exposed(compiled.model)
         files = artifact.stage(model, self.folder / "also", target, external=external)
-        artifact.publish(files, target, report.digest(self._facts(candidate), __version__))
-
-    def _facts(self, candidate: Candidate) -> dict[str, Any]:
-        """The report, but for what was written and what it was chosen from."""
-        request, loaded = self.request, self.bench.loaded
-        compiled, ports = candidate.compiled, candidate.compiled.ports
-        model = ports.exposed(compiled.model)
-        name, _ = tuner.processor()
-        return {
-            "schema": report.SCHEMA,
-            "input": report.file_facts(loaded.files, self.original, loaded.sha256),
-            "target": report.target_facts(
-                request.provider, name, request.threads_used, versions(request.provider), model
-            )
-            | report.fallen_facts(candidate.fallen)
-            | self._processor_facts(model),
-            "signature": Signature.of(self.original).as_json(),
-            "ports": ports.as_json(),
-            "passes": [step.as_json() for step in compiled.steps],
-            "recovered": recovery.facts(compiled),
-            "fidelity": self.judge.facts(candidate),
-            "over_budget": self.over_budget,
-            "latency": whole.latency_facts(self.bench, candidate),
-            "padding": padding.facts(self.bench, compiled),
-            "memory": {"weights_bytes": weight_bytes(model)},
-            "warnings": self.bench.warnings,
-        }
-
-    def _processor_facts(self, model: ir.Model) -> dict[str, Any]:
-        """The processor that the artifact is for, and whether it needs wide sums of bytes."""
-        cpu, provider = self.request.target_cpu, self.request.provider
-        return {"cpu": cpu, "saturates": provider == REFERENCE and saturates(model)}
+        facts = findings.facts(self.bench, candidate, self.judge, self.over_budget)
+        artifact.publish(files, target, report.digest(facts, __version__))
 
     def _publish(self, candidate: Candidate, digest: dict[str, Any]) -> tuple[Path, ...]:
         if candidate.compiled.model is self.original:

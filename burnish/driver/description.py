@@ -41,7 +41,7 @@ def inspect_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
             "least_onnxruntime": report.least_runtime(model),
             "signature": Signature.of(model).as_json(),
             "roles": {slot.port.name: slot.role.value for slot in bench.slots},
-            "operators": _operators(model),
+            "operators": report.operators(model),
             "memory": {"weights_bytes": weight_bytes(model)},
             "passes": [item.name for item in passes_for(replace(request, int8=True))],
             **_network(bench),
@@ -115,14 +115,6 @@ def _scaling(bench: Workbench, growth: Scaling, limit: int) -> dict[str, Any]:
             [slot.port for slot in bench.slots if slot.role is Role.PAST]
         ),
     }
-
-
-def _operators(model: ir.Model) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-        counts[name] = counts.get(name, 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _weights(model: ir.Model) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from typing import Any
 from burnish.driver import checkpoints
 from burnish.driver.recipe_options import checked, options_of
 from burnish.driver.recipes import Recipe
-from burnish.driver.request import Request, Result
+from burnish.driver.request import Request
+from burnish.driver.result import Result
 from burnish.driver.verdicts import FAILED, Bounds, Report, failures, rows, share
 from burnish.optimizer import artifact
 from burnish.optimizer.errors import StorageError, UsageError, about, reason_of

@@ -8,6 +8,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from burnish.driver.pictures import Gallery
 from burnish.driver.plan import passes_for
 from burnish.driver.workbench import Workbench
 from burnish.optimizer import pipeline, tuner
@@ -19,7 +20,7 @@ from burnish.optimizer.analysis.anchors.flow import operands
 from burnish.optimizer.analysis.architecture.sources import SELF, Sources
 from burnish.optimizer.analysis.chunks import Chunks, window_of
 from burnish.optimizer.analysis.costs.attentions import GEOMETRIES, describe, geometry
-from burnish.optimizer.analysis.costs.plain import describe_chunks, describe_plain
+from burnish.optimizer.analysis.costs.plain import describe_chunks, describe_plain, mask_of
 from burnish.optimizer.analysis.costs.products import Cost
 from burnish.optimizer.analysis.costs.scores import LENGTHS, scores
 from burnish.optimizer.analysis.costs.sight import sight_of
@@ -66,11 +67,13 @@ class Recovered:
 
     Attributes:
         shapes: of its values by name, at the sizes that timing uses.
+        sizes: those, by symbolic dimension.
     """
 
     model: ir.Model
     places: Places
     shapes: Mapping[str, tuple[int, ...]]
+    sizes: Mapping[str, int]
 
     @property
     def flow(self) -> Flow:
@@ -81,7 +84,7 @@ class Recovered:
     def of(cls, compiled: Compiled, sizes: Mapping[str, int]) -> Recovered:
         """What came of a compilation."""
         model = recovered_model(compiled)
-        return cls(model, Places(model), shapes.infer(model, sizes))
+        return cls(model, Places(model), shapes.infer(model, sizes), sizes)
 
     def layer(self, node: ir.Node) -> int | None:
         """The layer of an attention."""
@@ -91,27 +94,33 @@ class Recovered:
 def attentions(recovered: Recovered, slots: Sequence[Slot]) -> list[dict[str, Any]]:
     """The attentions that are recognized after recovery, as one operator or as several."""
     model, flow, known = recovered.model, recovered.flow, recovered.shapes
+    sizes = recovered.sizes
     anchors = {anchor.node: anchor for anchor in attention_anchors(flow)}
     sources = Sources(flow, model.graph.inputs, slots)
     told = []
     masks = Masks()
+    gallery = Gallery(model, sizes, known, masks)
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         query, key = optional(node, 0), optional(node, 1)
         if (node.domain, node.op_type) in GEOMETRIES:
             seen = sight_of(node, known, masks).as_json()
             facts = describe(node, known, masks) | seen | _memory(node, known, masks)
+            picture = gallery.of_operator(node)
         elif node not in anchors:
             continue
         elif anchors[node].is_region:
             facts = describe_plain(anchors[node], flow, known, masks)
+            picture = gallery.of_value(mask_of(anchors[node], flow))
             factors = [operands(item) for item in flow.products_behind(query)]
             query, key = (*factors[0], None)[:2] if factors else (None, None)
         elif isinstance(window := window_of(model, anchors[node], flow), Chunks):
             facts = describe_chunks(anchors[node], window)
+            picture = gallery.of_chunks(window)
             key = query
         else:
             continue
         apart = node.op_type not in ("Attention", "QAttention") or not node.domain
         kind = sources.kind(query, key) if apart and key is not None else SELF
-        told.append(facts | {"layer": recovered.layer(node), "source": kind})
+        facts |= {"layer": recovered.layer(node), "source": kind, "picture": picture}
+        told.append(facts)
     return told

@@ -1,9 +1,8 @@
-"""What goes into a compilation and what comes out: Request and Result."""
+"""What goes into a compilation: a Request, and which ones contradict themselves."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import onnx
 
+from burnish import report
 from burnish.optimizer import sandbox
 from burnish.optimizer.contract import Kind
 from burnish.optimizer.errors import UsageError
@@ -64,6 +64,8 @@ class Request:
         low_rank: weights as products of two where that is faster.
         sparse_storage: weights with many zeros are stored by the other elements.
         json: where the report will be written.
+        html: where it will be written to be looked at.
+        profile: also measure the model after each pass, and its kernels, for such a report.
         task: what a checkpoint's model is for; None for what its configuration says.
         allow_pickle: its weights may be pickles, which can run code.
         trust_remote_code: code that comes with it may run.
@@ -116,6 +118,8 @@ class Request:
     low_rank: bool = False
     sparse_storage: bool = False
     json: str | None = None
+    html: str | None = None
+    profile: bool = False
     task: str | None = None
     allow_pickle: bool = False
     trust_remote_code: bool = False
@@ -161,33 +165,6 @@ class Request:
         return len(os.sched_getaffinity(0))
 
 
-@dataclass
-class Result:
-    """What came of a request.
-
-    Attributes:
-        report: JSON schema 1.
-        path: the artifact; None after a dry run.
-    """
-
-    report: dict[str, Any]
-    path: Path | None
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Copy the artifact (and its data files) to `path`; returns that."""
-        if self.path is None:
-            raise UsageError("a dry run has no artifact to save")
-        target = Path(path)
-        pairs = [
-            (self.path.parent / name, target.parent / name)
-            for name in self.report["output"]["files"][1:]
-        ]
-        for source, copy in (*pairs, (self.path, target)):
-            if not (copy.exists() and source.samefile(copy)):
-                shutil.copy2(source, copy)
-        return target
-
-
 def request_from(argument: Mapping[str, Any]) -> Request:
     """The request that crossed the process boundary."""
     names = {option.name for option in fields(Request)}
@@ -217,8 +194,13 @@ def validate(request: Request) -> None:
     # os.path: names that no file can have are absent, not an error.
     if os.path.exists(source) and os.path.exists(target) and os.path.samefile(source, target):
         raise UsageError("the output would overwrite the input", hint="another -o")
-    if request.json is not None and request.json != "-":
-        _validate_json(Path(request.json), source, target)
+    for option, name in (("--json", request.json), ("--html", request.html)):
+        if name is not None and (option, name) != ("--json", "-"):
+            _validate_report(Path(name), option, source, target)
+    if request.html is not None:
+        report.require("--html")
+        if request.json is not None and Path(request.json) == Path(request.html):
+            raise UsageError("--json and --html name the same file")
     if request.pack and request.level < LEVELS[Pack.promise.kind]:
         raise UsageError(f"--pack rounds, which -O{request.level} rules out", hint="-O2")
     if request.kv_cache is not None:
@@ -291,9 +273,11 @@ def _validate_target(request: Request) -> None:
             )
 
 
-def _validate_json(path: Path, source: Path, target: Path) -> None:
+def _validate_report(path: Path, option: str, source: Path, target: Path) -> None:
     """Raise where the report could not be written, or would take the place of a model."""
     if not path.parent.is_dir():
         raise UsageError(f"folder {path.parent} of the report does not exist")
+    if path.is_dir():
+        raise UsageError(f"the report {path} is a folder", hint=f"{option} FILE")
     if path.absolute() in (source.absolute(), target.absolute()):
-        raise UsageError(f"the report would overwrite {path}", hint="another --json")
+        raise UsageError(f"the report would overwrite {path}", hint=f"another {option}")

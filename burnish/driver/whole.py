@@ -6,11 +6,8 @@ versions and record give the same bytes, however noisy the machine is on the day
 
 from __future__ import annotations
 
-from typing import Any
-
 from burnish.driver.candidate import Candidate
 from burnish.driver.workbench import Workbench
-from burnish.optimizer import report
 from burnish.optimizer.contract import Choice
 from burnish.optimizer.digests import digest_file
 from burnish.optimizer.measure import Entrant, Timing
@@ -51,12 +48,3 @@ def as_fast(bench: Workbench, record: Tuner, candidate: Candidate, timing: Timin
             f"{stands.speedup:.2f} times, which decides"
         )
     return stands.winner == ARTIFACT
-
-
-def latency_facts(bench: Workbench, candidate: Candidate) -> dict[str, Any] | None:
-    """What the report says of the time; None where it was not taken."""
-    if candidate.timing is None:
-        return None
-    feed = bench.timing_feed()
-    facts = report.latency_facts(candidate.timing, bench.sizes())
-    return facts | {"inputs": {name: list(array.shape) for name, array in feed.items()}}

@@ -93,6 +93,11 @@ class Compiled:
     steps: tuple[Step, ...]
     snapshots: tuple[ir.Model, ...]
 
+    def after(self, index: int) -> Compiled:
+        """The compilation as it was after the step of that index, which was kept."""
+        model = self.snapshots[index + 1] if index + 1 < len(self.snapshots) else self.model
+        return Compiled(model, self.steps[: index + 1], self.snapshots[: index + 1])
+
     @property
     def kept(self) -> list[Step]:
         """The steps whose rewrites are in the result."""

@@ -64,6 +64,15 @@ def release(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".")[:2])
 
 
+def operators(model: ir.Model) -> dict[str, int]:
+    """Nodes by operator, those of subgraphs included, the commonest first."""
+    counts: dict[str, int] = {}
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+        counts[name] = counts.get(name, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
 def file_facts(
     files: tuple[Path, ...], model: ir.Model, sha256: str | None = None
 ) -> dict[str, Any]:
@@ -87,6 +96,7 @@ def target_facts(
         "device": processor,
         "threads": threads,
         "versions": {**versions, "python": platform.python_version()},
+        "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "least_onnxruntime": least_runtime(model),
         "opset": model.opset_imports.get("", 0),
     }
@@ -163,14 +173,15 @@ def digest(report: Mapping[str, Any], version: str) -> dict[str, Any]:
 
 def as_json(facts: Any) -> str:
     """The facts as JSON, which has no word for NaN and infinity: they are null."""
-    return json.dumps(_plain(facts), indent=2, allow_nan=False)
+    return json.dumps(finite(facts), indent=2, allow_nan=False)
 
 
-def _plain(facts: Any) -> Any:
+def finite(facts: Any) -> Any:
+    """The same data with null for NaN and infinity."""
     if isinstance(facts, dict):
-        return {key: _plain(value) for key, value in facts.items()}
+        return {key: finite(value) for key, value in facts.items()}
     if isinstance(facts, list | tuple):
-        return [_plain(value) for value in facts]
+        return [finite(value) for value in facts]
     return None if isinstance(facts, float) and not math.isfinite(facts) else facts
 
 

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto
 from samples import Builder, encoder, parse
 
-from burnish.optimizer.analysis.costs.work import work
+from burnish.optimizer.analysis.costs.work import layers, work
 from burnish.optimizer.analysis.shapes import infer
 
 BATCH, SEQUENCE, WIDTH = 2, 7, 16
@@ -27,6 +27,34 @@ def test_an_encoder(bert: ir.Model) -> None:
     assert found["total"] == sum(found["by_operator"].values()) == sum(found["by_kind"].values())
     assert found["by_kind"]["attention"] == 2 * MIXING
     assert found["unknown"] == 0
+
+
+def test_every_node_has_a_layer(bert: ir.Model) -> None:
+    """Norms before an attention belong to the layer before it, the classifier to the head."""
+    found = {node.outputs[0].name: layer for node, layer in layers(bert).items()}
+    assert set(found) == {value.name for node in bert.graph for value in node.outputs}
+    assert found["word_rows"] == 0
+    named = {name: layer for name, layer in found.items() if name and name.startswith("layer")}
+    for name, layer in named.items():
+        number = int(name[len("layer")]) + 1
+        assert layer == number or (layer is None and number == 2), name
+    assert found["logits"] is None
+
+
+def test_what_is_done_to_probabilities_is_of_their_layer() -> None:
+    message = encoder()
+    for node in [node for node in message.graph.node if node.op_type == "Softmax"]:
+        name = node.output[0]
+        node.output[0] = f"{name}.bare"
+        place = list(message.graph.node).index(node) + 1
+        guard = onnx.helper.make_node("Identity", [f"{name}.bare"], [name])
+        message.graph.node.insert(place, guard)
+    model = ir.from_proto(message)
+    found = {node: layer for node, layer in layers(model).items() if node.op_type == "Identity"}
+    assert [layer for node, layer in found.items() if node.inputs[0].name.endswith("bare")] == [
+        1, 2,
+    ]  # fmt: skip
+    assert {layer for layer in layers(model).values() if layer} == {1, 2}
 
 
 def test_the_feed_forward_work_of_one_token_shows() -> None:

@@ -51,6 +51,11 @@ def describe_plain(
     }
 
 
+def mask_of(anchor: Anchor, flow: Flow) -> ir.Value | None:
+    """What is added to the scores of an attention that `describe_plain` tells of."""
+    return _scores(scores_beside(anchor.node, flow), flow).mask
+
+
 def describe_chunks(anchor: Anchor, window: Chunks) -> dict[str, Any]:
     """What a report says of an attention in chunks whose window is proven."""
     return {

@@ -86,6 +86,12 @@ def work(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Work:
     return total
 
 
+def layers(model: ir.Model) -> dict[ir.Node, int | None]:
+    """The layer of every node that an output needs; None for what comes behind the last one."""
+    places = Places(model)
+    return {node: places.layer_of(node) for node in places.flow.nodes}
+
+
 class Places:
     """Tells for each product which part of which layer it is, and for each node which layer.
 
@@ -135,6 +141,8 @@ class Places:
             return self.of(Cost(node, None))[0]
         result = node.outputs[0]
         depth = self._depth.get(result, 0)
+        if node in self._softmaxes or any(value in self._mixing for value in node.inputs):
+            return depth
         reading = [use.node for value in node.outputs for use in value.uses()]
         projected = [item for item in reading if self._is_linear(item)]
         # What only the projections of the next attention read is its normalization.
