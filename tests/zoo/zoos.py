@@ -11,7 +11,8 @@ import onnx
 from samples import encoder
 
 from burnish.driver import zoo
-from burnish.driver.request import Request, Result
+from burnish.driver.request import Request
+from burnish.driver.result import Result
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.model import load
 

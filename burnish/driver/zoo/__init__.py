@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from burnish import __version__
-from burnish.driver.request import Request, Result
+from burnish.driver.request import Request
+from burnish.driver.result import Result
 from burnish.driver.zoo import rows, since, store
 from burnish.driver.zoo.crew import done_by
 from burnish.driver.zoo.jobs import Job, jobs_for
