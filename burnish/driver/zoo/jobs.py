@@ -28,7 +28,9 @@ EXPORTERS = ("torch", "transformers")
 READ = ("data", "tokenizer", "corpus", "keep_tokens")
 """Fields of a request that name what it reads, whose content counts in their place."""
 
-ELSEWHERE = ("model", "output", "json", "turn", "vocabulary", "tuning", "time_limit", "dry_run")
+ELSEWHERE = (
+    "model", "output", "json", "html", "turn", "vocabulary", "tuning", "time_limit", "dry_run",
+)  # fmt: skip
 """Fields on which the result does not depend, or of which the zoo takes care."""
 
 
