@@ -11,7 +11,7 @@ from rich.table import Table
 from burnish import driver, options
 from burnish.driver import recipes
 from burnish.driver.recipe_options import OPTIONS, checked
-from burnish.driver.zoo import HTML, Order
+from burnish.driver.zoo import HTML, Order, convert
 from burnish.driver.zoo.members import merged
 from burnish.driver.zoo.page import figures, remark, summary
 from burnish.rendering import safe
@@ -69,7 +69,7 @@ def zoo(
             allow_pickle, trust_remote_code,
         )  # fmt: skip
         with shown(quiet) as progress:
-            facts = driver.convert_zoo(order, progress)
+            facts = convert(order, driver.optimize, driver.missed, progress)
         show(facts, json_file, quiet, lambda console: render_zoo(console, facts))
         raise typer.Exit(facts["exit_code"])
 

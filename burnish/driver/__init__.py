@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from burnish.driver import checkpoints, gate, vocabulary, zoo
+from burnish.driver import checkpoints, gate, vocabulary
 from burnish.driver.foreign import is_foreign
 from burnish.driver.gate import Gate
 from burnish.driver.narration import Progress, narrated, record
@@ -34,7 +34,6 @@ __all__ = [
     "bench",
     "check",
     "compare",
-    "convert_zoo",
     "evaluate",
     "inspect",
     "missed",
@@ -99,11 +98,6 @@ def _of_checkpoint(request: Request, progress: Progress | None) -> Result:
 def _choosing(request: Request, progress: Progress | None) -> vocabulary.Choose:
     target = "burnish.driver.vocabulary:choose"
     return lambda argument: _supervised(target, argument, request, progress)
-
-
-def convert_zoo(order: zoo.Order, progress: Progress | None = None) -> dict[str, Any]:
-    """Convert every model of a zoo; see `zoo.convert`."""
-    return zoo.convert(order, optimize, missed, progress or (lambda event: None))
 
 
 def missed(request: Request, report: dict[str, Any]) -> str:
