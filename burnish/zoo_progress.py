@@ -79,7 +79,8 @@ class _Bars(_Told):
         self._bars.update(self._all, completed=event["count"], total=event["total"], told=told)
 
     def _begun(self, event: dict[str, Any]) -> None:
-        self._bars.reset(self._all, total=sum(self.cost.values()) or None, description="zoo")
+        total, told = sum(self.cost.values()) or None, f"0 of {self.total}"
+        self._bars.reset(self._all, total=total, description="zoo", told=told)
 
     def _started(self, event: dict[str, Any]) -> None:
         name = safe(event["name"], LONGEST_NAME)

@@ -57,7 +57,7 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     text = printed(monkeypatch, terminal=True)
     assert "[b]a.onnx\\x1b[2J" in text
     assert "attention-form" in text
-    assert "2 of 3" in text
+    assert "zoo" in text and "0 of 3" in text and "2 of 3" in text
     assert "-:--:--" in text or "0:00" in text
 
 
