@@ -40,6 +40,7 @@ from burnish.terminal import (
     show,
 )
 from burnish.usage import epilog
+from burnish.zoo_command import zoo
 
 INTERRUPTED = 130
 """Exit code after an interrupt at the prompt, as the shells have it."""
@@ -155,7 +156,7 @@ def main_job(
             keep_ids=keep_ids, min_coverage=min_coverage, vocabulary=None,
             check=not no_check, measure=not no_measure, dry_run=dry_run, target_cpu=target,
             memory_limit=options.bytes_of(memory_limit), time_limit=time_limit, tuning=tuning,
-            task=task, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code,
+            task=task, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code, turn=None,
         )  # fmt: skip
         if recipe:
             request = recipes.applied(recipes.named(recipe), request, given(context))
@@ -255,6 +256,7 @@ def compare(
 app.command(cls=PanelledCommand, epilog=epilog("evaluate"))(evaluating.evaluate)
 app.command(cls=PanelledCommand, epilog=epilog("check"))(check_command.check)
 app.command(cls=PanelledCommand, epilog=epilog("recipes"))(recipes_command.recipes)
+app.command(cls=PanelledCommand, epilog=epilog("zoo"))(zoo)
 
 
 app.command(cls=PanelledCommand, epilog=epilog("report"))(report)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from burnish.optimizer.errors import (
     not_written,
     printable,
 )
-from burnish.report.numbers import finite
+from burnish.optimizer.report import as_json as as_json
 from burnish.usage import PANEL_OF
 
 MAIN = "model"
@@ -177,8 +176,3 @@ def draw(facts: dict[str, Any], html_file: str | None) -> None:
     except BurnishError as error:
         error.file = error.file or html_file * isinstance(error, StorageError)
         raise
-
-
-def as_json(facts: Any) -> str:
-    """The facts as JSON, which has no word for NaN and infinity: they are null."""
-    return json.dumps(finite(facts), indent=2, allow_nan=False)

@@ -21,7 +21,7 @@ PANELS = {
     ),
     "What goes in": (
         "text", "file", "lines", "image", "data", "tokenizer", "task", "context", "classes",
-        "against", "optimized", "allow_pickle", "trust_remote_code", "seed",
+        "against", "since", "optimized", "allow_pickle", "trust_remote_code", "seed",
     ),
     "How texts are written": (
         "chat", "language", "max_new_tokens", "temperature", "top_k", "top_p", "min_p", "beams",
@@ -31,7 +31,7 @@ PANELS = {
         "output", "json_file", "html_file", "junit_file", "update", "dry_run", "quiet", "verbose",
         "debug",
     ),
-    "Checks and limits": ("no_check", "no_measure", "memory_limit", "time_limit"),
+    "Checks and limits": ("no_check", "no_measure", "memory_limit", "time_limit", "jobs"),
 }  # fmt: skip
 """Names of parameters by panel."""
 
@@ -76,6 +76,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "plan": (
         ("optimize plan model.onnx --cluster cluster.yaml", "how good a pipeline would be"),
         ("optimize plan model.onnx --cluster cluster.yaml -o stages", "its stages, checked"),
+    ),
+    "zoo": (
+        ("optimize zoo models -o converted --int8", "every model below a folder"),
+        ("optimize zoo zoo.yaml -o converted", "with options by pattern"),
+        ("optimize zoo models -o new --since converted/zoo.json", "exit 1 where it got worse"),
     ),
     "check": (
         ("optimize check model.onnx --against baseline.json --update", "write the baseline"),

@@ -11,7 +11,7 @@ from typing import Any
 import onnx_ir as ir
 
 from burnish import __version__
-from burnish.driver import budget, findings, retreat
+from burnish.driver import budget, findings, retreat, whole
 from burnish.driver.candidate import Candidate, Reference
 from burnish.driver.judge import Judge
 from burnish.driver.net import Net
@@ -21,18 +21,15 @@ from burnish.driver.request import Request, request_from
 from burnish.driver.workbench import Emit, Workbench, open_model
 from burnish.optimizer import artifact, feeds, pipeline, report, tuner
 from burnish.optimizer.calibration import Calibration
-from burnish.optimizer.contract import Chooser, Pass
+from burnish.optimizer.contract import Pass
 from burnish.optimizer.digests import digest_file
 from burnish.optimizer.doubts import doubts
 from burnish.optimizer.errors import BurnishError, UsageError
-from burnish.optimizer.measure import Contest, Entrant, Timing
+from burnish.optimizer.measure import Contest
 from burnish.optimizer.pipeline import Compiled
 from burnish.optimizer.signature import Signature
 from burnish.optimizer.verify import Checker
 from burnish.runtimes.providers import PROVIDERS, REFERENCE
-
-AS_FAST = 0.97
-"""Speed-up that still counts as none where its interval holds 1."""
 
 SENSED = 8
 """Feeds that places are measured on one by one."""
@@ -61,7 +58,7 @@ class Compilation:
         self.reference: Reference | None = None
         self.observe: Calibration | None = None
         self.judge = self.sense = Judge(bench, None)
-        self.chooser: Chooser
+        self.chooser: tuner.Tuner
         self.over_budget: list[dict[str, str]] = []
         self._staged = 0
 
@@ -183,8 +180,8 @@ class Compilation:
             return candidate
         reduced = False
         while candidate.compiled.model is not self.original:
-            timing = candidate.timing = self._time(candidate)
-            if timing.high >= 1.0 and timing.speedup >= AS_FAST:
+            timing = candidate.timing = whole.timed(self.bench, candidate, TIMING_SECONDS)
+            if whole.as_fast(self.bench, self.chooser, candidate, timing):
                 return candidate
             if self.request.force or (reduced and retreat.lasts(candidate.compiled)):
                 self.bench.warnings.append(retreat.kept(timing.speedup, self.request.force))
@@ -201,18 +198,6 @@ class Compilation:
 
     def _from_input(self, passes: Sequence[Pass]) -> Compiled:
         return self._compile(passes, self.original)
-
-    def _time(self, candidate: Candidate) -> Timing:
-        self.bench.emit({"stage": "timing"})
-        feed = self.bench.timing_feed()
-        same = candidate.compiled.ports.given(feed)
-        folders = self.bench.executor.store([feed, same])
-        entrants = {
-            "input": Entrant(self.bench.loaded.path.absolute(), folders[0]),
-            "artifact": Entrant(candidate.files[0].absolute(), folders[1]),
-        }
-        with self.bench.contest() as contest:
-            return contest.compare(entrants, TIMING_SECONDS)["artifact"]
 
     def finish(
         self,

@@ -92,7 +92,7 @@ class Contenders(abc.ABC):
             choice = known if known and known.winner in standing else None
             choice = choice or self.choose(standing, f"timing the {self.what}s")
             if choice.measured and choice is not known:
-                memory.remember(key, choice)
+                choice = memory.remember(key, choice, standing)
         if choice is known:
             self.reasons |= dict.fromkeys(names, "not timed again: the tuning record has a choice")
         standing[choice.winner].compilation.bench.warnings += self.warnings

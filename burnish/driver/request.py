@@ -70,6 +70,7 @@ class Request:
         allow_pickle: its weights may be pickles, which can run code.
         trust_remote_code: code that comes with it may run.
         memory_limit, time_limit: bytes and seconds, for the whole tree of processes.
+        turn: a file that the driver gives to compilations side by side; see `optimizer.turns`.
     """
 
     model: str
@@ -122,6 +123,7 @@ class Request:
     task: str | None = None
     allow_pickle: bool = False
     trust_remote_code: bool = False
+    turn: str | None = None
 
     @property
     def target(self) -> Path:

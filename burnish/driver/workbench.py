@@ -258,8 +258,9 @@ class Workbench:
         """Processes for timing on the request's provider and threads; see `Contest`."""
         provider, threads = self.request.provider, self.request.threads
         return Contest(
-            STOPWATCH, self.limits, provider=provider, threads=threads, undisturbed=undisturbed
-        )
+            STOPWATCH, self.limits, provider=provider, threads=threads, undisturbed=undisturbed,
+            turn=self.request.turn,
+        )  # fmt: skip
 
     def distributions(self) -> set[str]:
         """Names of outputs whose last axis holds scores of classes."""

@@ -24,6 +24,7 @@ import numpy as np
 
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.sandbox import Limits, Worker
+from burnish.optimizer.turns import Turn
 
 BLOCK_SECONDS = 0.2
 """Length that a block of runs of one model aims at."""
@@ -74,6 +75,7 @@ class Contest:
         stopwatch: `module:function` that times runs on command, in a child.
         limits: of each process.
         provider, threads: of the sessions; 0 threads is the runtime's default.
+        turn: a file that compilations side by side share, see `turns`; None for one alone.
         undisturbed: the time of a block is that without its waiting for a processor.
     """
 
@@ -84,12 +86,14 @@ class Contest:
         *,
         provider: str = "cpu",
         threads: int = 0,
+        turn: str | None = None,
         undisturbed: bool = False,
     ) -> None:
         self._undisturbed = undisturbed
         self._stopwatch = stopwatch
         self._limits = limits
         self._settings: dict[str, str | int] = {"provider": provider, "threads": threads}
+        self._turn = turn
         self._stack = contextlib.ExitStack()
         self._workers: dict[str, Worker] = {}
 
@@ -118,11 +122,18 @@ class Contest:
         Raises:
             BurnishError: where an entrant does not load or run.
         """
+        with Turn(Path(self._turn) if self._turn else None) as turn:
+            return self._in_turn(entrants, seconds, block, turn)
+
+    def _in_turn(
+        self, entrants: Mapping[str, Entrant], seconds: float, block: float, turn: Turn
+    ) -> dict[str, Timing]:
         names = list(entrants)
         turns = self.turns(entrants, block)
         blocks: dict[str, list[float]] = {name: [] for name in names}
         deadline = time.monotonic() + seconds
         while True:
+            turn.hold()
             for name, time_of_run in next(turns).items():
                 blocks[name].append(time_of_run)
             timings = {name: timing(blocks[names[0]], blocks[name]) for name in names[1:]}

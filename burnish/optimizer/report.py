@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import platform
 import re
@@ -168,6 +169,20 @@ def digest(report: Mapping[str, Any], version: str) -> dict[str, Any]:
             for name, facts in fidelity.get("outputs", {}).items()
         },
     }
+
+
+def as_json(facts: Any) -> str:
+    """The facts as JSON, which has no word for NaN and infinity: they are null."""
+    return json.dumps(finite(facts), indent=2, allow_nan=False)
+
+
+def finite(facts: Any) -> Any:
+    """The same data with null for NaN and infinity."""
+    if isinstance(facts, dict):
+        return {key: finite(value) for key, value in facts.items()}
+    if isinstance(facts, list | tuple):
+        return [finite(value) for value in facts]
+    return None if isinstance(facts, float) and not math.isfinite(facts) else facts
 
 
 _NUMBER = re.compile(r"\d+(\.\d+)?")

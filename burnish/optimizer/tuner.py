@@ -1,19 +1,16 @@
 """Choose among equivalent forms of a region by measuring them; remember what was measured.
 
-The record is a JSON file, by default in the user's cache folder. A choice is looked up by
-provider, processor, threads, the runtime's version and the region's key; what is found there is
-not measured again, so the same record gives the same artifact. `--tuning FILE` names another
+The record (see `record`) is a JSON file, by default in the user's cache folder. A choice is looked
+up by provider, processor, threads, the runtime's version and the region's key; what is found there
+is not measured again, so the same record gives the same artifact. `--tuning FILE` names another
 record, which replays one machine's choices anywhere.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import tempfile
 from collections.abc import Callable, Container, Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +21,7 @@ from burnish.optimizer.contract import Choice
 from burnish.optimizer.errors import StorageError, UnsupportedModel, reason_of
 from burnish.optimizer.executor import Executor
 from burnish.optimizer.measure import Contest, Entrant
+from burnish.optimizer.record import MACHINE_ENDS, Record
 
 SECONDS = 1.0
 """Time given to one comparison; forms differ by more than short blocks blur."""
@@ -78,18 +76,15 @@ class Tuner:
     ) -> None:
         self._contest = contest
         self._executor = executor
-        self._record = record
         # Replayed, a choice has lost its machine, but not its provider.
-        self._prefix = ("" if replay else f"{machine} | ") + (f"{provider}: " if provider else "")
-        self._choices = _read(record) if record is not None else {}
-        if replay:
-            # A record of one machine, moved to another: its name is no part of the choice.
-            self._choices = {
-                key.rpartition(" | ")[2]: choice for key, choice in self._choices.items()
-            }
+        self._prefix = ("" if replay else f"{machine}{MACHINE_ENDS}") + (
+            f"{provider}: " if provider else ""
+        )
+        self._record = Record(record, anywhere=replay) if record is not None else None
+        self._kept: dict[str, Choice] = {}
         self._warn = warn
         self._replay = replay
-        self._new = False
+        self._new = self._unwritten = False
 
     def __enter__(self) -> Tuner:
         return self
@@ -106,19 +101,37 @@ class Tuner:
             return known
         if self._contest is None:
             return Choice(rule, 1.0, measured=False)
-        choice = self._measure(forms)
-        self.remember(key, choice)
-        return choice
+        if self._record is not None:
+            self._record.refresh()
+        known = self.recall(key, forms)
+        return known or self.remember(key, self._measure(forms), forms)
 
     def recall(self, key: str, among: Container[str]) -> Choice | None:
         """The recorded choice, where it is one of those that there are."""
-        known = self._choices.get(self._prefix + key)
+        key = self._prefix + key
+        known = self._kept.get(key)
+        if known is None and self._record is not None:
+            return self._record.recall(key, among)
         return known if known is not None and known.winner in among else None
 
-    def remember(self, key: str, choice: Choice) -> None:
-        """Record what was measured."""
-        self._choices[self._prefix + key] = choice
+    def remember(self, key: str, choice: Choice, among: Container[str]) -> Choice:
+        """Record what was measured; what stands, which another process may have recorded."""
         self._new = True
+        key = self._prefix + key
+        if self._record is not None:
+            try:
+                choice = self._record.keep(key, choice, among)
+            except (OSError, StorageError) as error:
+                self._say_unwritten(error)
+        self._kept[key] = choice
+        return choice
+
+    def _say_unwritten(self, error: OSError | StorageError) -> None:
+        """A record that cannot be written is not worth failing for."""
+        if not self._unwritten:
+            reason = reason_of(error) if isinstance(error, OSError) else error.message
+            self._warn(f"choices could not be kept in the tuning record: {reason}")
+        self._unwritten = True
 
     def _measure(self, forms: Mapping[str, Callable[[], onnx.ModelProto]]) -> Choice:
         assert self._contest is not None
@@ -154,24 +167,9 @@ class Tuner:
         return Choice(winner, round(best, 3), measured=True, ms=round(ms, 4))
 
     def close(self) -> None:
-        """Store new choices; a record that cannot be written is not worth failing for."""
+        """Say where a record that is replayed lacked choices."""
         if self._replay and self._new:
             self._warn("the tuning record did not hold every choice: some were measured anew")
-        if not self._new or self._record is None:
-            return
-        merged = _read(self._record) | self._choices
-        content = {key: asdict(choice) for key, choice in sorted(merged.items())}
-        try:
-            self._record.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self._record.parent)
-            try:
-                with os.fdopen(handle, "w") as stream:
-                    json.dump(content, stream, indent=1)
-                os.replace(name, self._record)
-            finally:
-                Path(name).unlink(missing_ok=True)
-        except OSError as error:
-            self._warn(f"choices could not be kept in {self._record}: {reason_of(error)}")
 
 
 def _normal_feed(message: onnx.ModelProto) -> dict[str, np.ndarray]:
@@ -190,18 +188,3 @@ def _normal_feed(message: onnx.ModelProto) -> dict[str, np.ndarray]:
             generator.standard_normal(shape, np.float32) if real else np.ones(shape, kind)
         )
     return feed
-
-
-def _read(path: Path) -> dict[str, Choice]:
-    """The choices in a record; none where it is absent.
-
-    Raises:
-        StorageError: where it is not a record.
-    """
-    try:
-        content = json.loads(path.read_text())
-        return {key: Choice(**fields) for key, fields in content.items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        raise StorageError(f"{path} is not a tuning record", hint="removing it") from None

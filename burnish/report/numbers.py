@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+
+from burnish.optimizer.report import finite as finite
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -59,12 +60,3 @@ def amount(flops: float) -> str:
 def counted(number: int, one: str, several: str = "") -> str:
     """So many of a thing: "1 place", "12 places"."""
     return f"{number:,} {one if number == 1 else several or one + 's'}"
-
-
-def finite(facts: Any) -> Any:
-    """The same data with null for NaN and infinity, for which JSON has no word."""
-    if isinstance(facts, dict):
-        return {key: finite(value) for key, value in facts.items()}
-    if isinstance(facts, list | tuple):
-        return [finite(value) for value in facts]
-    return None if isinstance(facts, float) and not math.isfinite(facts) else facts

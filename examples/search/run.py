@@ -1,10 +1,11 @@
 """Compile an encoder of sentences to int8, search with it, and compare both on annotated pairs.
 
-Usage: python run.py [CHECKPOINT]
+Usage: python run.py [CHECKPOINT] [--data FILE]
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -27,10 +28,16 @@ NOTICES = [
 QUESTIONS = ["Why does the train take too long?", "Bread is expensive.", "The cat cannot be found."]
 
 
-def main(checkpoint: str) -> int:
+def main() -> int:
     """The exit code of `optimize evaluate`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", nargs="?", default=str(CHECKPOINT))
+    parser.add_argument("--data", type=Path, default=HERE / "pairs.jsonl")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        before = burnish.optimize(checkpoint, output=f"{folder}/artifact", level=0, measure=False)
+        before = burnish.optimize(
+            arguments.checkpoint, output=f"{folder}/artifact", level=0, measure=False
+        )
         # Forced, since by the rules so small a model gains no speed by int8; and nothing is timed.
         options = {"int8": True, "force": True, "measure": False}
         after = burnish.optimize(f"{before.path}/model.onnx", **options)
@@ -41,9 +48,9 @@ def main(checkpoint: str) -> int:
         for question, row in zip(QUESTIONS, similar, strict=True):
             print(f"{question}  ->  {NOTICES[row.argmax()]} ({row.max():.3f})")
         command = [sys.executable, "-m", "burnish", "evaluate", after.path]
-        rest = ["--against", before.path, "--data", HERE / "pairs.jsonl", "--max-drop", "2"]
+        rest = ["--against", before.path, "--data", arguments.data, "--max-drop", "2"]
         return subprocess.run([*command, *rest, "--task", "embeddings"]).returncode
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1] if len(sys.argv) > 1 else str(CHECKPOINT)))
+    raise SystemExit(main())

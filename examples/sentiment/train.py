@@ -1,76 +1,50 @@
-"""Train a tiny classifier of sentiment on sentences that it makes up, in a few seconds.
+"""Train a small classifier of sentiment in several languages.
 
-Usage: python train.py [CHECKPOINT]
+    python train.py [CHECKPOINT] [--data FOLDER]
+
+Without data it makes up sentences in three languages (`phrases.py`) and takes some seconds.
+`FOLDER` holds `train.jsonl`, a text and its label a line.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import random
-import sys
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
+from phrases import sentence
+
 HERE = Path(__file__).parent
-LABELS = ("negative", "positive")
+LABELS = ["negative", "positive"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-COUNT, STEPS, BATCH = 4000, 250, 32
+COUNT, BATCH, LONGEST = 8000, 32, 128
 
 HIDDEN = 0.15
 """Share of the pieces that are hidden in training, so that no single one decides."""
 
-THINGS = (
-    "soup bread fish cake pasta coffee steak curry salad breakfast tea dinner rice sauce pizza "
-    "dessert wine room bed window hotel street view shower garden bathroom lift stay drill handle "
-    "saw battery lamp knife box hammer pump ladder glue charger machine rope brush tool waiter "
-    "host towels screws"
-)
-WORDS = (
-    "bad cold bland salty terrible awful rude dry disgusting disappointing stale dirty broken loud "
-    "noisy dark worst weak useless cheap slow wrong",
-    "good warm delicious wonderful kind fresh rich excellent perfect great tasty lovely clean "
-    "comfortable quiet friendly bright helpful strong easy reliable sharp light solid fast handy",
-)
-VERBS = (("hated", "regret", "disliked"), ("loved", "liked", "love", "like"))
-PATTERNS = (
-    "the {thing} was {word} .", "the {thing} is {word} and {also} .", "a {word} {thing} .",
-    "{word} {thing} , and the {other} was {also} .", "i {verb} the {thing} here .",
-    "the {thing} was {word} and the {other} was {also} .", "a {word} and {also} {thing} .",
-    "this {thing} is {word} .", "i {verb} this {word} {thing} from the first day .",
-    "the {thing} was not {opposite} .", "not {opposite} at all , the {thing} was {word} .",
-    "our {thing} was {word} , i {verb} it .", "the {thing} was not {opposite} and not {opposite} .",
-    "{word} {thing} .", "a {word} , {also} and {more} {thing} .",
-)  # fmt: skip
-ASIDES = (
-    "", "", "", "", "and i left it", "and we waited an hour", "i will come again", "on our trip",
-    "after a week", "from start to end", "with people from the place", "far from here",
-    "for the whole family", "i had most of it", "and we had to go", "it came in a little box",
-    "in the street", "to use", "and nobody knew", "a lot", "this first time", "really",
-)  # fmt: skip
-"""Say nothing."""
+
+def read(folder: Path | None) -> tuple[list[str], list[tuple[str, int]]]:
+    """Labels, and texts with the number of theirs, of a folder or made up."""
+    if folder is None:
+        rng = random.Random(0)
+        return LABELS, [sentence(rng) for _ in range(COUNT)]
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text("utf-8").splitlines()]
+    labels = sorted({row["label"] for row in rows})
+    return labels, [(row["text"], labels.index(row["label"])) for row in rows]
 
 
-def sentence(rng: random.Random) -> tuple[str, int]:
-    """A made-up sentence and the number of its label."""
-    label, things = rng.randrange(2), THINGS.split()
-    word, also, more = rng.sample(WORDS[label].split(), 3)
-    text = rng.choice(PATTERNS).format(
-        thing=rng.choice(things), other=rng.choice(things), word=word, also=also, more=more,
-        verb=rng.choice(VERBS[label]), opposite=rng.choice(WORDS[1 - label].split()),
-    )  # fmt: skip
-    aside = rng.choice(ASIDES)
-    return (f"{aside} , {text}" if rng.random() < 0.5 else f"{text} {aside}"), label
-
-
-def make_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
+def make_tokenizer(texts: list[str], pieces: int) -> PreTrainedTokenizerFast:
     """A WordPiece tokenizer of these texts, as BERT has it."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(
-        vocab_size=1000, special_tokens=SPECIAL, show_progress=False
+        vocab_size=pieces, special_tokens=SPECIAL, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -78,27 +52,22 @@ def make_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     )
     names = {name: f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
     tokens = {f"{name}_token": token for name, token in names.items()}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **tokens)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=LONGEST, **tokens)
 
 
-def train(folder: Path) -> None:
-    """Train, and write a checkpoint as `save_pretrained` does."""
+def train(
+    model: BertForSequenceClassification,
+    tokenizer: PreTrainedTokenizerFast,
+    examples: list[tuple[str, int]],
+    steps: int,
+) -> None:
+    """So many steps."""
     rng = random.Random(0)
-    torch.manual_seed(0)
-    torch.set_num_threads(1)  # so small a model gains nothing by more
-    examples = [sentence(rng) for _ in range(COUNT)]
-    tokenizer = make_tokenizer([text for text, _ in examples])
-    config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=128, max_position_embeddings=64, type_vocab_size=1,
-        id2label=dict(enumerate(LABELS)), label2id={name: i for i, name in enumerate(LABELS)},
-    )  # fmt: skip
-    model = BertForSequenceClassification(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
-    for step in range(STEPS):
+    for step in range(steps):
         batch = rng.sample(examples, BATCH)
         encoded = tokenizer(
-            [text for text, _ in batch], padding=True, return_tensors="pt",
+            [text for text, _ in batch], padding=True, truncation=True, return_tensors="pt",
             return_token_type_ids=False,
         )  # fmt: skip
         ids = encoded["input_ids"]
@@ -108,11 +77,35 @@ def train(folder: Path) -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        if step % 50 == 0 or step == STEPS - 1:
-            print(f"step {step}: loss {loss.item():.3f}")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+        if step % 100 == 0 or step == steps - 1:
+            print(f"step {step}: loss {loss.item():.3f}", flush=True)
+
+
+def main() -> None:
+    """Tokenizer, model, training, checkpoint."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path, nargs="?", default=HERE / "checkpoint")
+    parser.add_argument("--data", type=Path, help="folder with train.jsonl")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--pieces", type=int, default=1500)
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(1)  # so small a model gains nothing by more
+    labels, examples = read(arguments.data)
+    tokenizer = make_tokenizer([text for text, _ in examples], arguments.pieces)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=arguments.width,
+        num_hidden_layers=arguments.layers, num_attention_heads=arguments.width // 16,
+        intermediate_size=2 * arguments.width, max_position_embeddings=LONGEST, type_vocab_size=1,
+        id2label=dict(enumerate(labels)), label2id={name: i for i, name in enumerate(labels)},
+    )  # fmt: skip
+    model = BertForSequenceClassification(config)
+    train(model, tokenizer, examples, arguments.steps)
+    model.save_pretrained(arguments.checkpoint)
+    tokenizer.save_pretrained(arguments.checkpoint)
 
 
 if __name__ == "__main__":
-    train(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "checkpoint")
+    main()

@@ -1,7 +1,13 @@
-"""Parallel sentences, and the tokenizer of all their languages together."""
+"""Parallel sentences, and the tokenizer of all their languages together.
+
+    python translation_data.py DATA FILE [--part val]
+
+writes a part of a folder of parallel sentences as lines that `optimize evaluate` reads.
+"""
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 import random
@@ -15,7 +21,10 @@ from tokenizers.processors import TemplateProcessing
 SOURCE = "en"
 TARGETS = ("de", "fr", "cs")
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
-PIECES = 8000
+PIECES = 4000
+
+HELD_BACK = 50
+"""One English sentence of so many is held back from training, in all languages."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,15 @@ def read(path: Path, part: str = "train") -> list[Pair]:
 def _lines(folder: Path, part: str, language: str) -> list[str]:
     with gzip.open(folder / f"{part}.{language}.gz", "rt", encoding="utf-8") as stream:
         return [line.strip() for line in stream.read().split("\n")]
+
+
+def split(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
+    """Pairs to train on, and those held back, which share no English sentence with them."""
+    back = set(sorted({pair.text for pair in pairs})[HELD_BACK - 1 :: HELD_BACK])
+    return (
+        [pair for pair in pairs if pair.text not in back],
+        [pair for pair in pairs if pair.text in back],
+    )
 
 
 def write(path: Path, pairs: Sequence[Pair]) -> None:
@@ -101,3 +119,17 @@ def batches(pairs: Sequence[Encoded], tokens: int, draw: random.Random) -> Itera
         found[-1].append(pair)
     draw.shuffle(found)
     yield from found
+
+
+def main() -> None:
+    """Write a part."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--part", default="val")
+    arguments = parser.parse_args()
+    write(arguments.file, read(arguments.data, arguments.part))
+
+
+if __name__ == "__main__":
+    main()

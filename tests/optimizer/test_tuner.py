@@ -10,6 +10,7 @@ from typing import Any
 import onnx
 import pytest
 
+from burnish.optimizer import record as record_file
 from burnish.optimizer import tuner
 from burnish.optimizer.contract import Choice
 from burnish.optimizer.errors import StorageError, UnsupportedModel
@@ -174,15 +175,51 @@ def test_deep_json_is_a_storage_error(executor: Executor, tmp_path: Path) -> Non
         make(executor, record)
 
 
-def test_a_record_that_cannot_be_written_is_no_failure(executor: Executor, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+def test_a_record_that_cannot_be_written_is_no_failure(
+    executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*rest: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(record_file.os, "replace", full)
+    said: list[str] = []
+    made = make(executor, tmp_path / "tuning.json", Contest(int8=(1.5, 1.6)), warn=said.append)
+    assert made("key", FORMS, "fp32") == made("key", FORMS, "fp32")
+    made("other", FORMS, "fp32")
+    assert said == ["choices could not be kept in the tuning record: no space left on device"]
+    assert list(tmp_path.glob(".tuning*")) == []
+
+
+def test_a_choice_is_recorded_at_once(executor: Executor, tmp_path: Path) -> None:
+    """A process that is killed has lost nothing that it measured."""
     record = tmp_path / "tuning.json"
-    made = make(executor, record, Contest(int8=(1.5, 1.6)))
-    made("key", FORMS, "fp32")
-    made._record = tmp_path / "file" / "tuning.json"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tuner, "_read", lambda path: {})
-        made.close()
+    make(executor, record, Contest(int8=(1.5, 1.6)))("key", FORMS, "fp32")
+    assert make(executor, record)("key", FORMS, "fp32").winner == "int8"
+
+
+def test_what_another_process_has_measured_is_not_measured_again(
+    executor: Executor, tmp_path: Path
+) -> None:
+    record, late = tmp_path / "tuning.json", Contest(int8_merged=(1.5, 1.6))
+    first, second = make(executor, record, Contest(int8=(1.5, 1.6))), make(executor, record, late)
+    first("key", FORMS, "fp32")
+    assert second("key", FORMS, "fp32").winner == "int8"
+    assert late.calls == 0
+
+
+def test_the_first_of_two_that_measure_at_once_stands(executor: Executor, tmp_path: Path) -> None:
+    record = tmp_path / "tuning.json"
+    other = make(executor, record, Contest(int8=(1.5, 1.6)))
+
+    class Slow(Contest):
+        def compare(self, *rest: Any) -> dict[str, Timing]:
+            other("key", FORMS, "fp32")
+            return super().compare(*rest)
+
+    slow = make(executor, record, Slow(int8_merged=(1.5, 1.6)))
+    assert slow("key", FORMS, "fp32").winner == "int8"
+    assert slow("key", FORMS, "fp32").winner == "int8"
+    assert make(executor, record)("key", FORMS, "fp32").winner == "int8"
 
 
 def test_the_default_record_is_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
