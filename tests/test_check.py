@@ -224,6 +224,7 @@ SLOWER = {"value": 1.2, "low": 1.15, "high": 1.3}
         ({"parts": {}}, 2, "a report of several graphs"),
         ({"options": {"int9": True}}, 2, "there is no option int9; try int8"),
         ({"fidelity": REPORT["fidelity"] | {"feeds": "on a.txt"}}, 2, "its loss is on a.txt, this"),
+        ({"target": {"provider": "cuda"}}, 2, "it is for provider cuda, this"),
         ("[", 2, "it is no JSON"),
         ("[]", 2, "schema 1 is not in it"),
         (None, 7, "it cannot be read: no such file or directory; try --update, which writes it"),

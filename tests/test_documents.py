@@ -83,7 +83,8 @@ def runnable() -> dict[str, list[str]]:
     found = {}
     for parameter in LINES:
         words = parameter.values[0]
-        files = {word for word in words if re.search(r"\.(onnx|txt|jsonl|json|yaml|html)$", word)}
+        kinds = r"\.(onnx|txt|jsonl|json|ya?ml|xml|html)$"
+        files = {word for word in words if re.search(kinds, word)}
         folders = [word for word in words[1:] if "folder" in word or word in ("llm", "texts")]
         quick = words[1] in ("inspect", "compare", "passes") or words[1].endswith(".onnx")
         costly = {"auto", "--provider", "--data"} & set(words)

@@ -24,6 +24,7 @@ from burnish.driver.verdicts import FAILED, Bounds, Report, failures, rows, shar
 from burnish.optimizer import artifact
 from burnish.optimizer.errors import StorageError, UsageError, about, reason_of
 from burnish.optimizer.report import SCHEMA
+from burnish.runtimes.providers import AUTO
 
 Examine = Callable[[Request, dict[str, Any]], dict[str, Any]]
 """Does the job of `checking.examine` in a sandboxed child."""
@@ -113,8 +114,8 @@ def run(
     if checkpoints.is_checkpoint(request.model) and not artifact.is_folder(Path(request.model)):
         raise UsageError("a checkpoint, which is not timed here", hint="an .onnx file of it")
     recorded = share(before) if before and not gate.update else None
-    if before and not gate.update and request.measure and recorded is None:
-        raise _about(gate, "it has no times", f"{AGAIN}, or --no-measure")
+    if before and not gate.update:
+        _comparable(gate, before, request)
     order = {"recorded": recorded, "bound": gate.bounds.latency}
     if gate.optimized:
         graph = replace(request, model=artifact.graph_of(request.model))
@@ -145,7 +146,7 @@ def _judged(facts: dict[str, Any], gate: Gate, before: Report | None) -> dict[st
         "device": before["target"].get("device"),
         "versions": before["target"].get("versions", {}),
     }
-    _comparable(gate, before, facts)
+    _same_provider(gate, before, facts["target"]["provider"])
     facts["warnings"] = [*facts["warnings"], *_differences(before, facts)]
     found = rows(before, facts, gate.bounds)
     passed = not any(row.status == FAILED for row in found)
@@ -156,16 +157,22 @@ def _judged(facts: dict[str, Any], gate: Gate, before: Report | None) -> dict[st
     }
 
 
-def _comparable(gate: Gate, before: Report, now: Report) -> None:
-    """Raise where the baseline's numbers mean something else than this run's."""
-    was, here = before["target"].get("provider"), now["target"]["provider"]
+def _comparable(gate: Gate, before: Report, request: Request) -> None:
+    """Raise where the baseline's numbers mean something else than this run's will."""
+    if request.measure and share(before) is None:
+        raise _about(gate, "it has no times", f"{AGAIN}, or --no-measure")
+    if request.provider != AUTO:
+        _same_provider(gate, before, request.provider)
+    feeds = before["fidelity"] and before["fidelity"]["feeds"]
+    if feeds and (feeds == MADE_UP) == bool(request.data):
+        here = f"on {request.data}" if request.data else MADE_UP
+        raise _about(gate, f"its loss is {feeds}, this run's {here}", f"its --data, or {AGAIN}")
+
+
+def _same_provider(gate: Gate, before: Report, here: str) -> None:
+    was = before["target"].get("provider")
     if was != here:
         raise _about(gate, f"it is for provider {was}, this run for {here}", f"--provider {was}")
-    if before["fidelity"] and now["fidelity"]:
-        first, second = (item["fidelity"]["feeds"] for item in (before, now))
-        if (first == MADE_UP) != (second == MADE_UP):
-            what = f"its loss is {first}, this run's {second}"
-            raise _about(gate, what, f"its --data, or {AGAIN}")
 
 
 def _about(gate: Gate, message: str, hint: str) -> UsageError:

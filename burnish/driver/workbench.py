@@ -108,7 +108,7 @@ class Workbench:
         for report in self.executor.run(jobs):
             if report["error"]:
                 message = report["error"].removeprefix("error: ")
-                raise UnsupportedModel(message, hint=report["hint"])
+                raise UnsupportedModel(message, hint=report.get("hint", ""))
 
     def fits(self) -> bool:
         """Whether running the whole model stays within the memory limit."""

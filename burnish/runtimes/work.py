@@ -33,14 +33,14 @@ def execute(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
     check that the provider accepts the model.
 
     Returns:
-        `jobs`: for each one `error` (the model is not accepted), `failed` (by run, why) and
-        `fallen` (see `interface.Runtime`).
+        `jobs`: for each one `error` (the model is not accepted) and maybe a `hint`, `failed` (by
+        run, why) and `fallen` (see `interface.Runtime`).
     """
     return {"jobs": [_job(job, argument.get("threads", 0)) for job in argument["jobs"]]}
 
 
 def _job(job: dict[str, Any], threads: int) -> dict[str, Any]:
-    report: dict[str, Any] = {"error": "", "hint": "", "failed": {}, "fallen": None}
+    report: dict[str, Any] = {"error": "", "failed": {}, "fallen": None}
     provider = PROVIDERS[job["provider"]]
     try:
         session = provider.open(
@@ -51,7 +51,8 @@ def _job(job: dict[str, Any], threads: int) -> dict[str, Any]:
             runs=bool(job["feeds"]),
         )
     except UnsupportedModel as error:
-        return report | {"error": error.message, "hint": error.hint}
+        remedy = {"hint": error.hint} if error.hint else {}
+        return report | {"error": error.message} | remedy
     report["fallen"] = session.fallen()
     inputs = {item.name for item in session.get_inputs()}
     names = [output.name for output in session.get_outputs()]
