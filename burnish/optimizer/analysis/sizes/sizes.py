@@ -93,6 +93,8 @@ class Sizes:
             case ("floor", tuple(terms), tuple(others)):
                 return f"floor(({self.written(Size(terms))}) / ({self.written(Size(others))}))"
             case (int(value), axis):
+                if value not in self._names:  # shapes have been found since names were
+                    self._names |= {id(value): str(value.name) for value in self.shapes}
                 return f"{self._names.get(value, value)}[{axis}]"
         return str(atom)
 
