@@ -10,7 +10,7 @@ from rich.table import Table
 
 from burnish import options
 from burnish.driver.recipes import Recipe, named, shipped
-from burnish.driver.yaml_files import written
+from burnish.optimizer.yaml_files import written
 from burnish.rendering_text import safe
 from burnish.terminal import errors_as_lines, show
 

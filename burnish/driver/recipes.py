@@ -10,7 +10,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from burnish.driver import yaml_files
 from burnish.driver.recipe_options import (
     BY_PRECISION,
     DESCRIPTION,
@@ -19,6 +18,7 @@ from burnish.driver.recipe_options import (
     options_of,
 )
 from burnish.driver.request import Request
+from burnish.optimizer import yaml_files
 from burnish.optimizer.errors import UsageError, about
 
 SUFFIXES = (".yaml", ".yml")

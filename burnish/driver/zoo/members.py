@@ -18,9 +18,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from burnish.driver import recipes, yaml_files
+from burnish.driver import recipes
 from burnish.driver.recipe_options import BY_PRECISION, checked
-from burnish.optimizer import artifact
+from burnish.optimizer import artifact, yaml_files
 from burnish.optimizer.errors import StorageError, UsageError, about, reason_of
 from burnish.optimizer.frontend import checkpoint
 

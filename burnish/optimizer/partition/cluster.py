@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from burnish.optimizer.errors import StorageError, UsageError
+from burnish.optimizer import yaml_files
+from burnish.optimizer.errors import UsageError, about
 
 UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 
@@ -73,22 +72,17 @@ def read(path: Path) -> Cluster:
         StorageError: the file cannot be read.
         UsageError: it is no such description; the message says where.
     """
-    try:
-        told = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeError) as error:
-        line = str(error).splitlines()[0]
-        raise UsageError(f"{path} is not YAML: {line}") from None
-    if not isinstance(told, dict) or not isinstance(told.get("devices"), list):
-        raise UsageError(f"{path} has no list of devices", hint=EXAMPLE)
-    devices: list[Device] = []
-    for index, item in enumerate(told["devices"]):
-        devices += _devices(item, f"{path}: device {index + 1}")
-    _known(told, {"devices", "link"}, str(path))
-    if not devices:
-        raise UsageError(f"{path} has no devices", hint=EXAMPLE)
-    return Cluster(tuple(devices), _link(told.get("link", {}), f"{path}: link"))
+    told = yaml_files.read(path)
+    with about(path):
+        if not isinstance(told, dict) or not isinstance(told.get("devices"), list):
+            raise UsageError("it has no list of devices", hint=EXAMPLE)
+        _known(told, {"devices", "link"}, "it")
+        devices: list[Device] = []
+        for index, item in enumerate(told["devices"]):
+            devices += _devices(item, f"device {index + 1}")
+        if not devices:
+            raise UsageError("it has no devices", hint=EXAMPLE)
+        return Cluster(tuple(devices), _link(told.get("link", {}), "link"))
 
 
 EXAMPLE = "devices: [{name: gpu, count: 4, flops: 60T, bandwidth: 2T, memory: 24G}]"

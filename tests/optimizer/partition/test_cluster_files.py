@@ -37,7 +37,7 @@ def test_units_counts_and_links(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("devices: [", "is not YAML"),
+        ("devices: [", "it is no YAML"),
         ("[]", "has no list of devices"),
         ("devices: []", "has no devices"),
         ("devices: [3]", "device 1 is no mapping"),
