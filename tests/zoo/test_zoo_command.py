@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -99,9 +100,13 @@ def test_killed_and_begun_again_it_makes_the_same_bytes(
 
 def _wait_for(folder: Path, pattern: str) -> None:
     deadline = time.monotonic() + 60
-    while not any(folder.glob(pattern)):
-        assert time.monotonic() < deadline
+    while time.monotonic() < deadline:
+        # Folders come and go while they are looked through.
+        with contextlib.suppress(FileNotFoundError):
+            if any(folder.glob(pattern)):
+                return
         time.sleep(0.02)
+    raise AssertionError(pattern)
 
 
 def command(*arguments: object) -> int:
