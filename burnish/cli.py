@@ -12,21 +12,16 @@ from typing import Annotated
 
 import typer
 
-from burnish import __version__, check_command, driver, evaluating, options, recipes_command
-from burnish.driver import Request, recipes
-from burnish.optimizer.errors import UsageError, printable
-from burnish.passes import registry
-from burnish.plan_command import plan
-from burnish.rendering import (
-    render_bench,
-    render_compare,
-    render_passes,
-    render_report,
-)
-from burnish.rendering_inspection import render_inspect
-from burnish.report_command import report
-from burnish.run_command import run
-from burnish.terminal import (
+from burnish import __version__, driver
+from burnish.commands import options
+from burnish.commands.check import check
+from burnish.commands.evaluate import evaluate
+from burnish.commands.passes import passes
+from burnish.commands.plan import plan
+from burnish.commands.recipes import recipes as list_recipes
+from burnish.commands.report import report
+from burnish.commands.run import run
+from burnish.commands.terminal import (
     MAIN,
     USAGE_ERROR,
     DefaultGroup,
@@ -39,8 +34,16 @@ from burnish.terminal import (
     progress_shown,
     show,
 )
-from burnish.usage import epilog
-from burnish.zoo_command import zoo
+from burnish.commands.usage import epilog
+from burnish.commands.zoo import zoo
+from burnish.driver import Request, recipes
+from burnish.optimizer.errors import UsageError, printable
+from burnish.rendering.inspection import render_inspect
+from burnish.rendering.report import (
+    render_bench,
+    render_compare,
+    render_report,
+)
 
 INTERRUPTED = 130
 """Exit code after an interrupt at the prompt, as the shells have it."""
@@ -253,29 +256,12 @@ def compare(
             raise typer.Exit(1)
 
 
-app.command(cls=PanelledCommand, epilog=epilog("evaluate"))(evaluating.evaluate)
-app.command(cls=PanelledCommand, epilog=epilog("check"))(check_command.check)
-app.command(cls=PanelledCommand, epilog=epilog("recipes"))(recipes_command.recipes)
+app.command(cls=PanelledCommand, epilog=epilog("evaluate"))(evaluate)
+app.command(cls=PanelledCommand, epilog=epilog("check"))(check)
+app.command(cls=PanelledCommand, epilog=epilog("recipes"))(list_recipes)
 app.command(cls=PanelledCommand, epilog=epilog("zoo"))(zoo)
-
-
 app.command(cls=PanelledCommand, epilog=epilog("report"))(report)
-
-
-@app.command(cls=PanelledCommand, epilog=epilog("passes"))
-def passes(json_file: options.Json = None) -> None:
-    """List the passes, in order, with one line each."""
-    with errors_as_lines("passes", debug=False):
-        rows = [
-            {
-                "name": item.name,
-                "phase": item.phase.value,
-                "promise": item.promise.kind.value,
-                "summary": (item.__doc__ or "").strip().splitlines()[0],
-            }
-            for item in registry()
-        ]
-        show({"passes": rows}, json_file, False, lambda console: render_passes(console, rows))
+app.command(cls=PanelledCommand, epilog=epilog("passes"))(passes)
 
 
 def main() -> None:

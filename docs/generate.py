@@ -14,12 +14,12 @@ from typer.main import get_command
 
 import burnish
 from burnish.cli import app
+from burnish.commands.terminal import MAIN
+from burnish.commands.usage import EXAMPLES, PANEL_OF, PANELS
 from burnish.driver.recipe_options import schema
 from burnish.driver.request import Request
 from burnish.optimizer.contract import Pass, Phase
 from burnish.passes import registry
-from burnish.terminal import MAIN
-from burnish.usage import EXAMPLES, PANEL_OF, PANELS
 
 FOLDER = Path(__file__).parent
 SCHEMA = Path(__file__).parents[1] / "burnish" / "recipes" / "schema.json"

@@ -23,10 +23,10 @@ from onnx import numpy_helper
 from samples import encoder
 
 from burnish import cli
-from burnish.check_outputs import junit, markdown
 from burnish.driver import checking, verdicts
 from burnish.driver.verdicts import FAILED, PASSED, UNJUDGED, Bounds
 from burnish.optimizer import rounds
+from burnish.rendering.check import junit, markdown
 
 ROOT = Path(__file__).parents[1]
 

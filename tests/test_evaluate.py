@@ -21,7 +21,7 @@ from burnish import cli, driver
 from burnish.driver.answering import answered
 from burnish.driver.evaluation import evaluate_artifacts
 from burnish.optimizer.errors import UsageError
-from burnish.rendering_answers import render_answers
+from burnish.rendering.answers import render_answers
 
 TAGGER = Path(__file__).parents[1] / "examples" / "tagger"
 SENTENCES = {

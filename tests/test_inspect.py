@@ -15,7 +15,7 @@ from samples import encoder
 
 from burnish import driver
 from burnish.driver import Request
-from burnish.rendering_inspection import render_inspect
+from burnish.rendering.inspection import render_inspect
 
 WIDTH = 64
 

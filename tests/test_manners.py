@@ -19,10 +19,10 @@ from onnx import TensorProto, helper
 from test_cli import command, command_here, small
 from typer.main import get_command
 
-from burnish import usage
 from burnish.cli import app
+from burnish.commands import usage
+from burnish.commands.terminal import MAIN, misused
 from burnish.optimizer.errors import REMEDIES, not_written
-from burnish.terminal import MAIN, misused
 
 COMMANDS: dict[str, Any] = dict(get_command(app).commands)  # type: ignore[attr-defined]
 

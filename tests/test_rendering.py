@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from burnish.rendering import render_report
-from burnish.rendering_structure import left_lines, recovered_lines
+from burnish.rendering.report import render_report
+from burnish.rendering.structure import left_lines, recovered_lines
 
 
 def _step(name: str, status: str, refusals: list[tuple[str, str]], **facts: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Decoding with 1.1 billion parameters: how near to the memory's speed, and to other loops.
 
     python benchmarks/generation/decoding.py FOLDER [--contexts 512,4096] [--rounds 3]
-        [--weights "float32,int8"] [--genai PYTHON]
+        [--weights "float32,int8"] [--loops "ours,plain loop"] [--genai PYTHON]
 
 A checkpoint of Llama's shape with random weights is made in `FOLDER` where it is missing (22
 layers of 2,048 features, 32 heads that share 4 keys), and compiled by `optimize` to float32, int8,
@@ -268,6 +268,7 @@ def main() -> None:
     parser.add_argument("--contexts", default="512,4096")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--weights", default=",".join(MODELS), help="of which precisions")
+    parser.add_argument("--loops", default=",".join(LOOPS), help="of which rows")
     parser.add_argument("--genai", default="", help="an interpreter that has onnxruntime-genai")
     parser.add_argument("--child", nargs=3, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -278,7 +279,8 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     prepare(options.folder, options.genai)
     rows = entrants(options.folder, options.genai)
-    rows = {row: item for row, item in rows.items() if row[0] in options.weights.split(",")}
+    wanted = options.weights.split(","), options.loops.split(",")
+    rows = {row: item for row, item in rows.items() if row[0] in wanted[0] and row[1] in wanted[1]}
     for context in options.contexts.split(","):
         raced(rows, int(context), options.rounds)
 

@@ -18,7 +18,7 @@ from burnish.driver import Request
 from burnish.optimizer.analysis.architecture import headline
 from burnish.optimizer.frontend import declared
 from burnish.optimizer.frontend.headers import Stored, by_layer, stored
-from burnish.rendering_inspection import render_inspect
+from burnish.rendering.inspection import render_inspect
 
 LLAMA = {
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 64,

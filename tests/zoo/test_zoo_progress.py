@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from burnish import zoo_progress
-from burnish.zoo_progress import shown
+from burnish.commands import zoo_progress
+from burnish.commands.zoo_progress import shown
 
 ROW = {"name": "[b]a.onnx\x1b[2J", "status": "converted", "reason": ""}
 FAILED = {"name": "b.onnx", "status": "failed", "reason": "it is cut off"}

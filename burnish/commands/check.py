@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from burnish import driver, options
-from burnish.check_outputs import append_summary, junit, markdown, text
+from burnish import driver
+from burnish.commands import options
+from burnish.commands.terminal import as_json, errors, errors_as_lines, given, progress_shown, show
 from burnish.driver import Gate, Request, gate, recipes
 from burnish.driver.verdicts import Bounds
 from burnish.optimizer.errors import printable
 from burnish.optimizer.saving import write_text
-from burnish.terminal import as_json, errors, errors_as_lines, given, progress_shown, show
+from burnish.rendering.check import append_summary, junit, markdown, text
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
 """Names the file that a GitHub job shows as its summary."""

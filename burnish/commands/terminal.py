@@ -14,6 +14,7 @@ from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
 from burnish import report
+from burnish.commands.usage import PANEL_OF
 from burnish.driver import Progress
 from burnish.optimizer.errors import (
     BurnishError,
@@ -23,7 +24,6 @@ from burnish.optimizer.errors import (
     printable,
 )
 from burnish.optimizer.report import as_json as as_json
-from burnish.usage import PANEL_OF
 
 MAIN = "model"
 """Name under which the main job hides among the subcommands."""

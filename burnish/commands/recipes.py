@@ -8,11 +8,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from burnish import options
+from burnish.commands import options
+from burnish.commands.terminal import errors_as_lines, show
 from burnish.driver.recipes import Recipe, named, shipped
 from burnish.optimizer.yaml_files import written
-from burnish.rendering_text import safe
-from burnish.terminal import errors_as_lines, show
+from burnish.rendering.text import safe
 
 Name = Annotated[str | None, typer.Argument(metavar="[NAME|FILE]", help="Print what it says.")]
 

@@ -12,9 +12,9 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from burnish import driver
+from burnish.commands.terminal import errors
 from burnish.optimizer.errors import printable
-from burnish.rendering import safe
-from burnish.terminal import errors
+from burnish.rendering.report import safe
 
 ESTIMATED_OVER = 3600.0
 """Seconds of which the speed decides about the time left: models end minutes apart."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from burnish.rendering_structure import (
+from burnish.rendering.structure import (
     export_lines,
     left_lines,
     port_lines,
@@ -15,11 +15,11 @@ from burnish.rendering_structure import (
     recovered_lines,
     vocabulary_lines,
 )
-from burnish.rendering_text import line as _line
-from burnish.rendering_text import safe as safe
-from burnish.rendering_text import size as size
-from burnish.rendering_text import table as _table
-from burnish.rendering_text import texts as _texts
+from burnish.rendering.text import line as _line
+from burnish.rendering.text import safe as safe
+from burnish.rendering.text import size as size
+from burnish.rendering.text import table as _table
+from burnish.rendering.text import texts as _texts
 
 MADE_UP = "on made-up inputs"
 """What the report calls feeds that are not the user's."""

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from burnish import options
+from burnish.commands import options
+from burnish.commands.terminal import draw, errors_as_lines
 from burnish.optimizer.errors import StorageError, UsageError, reason_of
-from burnish.terminal import draw, errors_as_lines
 
 LARGEST = 1 << 28
 """Bytes of the largest report that is read."""

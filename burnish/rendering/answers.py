@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from burnish.rendering_text import safe
+from burnish.rendering.text import safe
 
 MOST = 5
 """Classes and numbers that are shown of each answer; all are in the JSON."""

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from burnish import driver, options
+from burnish import driver
+from burnish.commands import options
+from burnish.commands.terminal import errors, errors_as_lines, show
 from burnish.driver import Request
 from burnish.optimizer.errors import StorageError, UsageError, printable, reason_of
-from burnish.rendering import render_run
-from burnish.rendering_answers import render_answers
-from burnish.terminal import errors, errors_as_lines, show
+from burnish.rendering.answers import render_answers
+from burnish.rendering.report import render_run
 
 STDIN = "-"
 

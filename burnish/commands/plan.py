@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from burnish import driver, options
+from burnish import driver
+from burnish.commands import options
+from burnish.commands.terminal import errors_as_lines, progress_shown, show
 from burnish.driver import Request
-from burnish.rendering_plan import render_plan
-from burnish.terminal import errors_as_lines, progress_shown, show
+from burnish.rendering.plan import render_plan
 
 
 def plan(

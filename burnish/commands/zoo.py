@@ -8,15 +8,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from burnish import driver, options
+from burnish import driver
+from burnish.commands import options
+from burnish.commands.terminal import errors_as_lines, given, show
+from burnish.commands.zoo_progress import shown
 from burnish.driver import recipes
 from burnish.driver.recipe_options import OPTIONS, checked
 from burnish.driver.zoo import HTML, Order, convert
 from burnish.driver.zoo.members import merged
 from burnish.driver.zoo.page import figures, remark, summary
-from burnish.rendering import safe
-from burnish.terminal import errors_as_lines, given, show
-from burnish.zoo_progress import shown
+from burnish.rendering.report import safe
 
 HEADS = ("model", "result", " size", " ratio", " speed", " loss", " attentions", "")
 """Of the table; figures, which stand on the right, begin with a space."""

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from burnish.rendering import safe, size
+from burnish.rendering.report import safe, size
 
 BAR = 30
 """Characters of the longest bar."""

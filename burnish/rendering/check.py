@@ -16,7 +16,7 @@ from rich.table import Table
 
 from burnish.driver.verdicts import FAILED, LOSS, UNJUDGED
 from burnish.optimizer.errors import StorageError, printable, reason_of
-from burnish.rendering import safe, size
+from burnish.rendering.report import safe, size
 
 Facts = dict[str, Any]
 Row = dict[str, Any]

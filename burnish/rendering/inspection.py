@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.tree import Tree
 
-from burnish.rendering_structure import (
+from burnish.rendering.structure import (
     alike_attentions,
     amount,
     attention_lines,
@@ -17,7 +17,7 @@ from burnish.rendering_structure import (
     recovered_lines,
     work_lines,
 )
-from burnish.rendering_text import line, safe, size, table, texts
+from burnish.rendering.text import line, safe, size, table, texts
 
 Facts = Mapping[str, Any]
 

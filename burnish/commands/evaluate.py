@@ -10,12 +10,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from burnish import driver, options
+from burnish import driver
+from burnish.commands import options
+from burnish.commands.terminal import errors, errors_as_lines, progress_shown, show
 from burnish.driver import Request
 from burnish.optimizer.errors import UsageError, printable
 from burnish.optimizer.metrics.scores import F1, PRECISION, RECALL, SUPPORT
-from burnish.rendering_text import safe
-from burnish.terminal import errors, errors_as_lines, progress_shown, show
+from burnish.rendering.text import safe
 
 ALL = "all"
 
