@@ -162,6 +162,11 @@ def test_folders_that_are_no_pipeline(planned: tuple[Path, dict[str, Any]], tmp_
         burnish.load(broken)
 
 
+def test_stages_are_run_in_python(planned: tuple[Path, dict[str, Any]]) -> None:
+    with pytest.raises(UsageError, match="stages of a plan are not run from here"):
+        driver.run_artifact(Request(str(planned[0])), {})
+
+
 def test_too_little_memory(tmp_path: Path) -> None:
     tiny = cluster(tmp_path, "devices: [{count: 2, flops: 1G, bandwidth: 1G, memory: 2M}]")
     with unsupervised(), pytest.raises(ResourceLimit, match=r"do not fit into 0.00 GB on 2"):

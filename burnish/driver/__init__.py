@@ -23,6 +23,7 @@ from burnish.optimizer import artifact, sandbox
 from burnish.optimizer.configurations import told_in
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.report import SCHEMA, release
+from burnish.runtimes.pipeline import is_pipeline
 from burnish.runtimes.providers import AUTO, PROVIDERS
 from burnish.runtimes.targets import NATIVE
 
@@ -273,6 +274,9 @@ def run_artifact(
         progress: told of pieces of text as they come: `row` and `text`.
     """
     validate_provider(request, auto=False)
+    if is_pipeline(Path(request.model)):
+        hint = "burnish.load(FOLDER).run(None, feeds) in Python"
+        raise UsageError("stages of a plan are not run from here", hint=hint)
     asked = asdict(request) | argument
     return _supervised("burnish.driver.running:run_artifact", asked, request, progress)
 
