@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from burnish.optimizer.static_caches import StaticCache
 from burnish.rendering.report import render_report
 from burnish.rendering.structure import left_lines, recovered_lines
 
@@ -140,6 +141,9 @@ def test_ports_that_changed_are_said() -> None:
     ports = [{"name": name, "from": "FLOAT", "to": "INT8"} for name in ("past", "present")]
     (line,) = [text for text in _printed(_report(STEPS, ports=ports)) if "ports" in text]
     assert line.startswith("ports: past and 1 more are INT8 now, FLOAT before")
+    buffers = StaticCache("past", "present", "new", "mask", "rows").as_json()
+    (line,) = port_lines(buffers)
+    assert "past and 1 more: a past is a buffer" in line and "its new positions only" in line
 
 
 @pytest.mark.parametrize("saturates", [True, False])

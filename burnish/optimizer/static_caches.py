@@ -30,6 +30,9 @@ LAYOUT = ("burnish.caches", "static")
 HOLE, FILLING = 3, 5.0
 """Unused positions that checks put behind the past, and what lies there."""
 
+BUFFER = "of any capacity"
+"""What the report says of a past that is a buffer."""
+
 POSITIONS = 2
 """The axis of a cache that runs over positions."""
 
@@ -54,7 +57,7 @@ class StaticCache:
     def as_json(self) -> list[dict[str, str]]:
         """How the ports changed, as the report shows it."""
         return [
-            {"name": self.past, "from": "as long as the past", "to": "of any capacity"},
+            {"name": self.past, "from": "as long as the past", "to": BUFFER},
             {"name": self.present, "from": "past and new positions", "to": "new positions"},
         ]
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from burnish.optimizer.static_caches import BUFFER
 from burnish.report.reasons import grouped, spanned
 
 NAMES = {
@@ -57,9 +58,16 @@ def precision_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def port_lines(ports: list[dict[str, str]]) -> Iterator[str]:
-    """Which inputs and outputs have another type than they had."""
-    if ports:
-        first, others = ports[0], len(ports) - 1
+    """Which inputs and outputs have another type, or hold something else, than they did."""
+    if not ports:
+        return
+    first, others = ports[0], len(ports) - 1
+    if first["to"] == BUFFER:
+        yield (
+            f"ports: {first['name']} and {others} more: a past is a buffer of any capacity, whose "
+            "unused positions the mask hides; a run gives its new positions only"
+        )
+    else:
         yield (
             f"ports: {first['name']} and {others} more are {first['to']} now, {first['from']} "
             "before; what a run gives is what the next one takes"
