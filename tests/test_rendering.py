@@ -142,7 +142,7 @@ def test_ports_that_changed_are_said() -> None:
     (line,) = [text for text in _printed(_report(STEPS, ports=ports)) if "ports" in text]
     assert line.startswith("ports: past and 1 more are INT8 now, FLOAT before")
     buffers = StaticCache("past", "present", "new", "mask", "rows").as_json()
-    (line,) = port_lines(buffers)
+    (line,) = [text for text in _printed(_report(STEPS, ports=buffers)) if "ports" in text]
     assert "past and 1 more: a past is a buffer" in line and "its new positions only" in line
 
 
