@@ -116,6 +116,10 @@ def read_elsewhere(text: str) -> str:
     return text.replace("y = Reshape (zt, merged)", f"part = Reshape (zt, merged)  {more}")
 
 
+def of_one_value(text: str) -> str:
+    return text.replace("(old_v, vt)", "(old_v, kt)")
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -123,6 +127,7 @@ def read_elsewhere(text: str) -> str:
         (without_padding, "no padding that could hide unused positions"),
         (counted, "positions are counted by the length of the past"),
         (read_elsewhere, "it reads a past as well"),
+        (of_one_value, "two ports cannot be one value"),
     ],
 )
 def test_left_alone(change: Callable[[str], str], reason: str) -> None:

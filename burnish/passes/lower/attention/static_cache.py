@@ -93,6 +93,8 @@ def _read(node: ir.Node, masks: Masks) -> Site | str | None:
             return "its past has a fixed length"
     if any(_is_port(value) for value in (past.new_key, past.new_value)):
         return "its new keys or values are ports themselves"
+    if past.new_key is past.new_value:
+        return "its new keys are its new values, and two ports cannot be one value"
     return site
 
 
@@ -124,10 +126,9 @@ def _others(model: ir.Model, sites: Iterable[Site]) -> list[Refusal]:
     pasts = {value: site for site in sites for value in _ports(site.past)}
     refusals = []
     for past, site in pasts.items():
-        readers = {use.node for use in past.uses()}
-        joins = {value.producer() for value in site.presents}
-        for reader in readers - joins - {site.node}:
-            if reader.op_type != "Shape":
+        own = {site.node, *(value.producer() for value in site.presents)}
+        for reader in dict.fromkeys(use.node for use in past.uses()):
+            if reader not in own and reader.op_type != "Shape":
                 refusals.append(Refusal(reader.name or "", "it reads a past as well"))
     lengths = [use.node for past in pasts for use in past.uses() if use.node.op_type == "Shape"]
     masks = {_mask_of(site.meaning.padding) for site in sites if site.meaning.padding is not None}
@@ -135,9 +136,9 @@ def _others(model: ir.Model, sites: Iterable[Site]) -> list[Refusal]:
         reason = "positions are counted by the length of the past, not by the mask"
         refusals.append(Refusal(reached.name or "", reason))
     lone = {value.shape[POSITIONS] for value in pasts if value.shape is not None}
-    for value in set(model.graph.inputs) - set(pasts):
+    for value in model.graph.inputs:
         sizes = tuple(value.shape or ())
-        if len(sizes) > POSITIONS and sizes[POSITIONS] in lone:
+        if value not in pasts and len(sizes) > POSITIONS and sizes[POSITIONS] in lone:
             refusals.append(Refusal(value.name or "", "it is as long as the past, and no cache"))
     return refusals
 
