@@ -221,14 +221,9 @@ def entrants(folder: Path, other: str) -> dict[Row, tuple[str, Path]]:
 
 def bytes_of(path: Path, context: int) -> int:
     """Bytes that a token has to read: weights but for tables that are looked up, and caches."""
-    from burnish.optimizer.model import initializers, load
+    from decode import bytes_read
 
-    total = 2 * LAYERS * GROUPS * SIZE * 4 * context
-    for value in initializers(load(path).model):
-        readers = {use.node.op_type for use in value.uses()}
-        if value.const_value is not None and not readers <= {"Gather", "GatherBlockQuantized"}:
-            total += value.const_value.nbytes
-    return total
+    return bytes_read(path, {}) + 2 * LAYERS * GROUPS * SIZE * 4 * context
 
 
 def raced(rows: dict[Row, tuple[str, Path]], context: int, rounds: int) -> None:

@@ -49,8 +49,10 @@ class Judge:
             candidate.fidelity = Fidelity({}, 1.0, reason)
             return candidate
         given = (bench.executor.read(results / str(i)) for i in range(len(feeds)))
-        callers = (bench.executor.read(folder) for folder in reference.folders)
-        outputs = [ports.taken(*item) for item in zip(given, callers, strict=True)]
+        outputs = list(given)
+        if ports:
+            callers = (bench.executor.read(folder) for folder in reference.folders)
+            outputs = [ports.taken(*item) for item in zip(outputs, callers, strict=True)]
         shutil.rmtree(results)
         candidate.fidelity = fidelity(
             self._on_tokens(candidate.compiled, reference.outputs, reference),

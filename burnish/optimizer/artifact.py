@@ -28,6 +28,9 @@ from burnish.optimizer.saving import files_of, remove, save
 DIGEST_KEY = "burnish"
 """Key of the digest in `metadata_props`."""
 
+PIPELINE = "pipeline"
+"""The task that a manifest names where a folder holds stages of a plan."""
+
 MANIFEST = "manifest.json"
 """What an artifact folder is told by."""
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from burnish.optimizer.pruning import prune
+from burnish.optimizer.pruning import prune, replace_output
 from burnish.optimizer.signature import Port, Signature
 
 Array = npt.NDArray[Any]
@@ -78,20 +78,11 @@ def exposed(model: ir.Model, caches: Sequence[Cache]) -> ir.Model:
         ir.convenience.replace_all_uses_with(stored, port)
         prune([stored])
         port.type = ir.TensorType(INTEGERS)
-        _give(copy.graph, item.present, values[item.grown])
+        grown = values[item.grown]
+        old = replace_output(copy.graph, item.present, grown, f"{item.present}_numbers")
+        grown.shape, grown.type = old.shape, ir.TensorType(INTEGERS)
+        prune([old])
     return copy
-
-
-def _give(graph: ir.Graph, name: str, value: ir.Value) -> None:
-    """Let a value be the output of that name; what only the old one needed goes."""
-    index = next(i for i, item in enumerate(graph.outputs) if item.name == name)
-    old = graph.outputs[index]
-    graph.outputs[index] = value
-    old.name, value.name = f"{name}_numbers", name
-    value.shape, value.type = old.shape, ir.TensorType(INTEGERS)
-    value.doc_string = old.doc_string
-    value.metadata_props.update(old.metadata_props)
-    prune([old])
 
 
 def signature(original: Signature, caches: Iterable[Cache]) -> Signature:

@@ -52,3 +52,17 @@ def give_way(node: ir.Node, replacement: ir.Value) -> None:
     """Let everybody read `replacement` in place of what the node gives, and drop the node."""
     ir.convenience.replace_all_uses_with(node.outputs[0], replacement, replace_graph_outputs=True)
     prune(node.outputs)
+
+
+def replace_output(graph: ir.Graph, name: str, value: ir.Value, aside: str) -> ir.Value:
+    """Let a value be the output of that name, with its words; the old one, then called `aside`.
+
+    Type and shape are the caller's to say, and to prune the old one once nothing is read of it.
+    """
+    index = next(i for i, item in enumerate(graph.outputs) if item.name == name)
+    old = graph.outputs[index]
+    graph.outputs[index] = value
+    old.name, value.name = aside, name
+    value.doc_string = old.doc_string
+    value.metadata_props.update(old.metadata_props)
+    return old

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from burnish.optimizer.pruning import prune
+from burnish.optimizer.pruning import prune, replace_output
 from burnish.optimizer.signature import Port, Signature
 
 Array = npt.NDArray[Any]
@@ -57,18 +57,15 @@ class Renumbering:
 
     def _give(self, graph: ir.Graph, name: str, value: ir.Value) -> None:
         """Let the kept logits be the output of that name; what only the old one needed goes."""
-        index = next(i for i, item in enumerate(graph.outputs) if item.name == name)
-        old = graph.outputs[index]
+        old = next(item for item in graph.outputs if item.name == name)
         if value.dtype is not old.dtype and old.dtype is not None:  # a later pass computes in half
             maker = value.producer()
             assert maker is not None
             cast = ir.node("Cast", [value], {"to": old.dtype.value})
             graph.insert_after(maker, cast)
             value = cast.outputs[0]
-        graph.outputs[index] = value
-        old.name, value.name = f"{name}_of_all", name
-        value.type, value.doc_string = old.type, old.doc_string
-        value.metadata_props.update(old.metadata_props)
+        replace_output(graph, name, value, f"{name}_of_all")
+        value.type = old.type
         if old.shape is not None:
             value.shape = ir.Shape([*list(old.shape)[:-1], len(self.kept)])
         prune([old])

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from burnish.optimizer.pruning import prune
+from burnish.optimizer.pruning import prune, replace_output
 from burnish.optimizer.signature import Port, Signature
 
 Array = npt.NDArray[Any]
@@ -75,14 +75,11 @@ def exposed(model: ir.Model, caches: Sequence[StaticCache]) -> ir.Model:
     copy = model.clone()
     values = {value.name: value for node in copy.graph for value in node.outputs}
     for item in caches:
-        index = next(i for i, port in enumerate(copy.graph.outputs) if port.name == item.present)
-        old, new = copy.graph.outputs[index], values[item.new]
-        copy.graph.outputs[index] = new
-        old.name, new.name = f"{item.present}_whole", item.present
+        new = values[item.new]
+        old = replace_output(copy.graph, item.present, new, f"{item.present}_whole")
         assert old.shape is not None
         new.shape = ir.Shape([*old.shape[:POSITIONS], item.rows, *old.shape[POSITIONS + 1 :]])
-        new.type, new.doc_string = old.type, old.doc_string
-        new.metadata_props.update(old.metadata_props)
+        new.type = old.type
         prune([old])
     copy.metadata_props.update([LAYOUT])
     return copy

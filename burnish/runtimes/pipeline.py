@@ -16,14 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from burnish.optimizer.artifact import MANIFEST
+from burnish.optimizer.artifact import MANIFEST, PIPELINE
 from burnish.optimizer.configurations import told_in
 from burnish.optimizer.errors import InvalidModel, UsageError
 from burnish.runtimes.arrays import Array
 from burnish.runtimes.onnxruntime import Session
-
-TASK = "pipeline"
-"""What the manifest of such an artifact calls it."""
 
 BETWEEN = 2
 """Feeds that wait before a stage: one is computed while the next is handed over."""
@@ -62,7 +59,7 @@ class Pipeline:
 
     def __init__(self, folder: Path, *, provider: str = "cpu", threads: int = 0) -> None:
         told = told_in(folder / MANIFEST)
-        rows = told.get("stages") if told.get("task") == TASK else None
+        rows = told.get("stages") if told.get("task") == PIPELINE else None
         if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
             raise InvalidModel("the manifest names no stages", place=MANIFEST)
         each = threads or max(1, (os.cpu_count() or 1) // len(rows))
@@ -195,7 +192,7 @@ class Pipeline:
 
 def is_pipeline(folder: Path) -> bool:
     """Whether a folder holds stages of a plan."""
-    return told_in(folder / MANIFEST).get("task") == TASK
+    return told_in(folder / MANIFEST).get("task") == PIPELINE
 
 
 def _names(told: Mapping[str, Any], key: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from burnish.optimizer.artifact import PIPELINE
 from burnish.optimizer.partition.chain import Chain
 from burnish.optimizer.partition.planner import Plan
 from burnish.optimizer.regions import captured, cut
@@ -65,7 +66,7 @@ def manifest(stages: list[StageModel], plan: Plan, model: ir.Model, version: str
     return {
         "burnish": version,
         "schema": SCHEMA,
-        "task": "pipeline",
+        "task": PIPELINE,
         "inputs": [value.name for value in model.graph.inputs],
         "outputs": [value.name for value in model.graph.outputs],
         "stages": [
