@@ -15,6 +15,7 @@ import typer
 from burnish import __version__, driver
 from burnish.commands import options
 from burnish.commands.check import check
+from burnish.commands.distill import distill
 from burnish.commands.evaluate import evaluate
 from burnish.commands.passes import passes
 from burnish.commands.plan import plan
@@ -258,6 +259,7 @@ def compare(
 
 app.command(cls=PanelledCommand, epilog=epilog("evaluate"))(evaluate)
 app.command(cls=PanelledCommand, epilog=epilog("check"))(check)
+app.command(cls=PanelledCommand, epilog=epilog("distill"))(distill)
 app.command(cls=PanelledCommand, epilog=epilog("recipes"))(list_recipes)
 app.command(cls=PanelledCommand, epilog=epilog("zoo"))(zoo)
 app.command(cls=PanelledCommand, epilog=epilog("report"))(report)

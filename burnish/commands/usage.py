@@ -27,6 +27,10 @@ PANELS = {
         "chat", "language", "max_new_tokens", "temperature", "top_k", "top_p", "min_p", "beams",
         "speculate", "repetition_penalty", "stop",
     ),
+    "How a student learns": (
+        "student", "minutes", "steps", "rate", "batch", "patience", "logits", "hidden",
+        "relations", "softening", "max_length", "resume",
+    ),
     "What comes out": (
         "output", "json_file", "html_file", "junit_file", "update", "dry_run", "quiet", "verbose",
         "debug",
@@ -85,6 +89,16 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "check": (
         ("optimize check model.onnx --against baseline.json --update", "write the baseline"),
         ("optimize check model.onnx --against baseline.json", "exit 1 where it got worse"),
+    ),
+    "distill": (
+        (
+            "optimize distill model.onnx --student layers=2 --data texts.txt --minutes 10",
+            "a part of it, trained",
+        ),
+        (
+            "optimize distill model.onnx --student pruned.onnx --data texts.txt --steps 2000",
+            "what pruning lost",
+        ),
     ),
     "recipes": (
         ("optimize recipes", "those that are shipped"),

@@ -49,12 +49,11 @@ def distil_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
     request = request_from(argument)
     asked = Distilling(**argument["distilling"])
     try:
-        import torch
+        from burnish.training import settings
     except ImportError:
         told = "distillation needs torch, which is not installed"
         raise UsageError(told, hint="pip install 'burnish[export]'") from None
-    torch.manual_seed(request.seed)
-    torch.set_num_threads(request.threads_used)
+    settings.set_threads(request.threads_used)
     with open_model(request, emit) as bench, _interrupts() as interrupted:
         job = Training(bench, asked, interrupted)
         return job.finish(job.train(), Path(argument["staging"]))
@@ -91,7 +90,7 @@ class Training:
         self.sizes = bench.sizes()
         stream = self._stream(self.teacher)
         self.kept = kept_of(asked.student)
-        self.student = self._student(stream)
+        self.student = self._student()
         self._check_ports()
         self.taps = self._taps(stream)
 
@@ -144,11 +143,11 @@ class Training:
     def _stream(self, model: ir.Model) -> Stream:
         return stream_of(model, self.bench.slots, shapes.infer(model, self.sizes))
 
-    def _student(self, stream: Stream) -> ir.Model:
+    def _student(self) -> ir.Model:
         """The student's graph: what is kept of the teacher's, or that of a file."""
         self.bench.emit({"stage": "making the student"})
         if self.kept:
-            return student_cuts.cut(self.bench, self.teacher, stream, self.kept)
+            return student_cuts.cut(self.bench, self.teacher, self.kept)
         path = Path(self.asked.student)
         with about(path):
             other = replace(self.request, model=str(path), output=None)
@@ -199,18 +198,10 @@ class Training:
         """Raise where a network does not answer as ONNX Runtime does with a file."""
         feed = self.batches.longest()
         wanted = self._answers(path, feed, what)
-        for name, array in self._computed(network, feed).items():
+        for name, array in network.answers(feed).items():
             if name in wanted and not (error := relative_l2(wanted[name], array)) <= TOLERANCE:
                 told = f"{what} gives another {name} in training than in ONNX Runtime"
                 raise UnsupportedModel(f"{told} (relative error {error:.2g})")
-
-    def _computed(self, network: Network, feed: Feeds) -> Feeds:
-        import torch
-
-        from burnish.training.distilling import tensors
-
-        with torch.no_grad():
-            return {name: value.numpy() for name, value in network(tensors(feed)).items()}
 
     def _answers(self, path: Path, feed: Feeds, what: str) -> Feeds:
         """What ONNX Runtime answers, its optimizations off."""
@@ -230,7 +221,9 @@ class Training:
         if not self.kept:
             files.append(digest_file(Path(self.asked.student)))
         data = Path(str(self.request.data))
-        files += [digest_file(file) for file in (sorted(data.glob("*")) if data.is_dir() else [data])]
+        files += [
+            digest_file(file) for file in (sorted(data.glob("*")) if data.is_dir() else [data])
+        ]
         asked = asdict(self.asked) | {"resume": False}
         text = json.dumps([files, asked, self.request.seed, __version__], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -252,7 +245,8 @@ class Training:
             "training": {
                 "ended": self.ended, "steps": state.step, "seconds": round(state.seconds, 1),
                 "best_step": state.best_step, "texts": self.batches.texts,
-                "passes": round(state.step / self.batches.count, 2), "weights": len(training.student.names),
+                "passes": round(state.step / self.batches.count, 2),
+                "weights": len(training.student.names),
                 "outputs": list(self._outputs()), "states": len(self.taps[0].hidden),
                 "relations": len(self.taps[0].relations), "options": asdict(self.asked),
                 "history": state.history,

@@ -154,11 +154,14 @@ def _graph(request: Request, progress: Progress | None) -> Iterator[tuple[str, M
         facts = _supervised(EXPORT, order, request, progress)
         if len(facts["parts"]) != 1:
             parts = " and ".join(facts["parts"])
-            raise UsageError(f"a checkpoint of several graphs ({parts})", hint="one of them, as .onnx")
+            raise UsageError(
+                f"a checkpoint of several graphs ({parts})", hint="one of them, as .onnx"
+            )
         part = facts["parts"][0]
         tokenizer = Path(name) / "tokenizer.json"
-        yield str(Path(name) / part / f"{part}.onnx"), (
-            {"tokenizer": str(tokenizer)} if tokenizer.exists() else {}
+        yield (
+            str(Path(name) / part / f"{part}.onnx"),
+            ({"tokenizer": str(tokenizer)} if tokenizer.exists() else {}),
         )
 
 

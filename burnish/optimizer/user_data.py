@@ -158,7 +158,7 @@ def texts_in(path: Path) -> list[str]:
     if path.suffix == ".txt":
         return lines
     rows = _rows(lines, path)
-    return [row["text"] for row in rows] if all(isinstance(r.get("text"), str) for r in rows) else []
+    return [row["text"] for row in rows] if _are_texts(rows) else []
 
 
 def feeds_in(path: Path, slots: Sequence[Slot]) -> list[Feeds]:
@@ -184,11 +184,15 @@ def _rows(lines: Sequence[str], path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _are_texts(rows: Sequence[Mapping[str, Any]]) -> bool:
+    return all(isinstance(row.get("text"), str) for row in rows)
+
+
 def _group(
     rows: list[dict[str, Any]], share: int, slots: Sequence[Slot], beside: Path, path: Path
 ) -> list[Feeds]:
     """At most `share` feeds of the rows of one group."""
-    if all(isinstance(row.get("text"), str) for row in rows):
+    if _are_texts(rows):
         return tokenize([row["text"] for row in rows[: BATCH * share]], slots, beside)
     return [_fit(row, slots, path) for row in rows[:share]]
 

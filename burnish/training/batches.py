@@ -76,7 +76,7 @@ class Batches:
     def longest(self) -> Feeds:
         """A feed of the longest texts, or the largest feed."""
         if self._feeds:
-            return max((*self.held, *self._feeds), key=lambda feed: sum(x.size for x in feed.values()))
+            return max((*self.held, *self._feeds), key=_elements)
         return self._splitter.feed(sorted(self._texts, key=len)[-self._rows :])
 
     def _hold_texts(self) -> list[Feeds]:
@@ -113,3 +113,7 @@ class Batches:
             batches = [batches[index] for index in random.permutation(len(batches))]
         self._order = number, batches
         return batches
+
+
+def _elements(feed: Feeds) -> int:
+    return sum(array.size for array in feed.values())

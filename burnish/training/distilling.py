@@ -8,16 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from burnish.optimizer.contract import Array
 from burnish.training import state as states
 from burnish.training.batches import Batches
 from burnish.training.losses import Comparison
-from burnish.training.network import Network
+from burnish.training.network import Network, tensors
 from burnish.training.state import State
 
 JUDGEMENTS = 40
@@ -29,7 +27,6 @@ WARM_UP = 0.05
 LARGEST_STEP = 1.0
 """Norm to which gradients are cut."""
 
-Feed = Mapping[str, Array]
 Say = Callable[[dict[str, Any]], None]
 
 
@@ -106,9 +103,7 @@ class Distillation:
         """Go on where the checkpoint is."""
         assert self.checkpoint is not None
         weights = self._weights
-        self.state = states.read(
-            self.checkpoint, self.order, weights, self._optimizer, self._best
-        )
+        self.state = states.read(self.checkpoint, self.order, weights, self._optimizer, self._best)
 
     def run(self) -> str:
         """Train; the student then has the best weights that were seen. Why it ended."""
@@ -203,8 +198,3 @@ class Distillation:
     def _write(self) -> None:
         if self.checkpoint is not None:
             states.write(self.checkpoint, self.state, self._weights, self._optimizer, self._best)
-
-
-def tensors(feed: Feed) -> dict[str, Tensor]:
-    """Arrays as tensors of PyTorch."""
-    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in feed.items()}

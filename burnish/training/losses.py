@@ -61,20 +61,22 @@ class Comparison:
         """Each kind of loss by its name, weighted; those of weight 0 are left out.
 
         Args:
-            teacher, student: outputs and looked-at values by name.
+            teacher: outputs and looked-at values by name.
+            student: likewise.
             mask: [batch, sequence], whether a token is real; None where all are.
         """
         found: dict[str, Tensor] = {}
         if self.weights.logits:
-            parts = [self._answer(name, teacher[name], student[name], mask) for name in self.outputs]
+            rows = ((name, teacher[name], student[name]) for name in self.outputs)
+            parts = [self._answer(*row, mask) for row in rows]
             found["logits"] = self.weights.logits * torch.stack(parts).mean()
         if self.weights.hidden and self.student.hidden:
             pairs = zip(self.teacher.hidden, self.student.hidden, strict=True)
             parts = [distance(teacher[mine], student[theirs], mask) for mine, theirs in pairs]
             found["hidden"] = self.weights.hidden * torch.stack(parts).mean()
         if self.weights.relations and self.student.relations:
-            rows = zip(self.teacher.relations, self.student.relations, strict=True)
-            parts = [relations(teacher, student, pair, mask) for pair in rows]
+            both = zip(self.teacher.relations, self.student.relations, strict=True)
+            parts = [relations(teacher, student, pair, mask) for pair in both]
             found["relations"] = self.weights.relations * torch.stack(parts).mean()
         return found
 

@@ -10,17 +10,27 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
 from burnish.optimizer.analysis.products import label
+from burnish.optimizer.contract import Array, Feeds
 from burnish.optimizer.errors import UnsupportedModel, first_line
 from burnish.training.operators import OPERATORS
 from burnish.training.operators.form import Operator, attributes_of, tensor_of
 
+FAILURES = (RuntimeError, IndexError, TypeError, ValueError, KeyError, NotImplementedError)
+"""What PyTorch raises where a node asks for what it cannot do."""
+
 OLDEST = 13
 """The first operator set whose operators are all meant as they are here."""
+
+
+def tensors(feed: Feeds) -> dict[str, Tensor]:
+    """Arrays as tensors of PyTorch."""
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in feed.items()}
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,11 @@ class Network(nn.Module):
                 table.pop(place, None)
         return {name: table[place] for name, place in self._outputs.items()}
 
+    @torch.no_grad()
+    def answers(self, feed: Feeds) -> dict[str, Array]:
+        """The outputs of a feed of arrays, as arrays."""
+        return {name: value.numpy() for name, value in self(tensors(feed)).items()}
+
     def trained(self) -> dict[str, Tensor]:
         """The parameters by the names of their initializers."""
         return {
@@ -133,7 +148,7 @@ def _run(step: _Step, table: dict[int, Tensor]) -> None:
     inputs = [table[place] if place >= 0 else None for place in step.inputs]
     try:
         result = step.compute(step.attributes, *inputs)
-    except (RuntimeError, IndexError, TypeError, ValueError, KeyError, NotImplementedError) as error:
+    except FAILURES as error:
         message = f"{step.node.op_type} is not computed here: {first_line(error)}"
         raise UnsupportedModel(message, place=label(step.node)) from None
     results = [result] if isinstance(result, Tensor) else result

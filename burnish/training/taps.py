@@ -6,7 +6,6 @@ every second one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -78,6 +77,5 @@ def _relation(node: ir.Node) -> Relation | None:
         return None
     names = [value.name or "" for value in node.inputs[:INPUTS] if value is not None]
     heads = node.attributes.get_int("q_num_heads", 0)
-    return Relation(*names, heads, node.attributes.get_int("kv_num_heads", 0))
-
-
+    shared = node.attributes.get_int("kv_num_heads", 0)
+    return Relation(names[0], names[1], names[2], heads, shared)

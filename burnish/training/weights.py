@@ -75,8 +75,8 @@ def _behind_angles(model: ir.Model) -> set[ir.Value]:
         if value is None or value in found:
             continue
         found.add(value)
-        node = value.producer()
-        stack += node.inputs if node is not None else ()
+        maker = value.producer()
+        stack += maker.inputs if maker is not None else ()
     return found
 
 

@@ -127,8 +127,8 @@ def _sources(model: ir.Model, slots: Sequence[Slot]) -> Iterator[ir.Value]:
     while stack:
         for node, place in stack.pop().uses():
             table = node.inputs[0]
-            looked_up = node.op_type == "Gather" and place == 1 and table is not None
-            if looked_up and table.dtype is not None and table.dtype.is_floating_point():
+            kind = table.dtype if table is not None and node.op_type == "Gather" else None
+            if place == 1 and kind is not None and kind.is_floating_point():
                 yield node.outputs[0]
             elif node.op_type in TRANSPARENT:
                 stack += [value for value in node.outputs if value not in seen]

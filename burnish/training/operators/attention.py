@@ -52,9 +52,7 @@ def _attention(
     return result, *grown, shown
 
 
-def _causal(
-    mask: Tensor | None, queries: int, keys: int, past: int, kind: torch.dtype
-) -> Tensor:
+def _causal(mask: Tensor | None, queries: int, keys: int, past: int, kind: torch.dtype) -> Tensor:
     """The mask with what lies after each query hidden as well."""
     near = torch.ones(queries, keys, dtype=torch.bool).tril(past)
     if mask is None:

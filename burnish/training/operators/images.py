@@ -24,9 +24,7 @@ LARGEST: dict[int, Any] = {
 }  # fmt: skip
 
 
-def _padded(
-    attributes: Attributes, value: Tensor, kernel: list[int], fill: float = 0.0
-) -> Tensor:
+def _padded(attributes: Attributes, value: Tensor, kernel: list[int], fill: float = 0.0) -> Tensor:
     """The value with what the operator pads around it."""
     axes = len(kernel)
     strides = attributes.get("strides") or [1] * axes

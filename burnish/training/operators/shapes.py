@@ -61,7 +61,10 @@ def _unsqueeze(attributes: Attributes, value: Tensor, axes: Tensor | None = None
 
 
 def _expand(attributes: Attributes, value: Tensor, shape: Tensor) -> Tensor:
-    return value.expand(torch.broadcast_shapes(value.shape, tuple(whole(shape))))
+    sizes = whole(shape)
+    mine = [1] * (len(sizes) - value.ndim) + list(value.shape)
+    wanted = [1] * (value.ndim - len(sizes)) + sizes
+    return value.expand([max(pair) if 0 not in pair else 0 for pair in zip(mine, wanted, strict=True)])
 
 
 def _tile(attributes: Attributes, value: Tensor, repeats: Tensor) -> Tensor:
@@ -99,7 +102,7 @@ def _pad(
 
 
 def _full(attributes: Attributes, shape: Tensor) -> Tensor:
-    value = attributes.get("value", torch.zeros(1))
+    value: Tensor = attributes.get("value", torch.zeros(1))
     return value.reshape(()).expand(whole(shape)).clone()
 
 
