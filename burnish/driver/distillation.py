@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from burnish.training.network import Network
     from burnish.training.taps import Taps
 
+INTERRUPTED = "interrupted"
+"""How a training ended that may be gone on with."""
+
 TOLERANCE = 1e-4
 """Relative L2 error up to which a graph is taken to compute the same here as in ONNX Runtime."""
 
@@ -136,7 +139,8 @@ class Training:
         digest = {key: facts[key] for key in ("schema", "burnish", "student", "losses")}
         digest["teacher"] = facts["teacher"]["sha256"]
         files = artifact.publish(files, target, digest)
-        checkpoint_of(target).unlink(missing_ok=True)
+        if self.ended != INTERRUPTED:
+            checkpoint_of(target).unlink(missing_ok=True)
         facts["output"] = report.file_facts(files, self.student, digest_file(*files))
         return facts
 

@@ -118,10 +118,13 @@ class Distillation:
             self.state.seconds = time.monotonic() - begun
             now = self.schedule.done(self.state.step, self.state.seconds)
             self.say({"stage": "training", "done": now, "step": self.state.step, "loss": loss})
-            stopped = self.stopped()
-            if int(now * JUDGEMENTS) > int(done * JUDGEMENTS) or stopped or now >= 1.0:
+            stopped, due = self.stopped(), int(now * JUDGEMENTS) > int(done * JUDGEMENTS)
+            if due:
                 self._judge()
+            if due or stopped:
                 self._write()
+            if stopped and not due:
+                self._judge()  # not in the checkpoint: who goes on would not have judged here
             reason = self._why_ended(now, stopped)
         with torch.no_grad():
             for weight, best in zip(self._weights, self._best, strict=True):

@@ -8,6 +8,8 @@ import numpy as np
 import onnx_ir as ir
 from torch import Tensor
 
+from burnish.optimizer.analysis.anchors.flow import SIZES
+
 LARGEST = 1e3
 """Magnitude of the largest weight there is; masks hold larger numbers."""
 
@@ -76,7 +78,8 @@ def _behind_angles(model: ir.Model) -> set[ir.Value]:
             continue
         found.add(value)
         maker = value.producer()
-        stack += maker.inputs if maker is not None else ()
+        if maker is not None and maker.op_type not in SIZES:
+            stack += maker.inputs
     return found
 
 
