@@ -15,6 +15,7 @@ from burnish.driver.values import precision_of as precision_of
 from burnish.driver.values import release_of as release_of
 from burnish.driver.values import shape_of as shape_of
 from burnish.optimizer.frontend.tasks import TASKS
+from burnish.passes.compress.masks.methods import METHODS
 from burnish.runtimes.providers import AUTO, PROVIDERS
 from burnish.runtimes.targets import NATIVE, TARGETS
 
@@ -160,6 +161,18 @@ LowRank = Annotated[
     bool,
     typer.Option(
         "--low-rank/--no-low-rank", help="Weights as products of two of low rank, if faster."
+    ),
+]
+Sparsity = Annotated[
+    str | None,
+    typer.Option(metavar="0.5|2:4", help="Weights that become zero: for size, and for TensorRT."),
+]
+Mask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOW",
+        help="magnitude, wanda or sparsegpt (with --data); default: the last that can be.",
+        autocompletion=lambda: [*METHODS],
     ),
 ]
 SparseStorage = Annotated[

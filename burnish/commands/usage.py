@@ -12,7 +12,7 @@ PANELS = {
     ),
     "Less work": (
         "level", "pack", "window", "global_tokens", "layers", "low_rank", "fast_gelu",
-        "sparse_storage",
+        "sparsity", "mask", "sparse_storage",
     ),
     "Vocabulary": ("languages", "corpus", "keep_tokens", "keep_ids", "min_coverage"),
     "Where it runs": (

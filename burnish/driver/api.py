@@ -67,6 +67,8 @@ class Options(TypedDict, total=False):
     layers: Sequence[int]
     low_rank: bool
     sparse_storage: bool
+    sparsity: str | None
+    mask: str | None
     task: str | None
     allow_pickle: bool
     trust_remote_code: bool

@@ -30,6 +30,7 @@ from burnish.driver.recipe_kinds import (
 from burnish.driver.request import INT8, PRECISIONS, STATIC, Request
 from burnish.driver.values import precision_of
 from burnish.optimizer.errors import UsageError
+from burnish.passes.compress.masks.methods import METHODS
 from burnish.runtimes.providers import AUTO, PROVIDERS
 from burnish.runtimes.targets import NATIVE, TARGETS
 
@@ -99,6 +100,8 @@ OPTIONS: dict[str, Option] = {
     "global-tokens": Option(INTEGER, "First tokens that see all, and all see.", 0, 256),
     "layers": Option(NUMBERS, "Attentions that get the window."),
     "low-rank": Option(FLAG, "Weights as products of two of low rank, if faster."),
+    "sparsity": Option(TEXT, "Weights that become zero: a share, or 2:4."),
+    "mask": Option(TEXT, "How those are chosen.", choices=METHODS),
     "sparse-storage": Option(FLAG, "Store weights with many zeros without those."),
     "languages": Option(NAMES, "Keep their tokens only, as the corpus shows them."),
     "corpus": Option(PATH, "Folder of texts by language."),

@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 
 from burnish import report
+from burnish.driver import masking
 from burnish.optimizer import sandbox
 from burnish.optimizer.contract import Kind
 from burnish.optimizer.errors import UsageError
@@ -62,6 +63,8 @@ class Request:
         global_tokens: so many tokens at the start are seen by all and see all, beside a window.
         layers: numbers of the attentions that get one; empty for all.
         low_rank: weights as products of two where that is faster.
+        sparsity: share of the weights that become zero, `0.5` or `2:4`; None for none.
+        mask: how those are chosen; None for the best that the data allow.
         sparse_storage: weights with many zeros are stored by the other elements.
         json: where the report will be written.
         html: where it will be written to be looked at.
@@ -116,6 +119,8 @@ class Request:
     global_tokens: int = 0
     layers: Sequence[int] = ()
     low_rank: bool = False
+    sparsity: str | None = None
+    mask: str | None = None
     sparse_storage: bool = False
     json: str | None = None
     html: str | None = None
@@ -207,6 +212,7 @@ def validate(request: Request) -> None:
         _validate_cache(request)
     if (request.global_tokens or request.layers) and not request.window:
         raise UsageError("--global-tokens and --layers are those of a window", hint="--window 128")
+    masking.validate(request.sparsity, request.mask, runs=bool(request.data) and request.check)
     if request.speedup is not None and not request.measure:
         raise UsageError("--speedup needs the times that --no-measure skips")
     if not target.parent.is_dir():

@@ -160,7 +160,10 @@ class Observer(Protocol):
     @property
     def real(self) -> bool: ...
 
-    def __call__(self, model: ir.Model, names: Sequence[str]) -> dict[str, Observation]: ...
+    def __call__(
+        self, model: ir.Model, names: Sequence[str], *, fresh: bool = False
+    ) -> dict[str, Observation]:
+        """Of the model as it is; `fresh`: also where values had these names in another model."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.compress.int8.qdq import StaticInt8
 from burnish.passes.compress.kv_cache.kv_cache import KvCache
 from burnish.passes.compress.low_rank.low_rank import LowRank
+from burnish.passes.compress.masks.weight_masks import WeightMasks
 from burnish.passes.compress.vocabulary.vocabulary import Vocabulary
 from burnish.passes.compress.window import Window
 from burnish.passes.lower.activation.activation import LowerActivation
@@ -73,6 +74,7 @@ REGISTRY: tuple[type[Pass], ...] = (
     Vocabulary,
     Window,
     LowRank,
+    WeightMasks,
     DynamicInt8,
     StaticInt8,
     WeightOnly,

@@ -1,4 +1,4 @@
-"""Students learn: held-out fidelity rises, a training that was ended goes on as if it had not been."""
+"""Students learn: held-out fidelity rises; a training that was ended goes on as if it was not."""
 
 from __future__ import annotations
 

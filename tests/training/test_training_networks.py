@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -128,5 +127,3 @@ def test_masks_and_angles_are_not_trained(tmp_path: Path) -> None:
         assert np.abs(tensor.numpy()).max() < 1e3
     sizes = sum(item.numel() for item in Network(model, trained_in(model)).weights)
     assert sizes == sum(item.numel() for item in module.parameters())
-
-

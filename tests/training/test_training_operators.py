@@ -26,7 +26,8 @@ CASES: list[tuple[str, list[Any], dict[str, Any]]] = [
     ("Clip", [np.float32(-0.5), np.float32(0.5)], {}), ("Softplus", [], {}), ("Mish", [], {}),
     ("Softmax", [], {"axis": 1}), ("LogSoftmax", [], {}),
     ("ReduceMean", [np.array([-1])], {}), ("ReduceSum", [np.array([0, 2])], {"keepdims": 0}),
-    ("ReduceMax", [np.array([1])], {}), ("ReduceL2", [], {}), ("ReduceProd", [np.array([1, 2])], {}),
+    ("ReduceMax", [np.array([1])], {}), ("ReduceL2", [], {}),
+    ("ReduceProd", [np.array([1, 2])], {}),
     ("ReduceLogSumExp", [np.array([2])], {}), ("ReduceMin", [], {"keepdims": 0}),
     ("Slice", [np.array([-1]), np.array([-100]), np.array([1]), np.array([-2])], {}),
     ("Slice", [np.array([1]), np.array([100]), np.array([2]), np.array([3])], {}),
@@ -101,14 +102,17 @@ GRADIENTS: list[tuple[str, dict[str, Any], Any]] = [
     ("Attention", HEADS, lambda: (normal(2, 3, 8), normal(2, 3, 4), normal(2, 3, 4))),
     ("Attention", HEADS | {"is_causal": 1},
      lambda: (normal(2, 3, 8), normal(2, 3, 4), normal(2, 3, 4), BIAS)),
-    ("Attention", {"softcap": 2.0}, lambda: (normal(2, 2, 3, 4), normal(2, 2, 3, 4), normal(2, 2, 3, 4))),
+    ("Attention", {"softcap": 2.0},
+     lambda: (normal(2, 2, 3, 4), normal(2, 2, 3, 4), normal(2, 2, 3, 4))),
     ("LayerNormalization", {}, lambda: (normal(2, 3, 4), normal(4), normal(4))),
     ("RMSNormalization", {}, lambda: (normal(2, 3, 4), normal(4))),
-    ("Gemm", {"transB": 1, "alpha": 0.5, "beta": 2.0}, lambda: (normal(3, 4), normal(5, 4), normal(5))),
+    ("Gemm", {"transB": 1, "alpha": 0.5, "beta": 2.0},
+     lambda: (normal(3, 4), normal(5, 4), normal(5))),
     ("Gelu", {"approximate": "tanh"}, lambda: (normal(3, 4),)),
     ("Gather", {}, lambda: (normal(5, 4), torch.tensor([[0, -1], [2, 0]]))),
     ("Conv", {"pads": [1, 0]}, lambda: (normal(2, 3, 6), normal(4, 3, 3), normal(4))),
-    ("RotaryEmbedding", {"num_heads": 2}, lambda: (normal(2, 3, 8), normal(2, 3, 2), normal(2, 3, 2))),
+    ("RotaryEmbedding", {"num_heads": 2},
+     lambda: (normal(2, 3, 8), normal(2, 3, 2), normal(2, 3, 2))),
     ("RotaryEmbedding", {"interleaved": 1, "rotary_embedding_dim": 2},
      lambda: (normal(2, 2, 3, 4), normal(2, 3, 1), normal(2, 3, 1))),
 ]  # fmt: skip
@@ -137,7 +141,9 @@ def test_an_operator_that_is_not_known_is_named() -> None:
     b.output("y", TensorProto.FLOAT, X)
     with pytest.raises(UnsupportedModel) as told:
         Network(b.model())
-    assert told.value.line("m.onnx") == "error: m.onnx: operator Hardmax cannot be trained (y/Hardmax)"
+    assert (
+        told.value.line("m.onnx") == "error: m.onnx: operator Hardmax cannot be trained (y/Hardmax)"
+    )
 
 
 def test_what_cannot_be_computed_is_a_line() -> None:

@@ -64,7 +64,9 @@ def _expand(attributes: Attributes, value: Tensor, shape: Tensor) -> Tensor:
     sizes = whole(shape)
     mine = [1] * (len(sizes) - value.ndim) + list(value.shape)
     wanted = [1] * (value.ndim - len(sizes)) + sizes
-    return value.expand([max(pair) if 0 not in pair else 0 for pair in zip(mine, wanted, strict=True)])
+    return value.expand(
+        [max(pair) if 0 not in pair else 0 for pair in zip(mine, wanted, strict=True)]
+    )
 
 
 def _tile(attributes: Attributes, value: Tensor, repeats: Tensor) -> Tensor:
