@@ -157,6 +157,10 @@ FastGelu = Annotated[
     bool,
     typer.Option("--fast-gelu/--no-fast-gelu", help="GELU by the tanh formula: another function."),
 ]
+Prune = Annotated[
+    str | None,
+    typer.Option(metavar="S|auto", help="Heads, channels, layers that go: a share, or auto."),
+]
 LowRank = Annotated[
     bool,
     typer.Option(

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from burnish.driver import checkpoints, gate, vocabulary
+from burnish.driver import checkpoints, gate, pruning, vocabulary
 from burnish.driver.foreign import is_foreign
 from burnish.driver.gate import Gate
 from burnish.driver.narration import Progress, narrated, record
@@ -115,6 +115,8 @@ def missed(request: Request, report: dict[str, Any]) -> str:
         return f"--max-drop is not met by {first['name']}: {first['reason']}"
     if wrong := _wrong(request, report):
         return wrong
+    if short := pruning.missed(request, report.get("pruning")):
+        return short
     if request.speedup is not None:
         kept = any(step["status"] == "kept" for step in report["passes"])
         # What is unchanged is as fast as it was; a change that was not timed may be anything.

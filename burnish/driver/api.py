@@ -65,6 +65,7 @@ class Options(TypedDict, total=False):
     window: int
     global_tokens: int
     layers: Sequence[int]
+    prune: str | None
     low_rank: bool
     sparse_storage: bool
     sparsity: str | None

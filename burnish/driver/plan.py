@@ -19,6 +19,7 @@ from burnish.passes.compress.int8.qdq import StaticInt8
 from burnish.passes.compress.kv_cache.kv_cache import KvCache
 from burnish.passes.compress.low_rank.low_rank import LowRank
 from burnish.passes.compress.masks.weight_masks import WeightMasks
+from burnish.passes.compress.pruning.prune import Prune
 from burnish.passes.compress.vocabulary.vocabulary import Vocabulary
 from burnish.passes.compress.window import Window
 from burnish.passes.lower.attention.static_cache import LowerStaticCache
@@ -89,6 +90,8 @@ def _asked_for(request: Request, spared: Spared) -> list[Pass]:
     keep, finer = spared.keep, spared.finer
     if request.pack:
         asked.append(Pack())
+    if request.prune:
+        asked.append(Prune())
     if request.vocabulary:
         chosen = vocabulary.chosen(request.vocabulary)
         asked.append(Vocabulary(chosen.kept, request.keep_ids, chosen.unknown))

@@ -18,7 +18,7 @@ import abc
 import enum
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,9 @@ from burnish.optimizer.renumbering import Renumbering
 from burnish.optimizer.sandbox import Limits
 from burnish.optimizer.static_caches import StaticCache
 from burnish.optimizer.undefined import Undefined
+
+if TYPE_CHECKING:
+    from burnish.optimizer.activations import Activations
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -80,6 +83,28 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Pruned:
+    """What became of the heads, or the hidden channels, between some products.
+
+    Attributes:
+        site: the value that holds them.
+        kind: `heads` or `channels`.
+        before, after: how many there were, and are.
+        flops_before, flops_after: operations of the products, with those of the attention.
+        lost: squared error of what the products behind give, as a share of its variance, on the
+            data that weights were found with.
+    """
+
+    site: str
+    kind: str
+    before: int
+    after: int
+    flops_before: float
+    flops_after: float
+    lost: float
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a pass did.
 
@@ -95,6 +120,7 @@ class Outcome:
         renumbering: token ids have other numbers in the artifact.
         hidden: values that it scaled, in order, with later ones that their error shows in.
         lengths: sequences longer than these take another way through the graph.
+        pruned: what is left of heads and hidden channels.
     """
 
     rewrites: int = 0
@@ -108,6 +134,7 @@ class Outcome:
     renumbering: Renumbering | None = None
     hidden: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lengths: tuple[int, ...] = ()
+    pruned: tuple[Pruned, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -178,6 +205,7 @@ class Context:
         saturating: whether the target adds two products of uint8 and int8 in 16 bits.
         shapes: of values by name at `sizes`, as far as inference can tell.
         observe: see `Observer`; None where the model is not run.
+        activations: runs parts of models on all of the user's data; None where there is none.
         memo: what passes have computed and may need again: they run more than once on a model.
     """
 
@@ -188,6 +216,7 @@ class Context:
     saturating: bool = False
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     observe: Observer | None = None
+    activations: Activations | None = None
     memo: dict[Hashable, Any] = field(default_factory=dict)
 
 

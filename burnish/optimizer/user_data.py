@@ -67,25 +67,26 @@ def read(path: Path, slots: Sequence[Slot], beside: Path) -> Data:
         files = sorted(path.glob("*.npz"))[:MOST_FEEDS]
         if not files:
             raise UsageError(f"data {path} is a folder without .npz files")
-        return Data.alike([_npz(file, slots) for file in files])
+        return Data.alike([read_npz(file, slots) for file in files])
     if path.suffix == ".npz":
-        return Data.alike([_npz(path, slots)])
+        return Data.alike([read_npz(path, slots)])
     if path.suffix in (".txt", ".jsonl"):
         return _lines(path, slots, beside)
     raise UsageError(f"data {path} is none of .npz, a folder of .npz, .jsonl, .txt")
 
 
-def _npz(path: Path, slots: Sequence[Slot]) -> Feeds:
+def read_npz(path: Path, slots: Sequence[Slot]) -> Feeds:
+    """The arrays of a file as the inputs want them; raises as `read` does."""
     try:
         # Opened here: where the archive is broken, `np.load` leaves a file of its own open.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, BadZipFile, TypeError, AttributeError):
         raise StorageError(f"data {path} is not an .npz file of plain arrays") from None
-    return _fit(arrays, slots, path)
+    return fit_row(arrays, slots, path)
 
 
-def _fit(arrays: Mapping[str, Any], slots: Sequence[Slot], path: Path) -> dict[str, Array]:
+def fit_row(arrays: Mapping[str, Any], slots: Sequence[Slot], path: Path) -> dict[str, Array]:
     """The arrays as the inputs want them."""
     feed = {}
     for slot in slots:
@@ -194,7 +195,7 @@ def _group(
     """At most `share` feeds of the rows of one group."""
     if _are_texts(rows):
         return tokenize([row["text"] for row in rows[: BATCH * share]], slots, beside)
-    return [_fit(row, slots, path) for row in rows[:share]]
+    return [fit_row(row, slots, path) for row in rows[:share]]
 
 
 def tokenize(texts: Sequence[str], slots: Sequence[Slot], beside: Path) -> list[Feeds]:

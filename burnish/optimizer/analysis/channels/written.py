@@ -1,4 +1,4 @@
-"""What nodes say of sizes: parts of an axis, shapes put together from numbers, questions of length."""
+"""What nodes say of sizes: parts of an axis, shapes made of numbers, questions of length."""
 
 from __future__ import annotations
 
@@ -67,6 +67,7 @@ def parts_of(node: ir.Node, place: int) -> list[tuple[int, int]] | None:
 
 
 def numbers(value: ir.Value | None) -> list[int] | None:
+    """The whole numbers of a constant."""
     tensor = ir.convenience.get_const_tensor(value) if value is not None else None
     return [int(item) for item in tensor.numpy().reshape(-1)] if tensor is not None else None
 
