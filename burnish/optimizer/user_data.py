@@ -169,9 +169,9 @@ def feeds_in(path: Path, slots: Sequence[Slot]) -> list[Feeds]:
         StorageError: unreadable. UsageError: the data does not fit the model.
     """
     if path.suffix == ".jsonl":
-        return [_fit(row, slots, path) for row in _rows(_whole_lines(path), path)]
+        return [fit_row(row, slots, path) for row in _rows(_whole_lines(path), path)]
     files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
-    return [_npz(file, slots) for file in files]
+    return [read_npz(file, slots) for file in files]
 
 
 def _rows(lines: Sequence[str], path: Path) -> list[dict[str, Any]]:
