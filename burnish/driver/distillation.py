@@ -166,7 +166,7 @@ class Training:
             if value.name not in given:
                 raise UsageError(f"the student takes {value.name}, which the teacher does not")
         if not self._outputs():
-            raise UsageError("teacher and student have no output of floats in common")
+            raise UsageError("teacher and student have no float32 output in common")
 
     def _outputs(self) -> tuple[str, ...]:
         floats = [value for value in self.teacher.graph.outputs if value.dtype is ir.DataType.FLOAT]
