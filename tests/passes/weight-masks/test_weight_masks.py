@@ -22,7 +22,9 @@ from burnish.optimizer.calibration import Calibration
 from burnish.optimizer.contract import Feeds, Outcome
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.executor import Executor
+from burnish.optimizer.pipeline import Compiled, Step, first_asked
 from burnish.passes.compress.error_feedback import Feedback, Grid, rounded
+from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.compress.masks.methods import METHODS, masked
 from burnish.passes.compress.masks.pattern import Pattern
 from burnish.passes.compress.masks.weight_masks import WeightMasks
@@ -235,3 +237,11 @@ def test_orders_that_make_no_sense(arguments: tuple[Any, Any, bool], line: str) 
 def test_the_error_is_a_line(bert_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command_here(bert_file, "--sparsity", "3", "-q") == 2
     assert "--sparsity 3 is no share of weights; try 0.5 or 2:4" in capsys.readouterr().err
+
+
+def test_masks_stay_where_the_model_is_no_faster() -> None:
+    """Of what was asked for, int8 goes first, and masks, which are for size, not at all."""
+    model = chain().model()
+    done = [Step(kind(), "kept", Outcome(1)) for kind in (WeightMasks, DynamicInt8)]
+    assert first_asked(Compiled(model, tuple(done), (model, model))) == 1
+    assert first_asked(Compiled(model, tuple(done[:1]), (model,))) is None
