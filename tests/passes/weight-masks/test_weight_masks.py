@@ -190,6 +190,7 @@ def test_the_command_masks_then_rounds_and_stores_without_zeros(bert_file: Path)
     options = ("--sparsity", "2:4", "--int8", "--data", data, "--max-drop", 1, "--no-measure")
     report = report_of(bert_file, *options, "--force", "--sparse-storage")
     masks = step(report, "weight-masks")
+    assert any("make nothing faster on cpu" in note for note in report["warnings"])
     assert masks["status"] == "kept"
     assert masks["options"]["method"] == "sparsegpt"
     assert step(report, "int8")["status"] == "kept"
@@ -212,6 +213,18 @@ def test_zeros_are_in_the_integers(bert_file: Path) -> None:
             groups = tensor.numpy().reshape(-1, 4, tensor.numpy().shape[1])
             found += bool((np.count_nonzero(groups, axis=1) <= 2).all())
     assert found >= 6
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "provider", "told"),
+    [
+        ("0.5", "cpu", "make nothing faster on cpu"),
+        ("0.5", "tensorrt", "unless they are 2:4"),
+        ("2:4", "tensorrt", "only where sparse weights are turned on"),
+    ],
+)
+def test_the_report_says_where_zeros_gain_nothing(sparsity: str, provider: str, told: str) -> None:
+    assert told in masking.caveat(sparsity, provider)
 
 
 @pytest.mark.parametrize("text", ["0", "1", "4:2", "0:4", "half", "nan", "2:4:8", ""])
