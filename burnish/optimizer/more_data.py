@@ -11,7 +11,7 @@ from burnish.optimizer.contract import Feeds
 from burnish.optimizer.roles import Slot
 from burnish.optimizer.user_data import BATCH, GROUP, MOST_FEEDS, fit_row, read_npz, tokenize
 
-MOST_MORE = 48
+MOST_MORE = 96
 """Feeds that are read beyond the first ones."""
 
 
