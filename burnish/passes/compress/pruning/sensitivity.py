@@ -152,10 +152,8 @@ def _opened(model: ir.Model, keys: Sequence[str]) -> tuple[ir.Model, dict[str, A
                 tensor = value.const_value
                 weights[value.name or ""] = tensor.numpy()
                 copy.graph.initializers.pop(value.name or "")
-                value.type, value.shape = (
-                    ir.TensorType(tensor.dtype),
-                    ir.Shape(tensor.shape.numpy()),
-                )
+                value.type = ir.TensorType(tensor.dtype)
+                value.shape = ir.Shape(tensor.shape.numpy())
                 value.const_value = None
                 copy.graph.inputs.append(value)
     return copy, weights
