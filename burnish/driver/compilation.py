@@ -119,6 +119,8 @@ class Compilation:
         if at is None:
             return self._compile(passes, self.original)
         head = self.pruning.settle(self._compile(passes[:at], self.original))
+        if self.pruning.limited:
+            self.bench.warnings.append(f"pruning: {self.pruning.limited}")
         tail = self._compile(passes[at + 1 :], head.model)
         return Compiled(tail.model, head.steps + tail.steps, head.snapshots + tail.snapshots)
 

@@ -145,7 +145,7 @@ def facts(compiled: Compiled, request: Request, limited: str) -> dict[str, Any] 
         "asked": request.prune,
         "removed": 1.0 - after / before if before else 0.0,
         "flops_ratio": before / after if after else None,
-        "limited": limited,
+        "limited": limited or (step.reason if step.status != "kept" else ""),
         "sites": [_row(row) for row in rows],
         "left_alone": _left_alone(step),
     }

@@ -9,9 +9,17 @@ from pathlib import Path
 
 from burnish.optimizer.contract import Feeds
 from burnish.optimizer.roles import Slot
-from burnish.optimizer.user_data import BATCH, GROUP, MOST_FEEDS, fit_row, read_npz, tokenize
+from burnish.optimizer.user_data import (
+    BATCH,
+    GROUP,
+    MOST_FEEDS,
+    fit_row,
+    main_ids,
+    read_npz,
+    tokenize,
+)
 
-MOST_MORE = 48
+MOST_MORE = 96
 """Feeds that are read beyond the first ones."""
 
 
@@ -38,9 +46,12 @@ def _feeds(path: Path, slots: Sequence[Slot], beside: Path) -> Iterator[Feeds]:
 
 def _texts(texts: Sequence[str], slots: Sequence[Slot], beside: Path) -> Iterator[Feeds]:
     """Batches of texts; those that do not fill a batch of a fixed size are left out."""
+    ids = main_ids(slots)
+    size = ids.port.shape[0] if ids is not None and ids.port.shape else 1
+    least = size if isinstance(size, int) else 1
     for start in range(0, len(texts), BATCH * MOST_FEEDS):
         part = texts[start : start + BATCH * MOST_FEEDS]
-        if start == 0 or len(part) >= BATCH:
+        if len(part) >= least:
             yield from tokenize(part, slots, beside)
 
 

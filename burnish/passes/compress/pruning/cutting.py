@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.channels.sites import Site, find_sites
 from burnish.optimizer.analysis.products import Product
 from burnish.optimizer.contract import Array
@@ -53,6 +54,7 @@ def cut(
         UsageError: there is no such site, or its units cannot be the only ones that stay.
     """
     copy = model.clone()
+    shapes.annotate(copy)
     sites = {site.key: site for site in find_sites(copy)[0]}
     for key, kept in choice.items():
         if key not in sites:

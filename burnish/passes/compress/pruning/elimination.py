@@ -57,11 +57,12 @@ class Layer:
         self._damped[np.diag_indices_from(self._damped)] += DAMPING * mean
         self._wanted = moments.cross + DAMPING * mean * weight
 
-    def order(self, units: Array) -> Order:
+    def order(self, units: Array, stay: int = 0) -> Order:
         """The order in which units go.
 
         Args:
             units: [units, size], the rows of W that each of them has.
+            stay: so many of the last ones need no order, and what is lost with them is not known.
         """
         inverse = np.linalg.inv(self._damped)
         inverse = (inverse + inverse.T) / 2
@@ -73,7 +74,7 @@ class Layer:
         left = np.arange(len(units))
         gone: list[int] = []
         lost = [0.0]
-        while len(left):
+        while len(left) > stay:
             scores = _scores(inverse, weight, units.shape[1])
             least = np.argsort(scores, kind="stable")[: max(1, len(units) // TOGETHER)]
             total, inverse, weight = _without(inverse, weight, least, units.shape[1])
@@ -81,6 +82,8 @@ class Layer:
             lost += [lost[-1] + total * share for share in np.cumsum(shares)]
             gone += left[least].tolist()
             left = np.delete(left, least)
+        lost += [lost[-1]] * len(left)
+        gone += left.tolist()
         return Order(tuple(gone), np.minimum((base + np.array(lost)) / self._energy, 1.0))
 
     def lost(self, rows: Array) -> float:

@@ -42,11 +42,19 @@ def widths(site: Site) -> list[int]:
     return [*found, *([0] if removable(site) else [])]
 
 
-def levels_of(site: Site, layer: Layer) -> list[Level]:
-    """The widths of a site with the units that should stay, as moments say."""
+def level_of(site: Site, layer: Layer, width: int) -> Level:
+    """The units that should stay where so many do, as moments say."""
+    if width in (0, site.units):
+        kept = tuple(range(width))
+        return Level(kept, layer.lost(np.arange(width * site.size)))
+    return next(item for item in levels_of(site, layer, width) if len(item.kept) == width)
+
+
+def levels_of(site: Site, layer: Layer, least: int = 0) -> list[Level]:
+    """The widths of a site with the units that should stay, as moments say, down to the least."""
     if site.shared > 1 and not site.keys_stay:
         members = np.arange(site.units).reshape(site.groups, site.shared)
-        order = layer.order(_rows(site).reshape(site.groups, -1))
+        order = layer.order(_rows(site).reshape(site.groups, -1), least // site.shared)
         return [
             Level(
                 tuple(sorted(members[list(order.kept(width // site.shared))].reshape(-1).tolist())),
@@ -60,7 +68,7 @@ def levels_of(site: Site, layer: Layer) -> list[Level]:
             Level(tuple(range(width)), layer.lost(every[: width * site.size]))
             for width in widths(site)
         ]
-    order = layer.order(_rows(site))
+    order = layer.order(_rows(site), 0 if site.keys_stay else least)
     if site.keys_stay:
         return [_evenly(site, layer, order, width) for width in widths(site)]
     return [

@@ -9,6 +9,7 @@ from typing import Any
 import onnx_ir as ir
 
 from burnish.optimizer.activations import Activations
+from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.channels.sites import Site, find_sites
 from burnish.optimizer.contract import (
     Context,
@@ -53,6 +54,7 @@ class Prune(Pass):
 
     share: float | None = 0.3
     speedup: float | None = None
+    repair: bool = True
 
     name = "prune"
     phase = Phase.RESTRUCTURE
@@ -64,6 +66,7 @@ class Prune(Pass):
         activations = context.activations
         if activations is None:
             return Outcome(detail=NO_DATA)
+        shapes.annotate(model)
         sites, refusals = usable(model)
         if not sites:
             return Outcome(0, tuple(refusals), detail=NO_SITE)
@@ -81,7 +84,8 @@ class Prune(Pass):
         if not chosen_widths:
             return Outcome(0, tuple(refusals), detail="all of it is left within what was asked for")
         pairs = list(zip(usable(before)[0], sites, strict=True))
-        chosen = Repair(activations, before, model, pairs).run(chosen_widths, activations.told)
+        course = Repair(activations, before, model, pairs, repair=self.repair)
+        chosen = course.run(chosen_widths, activations.told)
         rows = tuple(_row(site, chosen, costs, context) for site in sites)
         cut_all(sites, chosen)
         ratio = whole / max(1e-12, sum(costs[key][index] for key, index in picks.items()))

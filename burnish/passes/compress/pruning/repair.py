@@ -16,6 +16,7 @@ import onnx_ir as ir
 from burnish.optimizer.activations import Activations, Course
 from burnish.optimizer.analysis.channels.sites import Site
 from burnish.optimizer.analysis.products import Product
+from burnish.optimizer.contract import Array
 from burnish.passes.compress.pruning.cutting import Repaired
 from burnish.passes.compress.pruning.elimination import Layer
 from burnish.passes.compress.pruning.layers import (
@@ -24,9 +25,10 @@ from burnish.passes.compress.pruning.layers import (
     fitted,
     inputs_of,
     put,
+    stacked,
     writers_of,
 )
-from burnish.passes.compress.pruning.levels import Level, levels_of
+from burnish.passes.compress.pruning.levels import Level, level_of
 
 Chosen = dict[str, tuple[Level, Repaired]]
 """What stays of each site, and the products behind it, by `Site.key`."""
@@ -40,6 +42,7 @@ class Repair:
         before: the model as it was.
         model: the one that is pruned; its weights change in place, at full width.
         sites: pairs of the same site in `before` and in `model`, in order.
+        repair: whether weights make up for what goes; else they stay as they are.
     """
 
     def __init__(
@@ -48,7 +51,10 @@ class Repair:
         before: ir.Model,
         model: ir.Model,
         sites: list[tuple[Site, Site]],
+        *,
+        repair: bool = True,
     ) -> None:
+        self._repair = repair
         self._before, self._model, self._sites = before, model, sites
         self._courses = activations.course(before), activations.course(model)
         self._changed = False
@@ -74,19 +80,27 @@ class Repair:
         return {key: item for key, item in chosen.items() if key in widths}
 
     def _site(self, old: Site, new: Site, width: int) -> tuple[Level, Repaired]:
-        if self._changed and width:
+        if self._repair and self._changed and width:
             for first, second in zip(
                 inputs_of(writers_of(old)), inputs_of(writers_of(new)), strict=True
             ):
                 self._refit(first, second)
         layer = self._fitted(list(old.readers), list(new.readers))
-        level = next(item for item in levels_of(old, layer) if len(item.kept) == width)
+        level = level_of(old, layer, width)
         rows = old.rows(level.kept) if width else np.zeros(0, np.int64)
-        weight, bias = layer.solved(rows)
+        weight, bias = self._solved(old, layer, rows)
         full = np.zeros((old.units * old.size, weight.shape[1]), np.float32)
         full[rows] = weight
         put(new.readers, apart(full, bias, old.readers))
         return level, apart(weight, bias, old.readers)
+
+    def _solved(self, old: Site, layer: Layer, rows: Array) -> tuple[Array, Array]:
+        """Weights for rows that stay: what they were where nothing is lost at all."""
+        weight, bias = stacked(old.readers)
+        gone = np.setdiff1d(np.arange(len(weight)), rows)
+        if self._repair and (self._changed or weight[gone].any()):
+            return layer.solved(rows)
+        return weight[rows], bias
 
     def _refit(self, old: list[Product], new: list[Product]) -> None:
         """Weights that give what products gave, from what they get now."""

@@ -22,7 +22,7 @@ from burnish.passes.compress.pruning.elimination import Layer
 from burnish.passes.compress.pruning.layers import apart, put
 from burnish.passes.compress.pruning.levels import Level, levels_of
 
-PROBED = (0.25, 0.5, 0.75, 1.0)
+PROBED = (0.3, 0.6, 1.0)
 """Shares of a site's units without which the whole is run."""
 
 LARGEST = 1 << 28
@@ -152,7 +152,8 @@ def _opened(model: ir.Model, keys: Sequence[str]) -> tuple[ir.Model, dict[str, A
                 tensor = value.const_value
                 weights[value.name or ""] = tensor.numpy()
                 copy.graph.initializers.pop(value.name or "")
-                value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape)
+                value.type = ir.TensorType(tensor.dtype)
+                value.shape = ir.Shape(tensor.shape.numpy())
                 value.const_value = None
                 copy.graph.inputs.append(value)
     return copy, weights
