@@ -68,15 +68,12 @@ class Request:
         layers: numbers of the attentions that get one; empty for all.
         prune: share of the layers' operations that goes ("0.3"), or "auto"; None for none.
         low_rank: weights as products of two where that is faster.
-        sparsity: share of the weights that become zero, `0.5` or `2:4`; None for none.
-        mask: how those are chosen; None for the best that the data allow.
+        sparsity, mask: weights that become zero (`0.5`, `2:4`), and how they are chosen.
         sparse_storage: weights with many zeros are stored by the other elements.
-        json: where the report will be written.
-        html: where it will be written to be looked at.
+        json, html: where the report will be written, as data and to be looked at.
         profile: also measure the model after each pass, and its kernels, for such a report.
         task: what a checkpoint's model is for; None for what its configuration says.
-        allow_pickle: its weights may be pickles, which can run code.
-        trust_remote_code: code that comes with it may run.
+        allow_pickle, trust_remote_code: its weights may be pickles; code with it may run.
         memory_limit, time_limit: bytes and seconds, for the whole tree of processes.
         turn: a file that the driver gives to compilations side by side; see `optimizer.turns`.
     """
