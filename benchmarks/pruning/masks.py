@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument("--calibration", type=Path, required=True)
     parser.add_argument("--sentences", type=Path, required=True)
     parser.add_argument("--patterns", default="0.5,2:4")
+    parser.add_argument("--methods", default=",".join(METHODS))
     arguments = parser.parse_args()
     source = arguments.folder / f"{EXPORT}.onnx"
     if not source.exists():
@@ -119,7 +120,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     size = source.stat().st_size / 1e6
     print(f"| none | | {kept(exact, exact)} | {size:.1f} | |", flush=True)
-    rows = [(*row, False) for row in product(arguments.patterns.split(","), METHODS)]
+    methods = arguments.methods.split(",")
+    rows = [(*row, False) for row in product(arguments.patterns.split(","), methods)]
     rows += [(pattern, METHODS[-1], True) for pattern in arguments.patterns.split(",")]
     with opened(source, arguments.calibration) as (model, context, folder):
         for pattern, method, rounded in rows:

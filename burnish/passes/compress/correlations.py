@@ -17,7 +17,9 @@ Factor = tuple[Array, Array]
 
 DAMPING = 0.1
 """Added to the diagonal of the correlations, as a share of its mean. On MiniLM with 1024 rows the
-loss of int8 weights on other sentences is the same from 0.05 to 0.2, and a third larger at 0.01."""
+loss of int8 weights on other sentences is the same from 0.05 to 0.2, and a third larger at 0.01; of
+masks of half of ten weights, the error of products of other rows is 0.126 at 0.1, 0.127 at 0.3 and
+0.136 at 0.01."""
 
 BLOCK = 128
 """Rows between which errors are handed on one by one; beyond, by a matrix product."""
@@ -26,12 +28,11 @@ COLUMNS = 4096
 """Columns of a weight that are worked on at a time: they do not depend on each other."""
 
 
-def factored(rows: Array, damping: float = DAMPING, *, largest_first: bool = True) -> Factor:
+def factored(rows: Array, *, largest_first: bool = True) -> Factor:
     """An order of the channels [k], and how errors are handed on in it.
 
     Args:
         rows: of the activation, [rows, k].
-        damping: see `DAMPING`.
         largest_first: channels with the largest activations come first; else as they are.
 
     Returns:
@@ -40,7 +41,7 @@ def factored(rows: Array, damping: float = DAMPING, *, largest_first: bool = Tru
     exact = np.asarray(rows, np.float64)
     gram = exact.T @ exact
     mean = float(np.diag(gram).mean()) or 1.0
-    gram[np.diag_indices_from(gram)] += damping * mean
+    gram[np.diag_indices_from(gram)] += DAMPING * mean
     order = np.arange(len(gram))
     if largest_first:
         order = np.argsort(-np.diag(gram), kind="stable")

@@ -1,10 +1,9 @@
 """Which elements of a weight become zero, and what the others become.
 
-magnitude   the smallest
-wanda       the smallest by |w| times the norm of what it is multiplied with, in each column;
-the others stay (Sun et al., 2023, arXiv:2306.11695)
-sparsegpt   those whose loss later rows can best make up for, which they then do
-(Frantar and Alistarh, 2023, arXiv:2301.00774)
+`magnitude` takes the smallest. `wanda` takes, in each column, the smallest by |w| times the norm of
+what it is multiplied with (Sun et al., 2023, arXiv:2306.11695). With both the others stay as they
+are. `sparsegpt` takes those whose loss later rows can best make up for, which they then do
+(Frantar and Alistarh, 2023, arXiv:2301.00774).
 """
 
 from __future__ import annotations
@@ -17,9 +16,6 @@ from burnish.passes.compress.masks.pattern import Pattern
 
 MAGNITUDE, WANDA, SPARSEGPT = "magnitude", "wanda", "sparsegpt"
 METHODS = (MAGNITUDE, WANDA, SPARSEGPT)
-
-DAMPING = 0.01
-"""See `correlations.DAMPING`: zeros are larger errors than rounding is, and reach further."""
 
 
 def masked(matrix: Array, rows: Array | None, method: str, pattern: Pattern) -> Array:
@@ -37,7 +33,7 @@ def masked(matrix: Array, rows: Array | None, method: str, pattern: Pattern) -> 
         norms = np.linalg.norm(np.asarray(rows, np.float64), axis=0)
         scores = np.abs(matrix) * norms[:, None]
         return np.where(pattern.lowest(scores), np.float32(0.0), matrix)
-    order, factor = factored(rows, DAMPING, largest_first=not pattern.group)
+    order, factor = factored(rows, largest_first=not pattern.group)
     result = np.empty(matrix.shape, np.float32)
     for start in range(0, matrix.shape[1], COLUMNS):
         part = slice(start, start + COLUMNS)
