@@ -7,8 +7,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from harness import unsupervised
 from samples import encoder
 from test_cli import command, report_of, step
+from test_plan import cluster
+
+from burnish import driver
+from burnish.driver import Request
 
 RANDOM = np.random.default_rng(0)
 
@@ -46,8 +51,12 @@ def test_a_share_goes_and_the_report_says_where(model: Path, data: Path) -> None
     assert told["limited"] == ""
     assert step(report, "prune")["promise"] == "lossy"
     assert report["ports"] == report_of(model, "--no-measure", "--dry-run")["ports"]
-    artifact = onnx.load(model.with_name("model.opt.onnx"))
-    onnx.checker.check_model(artifact)
+    artifact = model.with_name("model.opt.onnx")
+    onnx.checker.check_model(onnx.load(artifact))
+    with unsupervised():
+        stages = str(model.parent / "stages")
+        plan = driver.plan_stages(Request(str(artifact)), cluster(model.parent), stages)
+    assert plan["error"] <= 1e-5
 
 
 def test_the_budget_is_kept_and_what_is_missed_is_said(

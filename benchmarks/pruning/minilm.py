@@ -21,7 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -44,7 +46,7 @@ from burnish.runtimes.work import execute
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent / "precision"), str(HERE.parents[1] / "examples")]
 
-from export_minilm import EXPORTS  # noqa: E402
+from export_minilm import EXPORTS, weights_folder  # noqa: E402
 from sentences import batches, embeddings  # noqa: E402
 
 SIZES = {"batch": 8, "sequence": 128}
@@ -58,9 +60,11 @@ def ruled(key: str, forms: object, rule: str) -> Choice:
 
 def executor(scratch: Path) -> Executor:
     """Runs models in this process."""
-    return Executor(
-        scratch, lambda job: execute(job, lambda event: None), read_arrays, write_arrays
-    )
+
+    def call(jobs: dict[str, Any]) -> dict[str, Any]:
+        return execute(jobs, lambda event: None)
+
+    return Executor(scratch, call, read_arrays, write_arrays)
 
 
 def recovered(path: Path) -> ir.Model:
@@ -102,6 +106,36 @@ def largest(model: ir.Model, widths: dict[str, int]) -> ir.Model:
     return cut(model, choice)
 
 
+def results(
+    source: Path, texts: list[str], shares: Iterable[float]
+) -> Iterator[tuple[float, str, str, ir.Model]]:
+    """Each share with the heads and channels left, what was done, and the model."""
+    model = recovered(source)
+    with tempfile.TemporaryDirectory(dir=source.parent) as scratch:
+        runs = executor(Path(scratch))
+        stored = runs.store(batches(texts))
+        judging = stored[1 :: max(1, len(stored) // JUDGING)][:JUDGING]
+        learned = [item for item in stored if item not in judging]
+        activations = Activations(runs, learned, ["attention_mask"], judging)
+        limits, known = Limits(4 << 30, 600.0), shapes.infer(model, SIZES)
+        context = Context("cpu", limits, SIZES, ruled, shapes=known, activations=activations)
+        for share in shares:
+            began = time.process_time()
+            pruned, plain = model.clone(), model.clone()
+            rows = Prune(share).apply(pruned, context).pruned
+            spent = time.process_time() - began
+            print(f"{share:g}: {spent:.0f} s of one processor", file=sys.stderr, flush=True)
+            Prune(share, repair=False).apply(plain, context)
+            left = [
+                str(sum(row.after for row in rows if row.kind == kind))
+                for kind in ("heads", "channels")
+            ]
+            forms = {"repaired": pruned, "unrepaired": plain}
+            forms["largest"] = largest(model, {row.site: row.after for row in rows})
+            for what, form in forms.items():
+                yield share, " | ".join(left), what, form
+
+
 def speed(before: Path, after: Path) -> str:
     """What `optimize bench` measures."""
     command = [sys.executable, "-m", "burnish", "bench", str(before), str(after), "--json", "-"]
@@ -112,9 +146,9 @@ def speed(before: Path, after: Path) -> str:
     return f"{latency['speedup']:.2f} ({low:.2f} to {high:.2f})"
 
 
-def timed(source: Path, file: Path, calibration: Path, tokenizer: Path) -> str:
+def timed(source: Path, file: Path, calibration: Path) -> str:
     """Times faster than the export, in float32 and in int8."""
-    found = []
+    found, tokenizer = [], weights_folder() / "tokenizer.json"
     for options in ([], ["--int8", "--data", str(calibration), "--tokenizer", str(tokenizer)]):
         target = file.with_suffix(f".{'int8' if options else 'fp32'}.onnx")
         command = [sys.executable, "-m", "burnish", "model", str(file), "-o", str(target), "-q"]
@@ -141,41 +175,20 @@ def main() -> None:
     held = arguments.sentences.read_text("utf-8").splitlines()
     if {*texts} & {*held}:
         raise SystemExit("error: sentences of the calibration are among those compared")
-    model, feeds = recovered(source), batches(held)
+    feeds = batches(held)
     exact = embeddings(source, "cpu", feeds)
     print(f"{len(texts)} sentences for calibration, {len(held)} others compared\n")
     head = "| share of FLOPs cut | heads | channels | what | cosine | neighbour kept | Spearman |"
     print(head + (" times faster | with int8 |" if arguments.time else ""))
     print("|---" * (9 if arguments.time else 7) + "|")
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        runs = executor(Path(scratch))
-        stored = runs.store(batches(texts))
-        judging = stored[1 :: max(1, len(stored) // JUDGING)][:JUDGING]
-        learned = [item for item in stored if item not in judging]
-        activations = Activations(runs, learned, ["attention_mask"], judging)
-        limits, known = Limits(4 << 30, 600.0), shapes.infer(model, SIZES)
-        context = Context("cpu", limits, SIZES, ruled, shapes=known, activations=activations)
-        for share in map(float, arguments.shares.split(",")):
-            began = time.process_time()
-            pruned, plain = model.clone(), model.clone()
-            rows = Prune(share).apply(pruned, context).pruned
-            spent = time.process_time() - began
-            Prune(share, repair=False).apply(plain, context)
-            widths = {row.site: row.after for row in rows}
-            counts = [
-                sum(row.after for row in rows if row.kind == kind) for kind in ("heads", "channels")
-            ]
-            forms = {"repaired": pruned, "unrepaired": plain, "largest": largest(model, widths)}
-            for what, form in forms.items():
-                file = folder / f"{name}.{share:g}.{what}.onnx"
-                save(form, file, external=False)
-                row = f"| {share:g} | {counts[0]} | {counts[1]} | {what} | "
-                row += kept(exact, embeddings(file, "cpu", feeds)) + " |"
-                if arguments.time and what == "repaired":
-                    tokenizer = Path(sys.modules["sentences"].weights_folder()) / "tokenizer.json"
-                    row += f" {timed(source, file, arguments.calibration, tokenizer)} |"
-                print(row, flush=True)
-            print(f"{share:g}: {spent:.0f} s of one processor", file=sys.stderr, flush=True)
+    shares = map(float, arguments.shares.split(","))
+    for share, counts, what, form in results(source, texts, shares):
+        file = folder / f"{name}.{share:g}.{what}.onnx"
+        save(form, file, external=False)
+        row = f"| {share:g} | {counts} | {what} | {kept(exact, embeddings(file, 'cpu', feeds))} |"
+        if arguments.time and what == "repaired":
+            row += f" {timed(source, file, arguments.calibration)} |"
+        print(row, flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(f"peak memory {peak:.0f} MB, with the runtime and the comparison", file=sys.stderr)
 

@@ -113,10 +113,8 @@ def missed(request: Request, report: dict[str, Any]) -> str:
     if report["over_budget"]:
         first = report["over_budget"][0]
         return f"--max-drop is not met by {first['name']}: {first['reason']}"
-    if wrong := _wrong(request, report):
+    if wrong := _wrong(request, report) or pruning.missed(request, report.get("pruning")):
         return wrong
-    if short := pruning.missed(request, report.get("pruning")):
-        return short
     if request.speedup is not None:
         kept = any(step["status"] == "kept" for step in report["passes"])
         # What is unchanged is as fast as it was; a change that was not timed may be anything.

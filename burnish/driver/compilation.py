@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from burnish import __version__
 from burnish.driver import budget, findings, pruning, retreat, whole
 from burnish.driver.candidate import Candidate, Reference
 from burnish.driver.judge import Judge
+from burnish.driver.learning import activations_of
 from burnish.driver.net import Net
 from burnish.driver.original import run_original
 from burnish.driver.plan import only_raised, passes_for
@@ -32,9 +34,6 @@ from burnish.optimizer.signature import Signature
 from burnish.optimizer.verify import Checker
 from burnish.passes.compress.pruning.prune import Prune
 from burnish.runtimes.providers import PROVIDERS, REFERENCE
-
-JUDGING = 2
-"""Feeds that what pruned sites cost is measured on."""
 
 SENSED = 8
 """Feeds that places are measured on one by one."""
@@ -138,18 +137,7 @@ class Compilation:
         masks = [slot.port.name for slot in bench.slots if feeds.is_padding_mask(slot)]
         self.observe = Calibration(bench.executor, used.folders, masks, real=real)
         if request.prune:
-            self.activations = self._activations(used.folders, masks)
-
-    def _activations(self, used: Sequence[Path], masks: Sequence[str]) -> Activations:
-        """The data that pruning learns from; some of it is kept to measure what sites cost."""
-        found = [*used, *self.bench.more()]
-        judging = found[1 :: max(1, len(found) // JUDGING)][:JUDGING] if len(found) > 3 else []
-        learned = [folder for folder in found if folder not in judging]
-
-        def told(text: str) -> None:
-            self.bench.emit({"stage": text})
-
-        return Activations(self.bench.executor, learned, masks, judging or learned, told)
+            self.activations = activations_of(bench, used.folders, masks)
 
     def _tuner(self, contest: Contest) -> tuner.Tuner:
         request = self.request
@@ -179,7 +167,8 @@ class Compilation:
         def progress(name: str) -> None:
             self.bench.emit({"stage": name})
 
-        context = self.bench.context(self.chooser, self.observe, self.activations)
+        context = self.bench.context(self.chooser, self.observe)
+        context = replace(context, activations=self.activations)
         return pipeline.run(start, passes, context, check, progress)
 
     def _without(self, compiled: Compiled, index: int, reason: str) -> Compiled:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from burnish.driver.candidate import Candidate
-from burnish.driver.request import AUTO_PRUNE, Request
+from burnish.driver.prunable import AUTO_PRUNE
+from burnish.driver.request import Request
 from burnish.optimizer import pipeline
 from burnish.optimizer.contract import Pass, Pruned
 from burnish.optimizer.pipeline import Compiled, Step

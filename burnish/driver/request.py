@@ -12,11 +12,11 @@ import onnx
 
 from burnish import report
 from burnish.driver import masking
+from burnish.driver.prunable import validate_pruning
 from burnish.optimizer import sandbox
 from burnish.optimizer.contract import Kind
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.sandbox import Limits
-from burnish.passes.compress.pruning.prune import Prune
 from burnish.passes.recover.raise_opset import LEAST
 from burnish.passes.restructure.pack import Pack
 from burnish.runtimes.providers import AUTO, PROVIDERS, REFERENCE
@@ -30,9 +30,6 @@ PRECISIONS = ("int8", "int4", "int8_weights", "fp16", "bf16")
 
 INT8, STATIC = "int8", "static"
 """Ways to hand caches on."""
-
-AUTO_PRUNE = "auto"
-"""Value of `--prune` for as much as the budget, or a speed-up, allows."""
 
 WALL_SECONDS = 4 * 3600.0
 """Time limit of a compilation where the user sets none."""
@@ -214,7 +211,7 @@ def validate(request: Request) -> None:
     if request.kv_cache is not None:
         _validate_cache(request)
     if request.prune is not None:
-        _validate_pruning(request)
+        validate_pruning(request)
     if (request.global_tokens or request.layers) and not request.window:
         raise UsageError("--global-tokens and --layers are those of a window", hint="--window 128")
     masking.validate(request.sparsity, request.mask, runs=bool(request.data) and request.check)
@@ -224,29 +221,6 @@ def validate(request: Request) -> None:
         raise UsageError(f"folder {target.parent} does not exist", hint="creating it")
     if target.is_dir():
         raise UsageError(f"the output {target} is a folder", hint="-o FILE.onnx")
-
-
-def _validate_pruning(request: Request) -> None:
-    """Raise where nothing would say what may go, or how much of it."""
-    try:
-        share = 0.5 if request.prune == AUTO_PRUNE else float(request.prune or "")
-    except ValueError:
-        share = 0.0
-    if not 0.0 < share < 1.0:
-        raise UsageError(
-            f"--prune {request.prune} is neither a share between 0 and 1 nor auto",
-            hint="--prune 0.3",
-        )
-    if not request.data:
-        raise UsageError(
-            "--prune needs --data: made-up inputs do not say what counts", hint="--data texts.txt"
-        )
-    if not request.check:
-        raise UsageError("--prune needs the runs of the model that --no-check skips")
-    if request.level < LEVELS[Prune.promise.kind]:
-        raise UsageError(f"--prune loses, which -O{request.level} rules out", hint="-O2")
-    if request.auto_precision:
-        raise UsageError("--prune needs one precision", hint="--int8")
 
 
 def _validate_cache(request: Request) -> None:

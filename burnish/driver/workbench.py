@@ -15,7 +15,6 @@ from burnish.driver import vocabulary
 from burnish.driver.caveats import caveats
 from burnish.driver.request import Request
 from burnish.optimizer import artifact, feeds, roles, sandbox, tuner, user_data
-from burnish.optimizer.activations import Activations
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.costs.products import matrix_flops
 from burnish.optimizer.contract import Chooser, Context, Feeds, Observer
@@ -24,7 +23,6 @@ from burnish.optimizer.executor import Executor, Job
 from burnish.optimizer.fidelity import is_distribution
 from burnish.optimizer.measure import Contest
 from burnish.optimizer.model import Loaded, load, weight_bytes, without_weights
-from burnish.optimizer.more_data import read_more
 from burnish.optimizer.standing import Standing
 from burnish.optimizer.verify import STRUCTURE_ABOVE
 from burnish.runtimes.arrays import read_arrays, write_arrays
@@ -130,13 +128,6 @@ class Workbench:
             made += self._long(2 * self.request.window)
         return user_data.Data.alike(made), "on made-up inputs"
 
-    def more(self) -> list[Path]:
-        """The user's feeds beyond those that are checked on, stored."""
-        data = self.request.data
-        if not data:
-            return []
-        return self.executor.store(read_more(Path(data), self.slots, self.tokenizer))
-
     def _doubt_window(self, given: Sequence[Feeds]) -> None:
         """Say where no text is long enough for a window to matter."""
         names = [slot.port.name for slot in self.slots if slot.role is roles.Role.IDS]
@@ -196,12 +187,7 @@ class Workbench:
             self._shapes = (sizes, shapes.infer(self.loaded.model, sizes))
         return self._shapes[1]
 
-    def context(
-        self,
-        choose: Chooser,
-        observe: Observer | None = None,
-        activations: Activations | None = None,
-    ) -> Context:
+    def context(self, choose: Chooser, observe: Observer | None = None) -> Context:
         """What passes may know of this model's surroundings."""
         return Context(
             provider=self.request.provider,
@@ -211,7 +197,6 @@ class Workbench:
             saturating=target_of(self.request.target_cpu).saturating,
             shapes=self.shapes(),
             observe=observe,
-            activations=activations,
             memo=self.memo,
         )
 

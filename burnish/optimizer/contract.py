@@ -26,6 +26,7 @@ import onnx
 import onnx_ir as ir
 
 from burnish.optimizer.caches import Cache
+from burnish.optimizer.pruned import Pruned
 from burnish.optimizer.renumbering import Renumbering
 from burnish.optimizer.sandbox import Limits
 from burnish.optimizer.static_caches import StaticCache
@@ -80,28 +81,6 @@ class Refusal:
 
     node: str
     reason: str
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """What became of the heads, or the hidden channels, between some products.
-
-    Attributes:
-        site: the value that holds them.
-        kind: `heads` or `channels`.
-        before, after: how many there were, and are.
-        flops_before, flops_after: operations of the products, with those of the attention.
-        lost: squared error of what the products behind give, as a share of its variance, on the
-            data that weights were found with.
-    """
-
-    site: str
-    kind: str
-    before: int
-    after: int
-    flops_before: float
-    flops_after: float
-    lost: float
 
 
 @dataclass(frozen=True)

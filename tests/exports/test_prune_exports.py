@@ -26,7 +26,11 @@ from burnish.passes.compress.pruning.levels import widths
 
 SIZES = {"batch": 2, "sequence": 16}
 
-ONE_OF_EACH = {case.name: case for case in CASES}
+CHOSEN = ("bert-eager", "gpt2", "llama", "llama-cached", "modernbert", "swin", "t5-encoder", "vit")
+ONE_OF_EACH = {case.name: case for case in CASES if case.name in CHOSEN}
+BEHIND = ("merge-projections", "compose-moves", "pack", "attention-form")
+"""Passes that read numbers of heads, or how products are laid out."""
+
 REPAIRED = ("llama", "llama-cached", "vit")
 """Models that a share goes of, too: grouped queries, without and with caches, and images."""
 
@@ -81,7 +85,8 @@ def test_heads_that_differ_by_layer(recovered: ir.Model, executor: Executor) -> 
     expected, given = run_model(zeroed(recovered, choice), feeds), run_model(model, feeds)
     for mine, theirs in zip(expected, given, strict=True):
         assert max(relative_l2(mine[name], theirs[name]) for name in mine) < 2e-5
-    passes = [item for item in passes_for(Request("model.onnx")) if item.phase.value != "recover"]
+    request = Request("model.onnx", pack=True)
+    passes = [item for item in passes_for(request) if item.name in BEHIND]
     context = make_context(sizes=SIZES, shapes=shapes.infer(model, SIZES))
     compiled = pipeline.run(model, passes, context, make_checker(executor, model).check)
     assert not [step.reason for step in compiled.steps if step.status == "rejected"]
