@@ -75,7 +75,8 @@ class Process:
     @property
     def pid(self) -> int:
         """The process id of the child."""
-        return self._process.pid
+        pid: int = self._process.pid
+        return pid
 
     def ready(self) -> dict[str, Any]:
         """What the work tells of itself, once it has begun.
@@ -87,8 +88,9 @@ class Process:
         if "error" in message:
             self.kill()
             raise revived(message["error"])
-        self.facts = message["ready"]
-        return self.facts
+        facts: dict[str, Any] = message["ready"]
+        self.facts = facts
+        return facts
 
     def ask(
         self,
@@ -183,7 +185,8 @@ class Process:
             elif self.hangs():
                 self.kill()
                 raise WorkerFailed(f"{self.name} hangs")
-        return message
+        found: Message = message
+        return found
 
     def hangs(self) -> bool:
         """Whether the child stands still, or was not seen to run for long; to be asked often.
@@ -224,7 +227,8 @@ class Process:
             self.channel.close()
             for region in (self._pulse, self._given, self._taken):
                 region.close()
-        return self._process.returncode
+        code: int = self._process.returncode
+        return code
 
     def _gone(self, seconds: float) -> bool:
         """Whether the socket has been closed by the child, and it ends within some seconds."""
