@@ -23,8 +23,8 @@ from burnish.optimizer import artifact, sandbox
 from burnish.optimizer.configurations import told_in
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.report import SCHEMA, release
-from burnish.runtimes.pipeline import is_pipeline
 from burnish.runtimes.providers import AUTO, PROVIDERS
+from burnish.runtimes.stages import is_pipeline
 from burnish.runtimes.targets import NATIVE
 
 __all__ = [

@@ -12,9 +12,11 @@ from burnish.driver import Progress, Request, Result, recipes
 from burnish.driver.recipe_options import options_for
 from burnish.optimizer.errors import BurnishError, UsageError, nearest
 from burnish.optimizer.frontend.tasks import named
-from burnish.runtimes.pipeline import MODEL, Pipeline, is_pipeline
+from burnish.runtimes.generate import TASKS, open_generator
+from burnish.runtimes.pipeline import MODEL, Pipeline
 from burnish.runtimes.providers import PROVIDERS
 from burnish.runtimes.replicas import THREADS, open_replicas
+from burnish.runtimes.stages import is_pipeline
 from burnish.runtimes.tasks import open_task
 from burnish.runtimes.workers.opening import Opening
 from burnish.runtimes.workers.service import Limits
@@ -149,7 +151,8 @@ def load(
         path: an .onnx file, or an artifact folder; or several files by name.
         provider: `cpu`, `cuda`, `tensorrt` or `openvino`; of stages, also one for each.
         threads: 0 for the runtime's own choice; of stages, also a number for each.
-        task: what a file's model is for; of a folder, the manifest tells.
+        task: what a file's model is for; of a folder, the manifest tells. Stages of a decoder
+            generate text where that is named.
         replicas: how many times a file's model is opened, each with so many threads.
         workers: `threads` of this process, which is the default, or `processes` of their own.
         batch: feeds of like length that wait are run as one, at most so many.
@@ -168,6 +171,10 @@ def load(
     """
     kind, limits = workers or THREADS, Limits(capacity=capacity, batch=batch)
     if not isinstance(path, Mapping) and is_pipeline(Path(path)):
+        if task:
+            if named(task).name not in TASKS:
+                raise UsageError(f"stages are not run for {task}", hint="no task, and feeds")
+            return open_generator(Path(path), provider=provider, threads=threads, workers=kind)
         return Pipeline(Path(path), provider=provider, threads=threads, workers=kind, limits=limits)
     if not isinstance(provider, str) or not isinstance(threads, int):
         raise UsageError("several providers or numbers of threads are for stages of a plan")

@@ -8,20 +8,17 @@ feed at once. Results come in the order of the feeds.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from burnish.optimizer.artifact import MANIFEST, PIPELINE
-from burnish.optimizer.configurations import told_in
-from burnish.optimizer.errors import InvalidModel, UsageError
-from burnish.runtimes.workers.opening import THREADS, Opening, open_workers
+from burnish.runtimes import stages
+from burnish.runtimes.workers.opening import THREADS, open_workers
 from burnish.runtimes.workers.requests import Port, Route, Step
 from burnish.runtimes.workers.service import Limits, Service
 from burnish.runtimes.workers.worker import Worker
 
 MODEL = "model"
+"""The name of the only model of a service."""
 
 
 class Pipeline(Service):
@@ -48,69 +45,23 @@ class Pipeline(Service):
         workers: str = THREADS,
         limits: Limits | None = None,
     ) -> None:
-        told = told_in(folder / MANIFEST)
-        rows = stages_of(folder)
-        providers = each(provider, len(rows), "providers")
-        counts = each(threads, len(rows), "threads")
-        share = max(1, (os.cpu_count() or 1) // len(rows))
-        models, steps = {}, []
-        for index, row in enumerate(rows):
-            opening = Opening(providers[index], counts[index] or share, workers)
-            name = f"stage {index + 1}"
-            models[name] = {name: opening.row(file_of(folder, row))}
-            steps.append(Step(name, names_of(row, "inputs"), names_of(row, "outputs")))
-        inputs, outputs = names_of(told, "inputs"), names_of(told, "outputs")
+        plan = stages.read(folder)
+        openings = plan.openings(provider, threads, workers)
+        models = {
+            stage.name: {stage.name: opening.row(stage.path)}
+            for stage, opening in zip(plan.stages, openings, strict=True)
+        }
         opened = open_workers(models, workers)
-        ports = ports_of(opened)
+        ports = _ports(opened)
         route = Route(
-            tuple(steps),
-            tuple(ports.get(name, Port(name)) for name in inputs),
-            tuple(ports.get(name, Port(name)) for name in outputs),
+            tuple(Step(stage.name, stage.inputs, stage.outputs) for stage in plan.stages),
+            tuple(ports.get(name, Port(name)) for name in plan.inputs),
+            tuple(ports.get(name, Port(name)) for name in plan.outputs),
         )
         super().__init__(opened, {MODEL: route}, limits or Limits())
 
 
-def each(given: Any, count: int, what: str) -> list[Any]:
-    """One for each stage; raises UsageError where there are more or fewer."""
-    if isinstance(given, (str, int)):
-        return [given] * count
-    if len(given) != count:
-        raise UsageError(f"{len(given)} {what} for {count} stages")
-    return list(given)
-
-
-def is_pipeline(folder: Path) -> bool:
-    """Whether a folder holds stages of a plan."""
-    return told_in(folder / MANIFEST).get("task") == PIPELINE
-
-
-def stages_of(folder: Path) -> list[dict[str, Any]]:
-    """What the manifest of a plan tells of each stage.
-
-    Raises:
-        InvalidModel: it is none of a plan.
-    """
-    told = told_in(folder / MANIFEST)
-    rows = told.get("stages") if told.get("task") == PIPELINE else None
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise InvalidModel("the manifest names no stages", place=MANIFEST)
-    return rows
-
-
-def file_of(folder: Path, row: Mapping[str, Any]) -> Path:
-    """The file of a stage: a name without folders, so that nothing outside is opened."""
-    return folder / Path(str(row.get("file"))).name
-
-
-def names_of(told: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    """The names that a manifest lists under a key."""
-    names = told.get(key)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InvalidModel(f"the manifest lists no {key}", place=MANIFEST)
-    return tuple(names)
-
-
-def ports_of(workers: Sequence[Worker]) -> dict[str, Port]:
+def _ports(workers: Sequence[Worker]) -> dict[str, Port]:
     """All ports of some workers' models, by name."""
     return {
         port["name"]: Port.of(port)
