@@ -258,7 +258,10 @@ def bench(request: Request, others: list[str], progress: Progress | None = None)
 
 
 def run(request: Request) -> dict[str, Any]:
-    """Run a model on data or made-up inputs; what came out, as data."""
+    """Run a model, or the stages of one, on data or made-up inputs; what came out, as data."""
+    if is_pipeline(Path(request.model)):
+        validate_provider(request, auto=False)
+        return _supervised("burnish.driver.stage_runs:run_stages", asdict(request), request, None)
     request = _of_graph(request)
     return _supervised("burnish.driver.inspection:run_model", asdict(request), request, None)
 
@@ -274,9 +277,6 @@ def run_artifact(
         progress: told of pieces of text as they come: `row` and `text`.
     """
     validate_provider(request, auto=False)
-    if is_pipeline(Path(request.model)):
-        hint = "burnish.load(FOLDER).run(None, feeds) in Python"
-        raise UsageError("stages of a plan are not run from here", hint=hint)
     asked = asdict(request) | argument
     return _supervised("burnish.driver.running:run_artifact", asked, request, progress)
 

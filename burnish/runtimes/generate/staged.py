@@ -31,6 +31,9 @@ class Asked(Protocol):
 
     facts: dict[str, Any]
 
+    @property
+    def pid(self) -> int | None: ...
+
     def ask(
         self, order: Mapping[str, Any], arrays: Mapping[str, Array]
     ) -> tuple[dict[str, Any], Mapping[str, Array]]: ...
@@ -40,6 +43,8 @@ class Asked(Protocol):
 
 class _InThread(Residents):
     """Works in the caller's thread."""
+
+    pid = None
 
     def ask(
         self, order: Mapping[str, Any], arrays: Mapping[str, Array]
@@ -55,6 +60,10 @@ class _InProcess:
         self._process = Process(TARGET, argument, name=name)
         self.facts = self._process.ready()
         self._lost = False
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def ask(
         self, order: Mapping[str, Any], arrays: Mapping[str, Array]
@@ -117,6 +126,11 @@ class Running:
         except (WorkerFailed, DeadlineExceeded):
             self.life += 1
             raise
+
+    @property
+    def pid(self) -> int | None:
+        """Its process; None in a thread."""
+        return self._asked.pid
 
     def close(self) -> None:
         """Free it."""
@@ -250,6 +264,10 @@ class StagedSession:
             item[arrays["index"]] if not isinstance(item, Held) and what == "rows" else item
             for item in found
         ]
+
+    def pids(self) -> list[int | None]:
+        """The process of each stage; None in threads."""
+        return [stage.pid for stage in self._stages]
 
     def close(self) -> None:
         """Free all stages; a second call does nothing."""

@@ -55,11 +55,13 @@ class Jobs:
 
     def expire(self, now: float) -> None:
         """Answer those whose deadline has passed."""
+        expired = False
         while (end := self.next_end()) is not None and end <= now:
             request = heapq.heappop(self._ends)[2]
             error = DeadlineExceeded(f"there was no answer within {request.span:g} s")
             self.answer(request, error)
-        if any(request.future.done() for request in self.waiting):
+            expired = True
+        if expired:  # they make room for others
             self.waiting = deque(item for item in self.waiting if not item.future.done())
 
     def admit(self) -> bool:
@@ -67,7 +69,7 @@ class Jobs:
 
         False where none waits.
         """
-        while self.waiting and self.waiting[0].future.cancelled():
+        while self.waiting and self.waiting[0].future.done():
             self.waiting.popleft()
         if not self.waiting:
             return False
@@ -84,14 +86,16 @@ class Jobs:
             self._begin(requests, route, joiner)
         return True
 
-    def _begin(self, requests: list[Request], route: Route, joiner: Joiner | None) -> None:
+    def _begin(
+        self, requests: list[Request], route: Route, joiner: Joiner | None, lost: int = 0
+    ) -> None:
         feed = requests[0].feed
         if joiner is not None and len(requests) > 1:
             feed = joiner.join([item.feed for item in requests])
         outputs = tuple(dict.fromkeys(name for item in requests for name in item.outputs))
         weight = max(item.weight for item in requests) * len(requests)
         job = Job(next(self._numbers), requests, weight, route.needed(outputs))
-        job.values = dict(feed)
+        job.values, job.lost = dict(feed), lost
         self.jobs[job.number] = job
         if self.shared:
             region = self._take()
@@ -155,6 +159,8 @@ class Jobs:
         if job.number in self.jobs and task.step not in job.done and not elsewhere:
             if job.answered:
                 self._end(job)
+            elif len(job.requests) > 1 and computed:
+                self._part(job, job.lost)
             elif job.lost > RETRIES:
                 again = f"{error.message}, and so did the one that had the request before"
                 self._end(job, WorkerFailed(again, place=error.place))
@@ -167,11 +173,15 @@ class Jobs:
         if len(job.requests) == 1:
             self._end(job, error)
             return
+        self._part(job, job.lost)
+
+    def _part(self, job: Job, lost: int) -> None:
+        """Go on with each request of a job by itself."""
         self._end(job)
         for request in job.requests:
             if not request.future.done():
                 request.alone = True
-                self._begin([request], self.routes[request.route], None)
+                self._begin([request], self.routes[request.route], None, lost)
 
     def _deliver(self, job: Job) -> None:
         outputs = tuple(dict.fromkeys(name for item in job.requests for name in item.outputs))

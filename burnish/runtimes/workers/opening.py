@@ -65,7 +65,8 @@ def open_workers(models: Mapping[str, Models], kind: str) -> list[Worker]:
                     sessions.callback(session.close)
                     runtimes[key] = session
                 sessions.pop_all()
-            thread = ThreadWorker(name, runtimes)
+            explain = {key: PROVIDERS[row["provider"]].explain for key, row in rows.items()}
+            thread = ThreadWorker(name, runtimes, explain)
             opened.callback(thread.close)
             found.append(thread)
         for worker in found:

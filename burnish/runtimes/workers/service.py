@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -73,6 +75,7 @@ class Service:
         self._count, self._lock = 0, threading.Lock()
         self.joined: dict[str, str] = {}
         self._dispatcher.begin(self._workers)
+        _open.add(self)
         try:
             for name in self.routes if limits.batch > 1 else ():
                 self._join(name)
@@ -207,6 +210,10 @@ class Service:
             for future in waiting:
                 future.cancel()
 
+    def told(self) -> list[dict[str, Any]]:
+        """What is known of each worker without asking it; see `health`."""
+        return [_told(worker, None, worker.error) for worker in self._workers]
+
     def health(
         self, feeds: Mapping[str, Mapping[str, Array]] | None = None, *, deadline: float = CHECKED
     ) -> list[dict[str, Any]]:
@@ -294,6 +301,16 @@ class Service:
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
             self.close()
+
+
+_open: weakref.WeakSet[Service] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """A thread that computes when the interpreter ends would take the process down with it."""
+    for service in list(_open):
+        service.close()
 
 
 def _told(worker: Worker, seconds: float | None, error: str) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from burnish.optimizer.errors import BurnishError
 from burnish.runtimes.interface import Runtime
+from burnish.runtimes.providers import Explain
 from burnish.runtimes.workers.process import Process
 from burnish.runtimes.workers.requests import Task
 from burnish.runtimes.workers.sessions import TARGET, ports_of
@@ -92,6 +94,7 @@ class ThreadWorker(Worker):
     Args:
         name: see `Worker`.
         runtimes: by the name of their model; closed with this.
+        explain: what their errors are in our terms, by model; where it is not told, as they are.
 
     Attributes:
         done: is called in its thread.
@@ -99,8 +102,14 @@ class ThreadWorker(Worker):
 
     done: Done
 
-    def __init__(self, name: str, runtimes: Mapping[str, Runtime]) -> None:
+    def __init__(
+        self,
+        name: str,
+        runtimes: Mapping[str, Runtime],
+        explain: Mapping[str, Explain] | None = None,
+    ) -> None:
         super().__init__(name, frozenset(runtimes))
+        self._explain = dict(explain or {})
         self.runtimes, self.state = dict(runtimes), READY
         self._orders = queue.SimpleQueue[tuple[Task, Mapping[str, Any]] | None]()
         self._thread = threading.Thread(target=self._work, name=f"burnish {name}", daemon=True)
@@ -122,8 +131,11 @@ class ThreadWorker(Worker):
             try:
                 found = self.runtimes[task.model].run(task.outputs, feed)
                 result: Any = dict(zip(task.outputs, found, strict=True))
-            except Exception as error:  # whatever a session raises belongs to the feed
+            except BurnishError as error:
                 result = error
+            except Exception as error:  # whatever a session raises belongs to the feed
+                explain = self._explain.get(task.model)
+                result = explain(error) if explain is not None else error
             self.done(self, task, result)
 
     def close(self) -> None:
