@@ -103,9 +103,7 @@ def test_requests_without_an_answer_get_an_error_at_the_end() -> None:
 
 
 def test_one_that_is_lost_too_often_is_given_up() -> None:
-    limits = Limits(restarts=1)
-    with burnish.load(TAGGER, threads=1, replicas=1, workers="processes") as service:
-        service._dispatcher._restarts = limits.restarts
+    with burnish.load(TAGGER, threads=1, workers="processes", restarts=1) as service:
         strike(service, 0, "SIGKILL")
         until(lambda: service.told()[0]["state"] == "ready")
         os.kill(pids(service)[0], signal.SIGKILL)
@@ -165,7 +163,7 @@ def test_what_takes_long_is_tried_on_another_worker() -> None:
 
 def test_a_worker_that_hangs_at_a_deadline_is_started_anew(service: Service) -> None:
     """Its pulse goes on, so that only the deadline tells."""
-    for worker in service._workers:
+    for worker in service.workers:
         worker.process.hangs = lambda: False  # type: ignore[attr-defined]
     before = pids(service)
     for pid in before:
@@ -173,7 +171,7 @@ def test_a_worker_that_hangs_at_a_deadline_is_started_anew(service: Service) -> 
     with pytest.raises(DeadlineExceeded):
         service.run(None, feeds(1)[0], deadline=1.0)
     until(lambda: pids(service)[0] != before[0])
-    service._workers[-1].process.hangs = lambda: True  # type: ignore[attr-defined]
+    service.workers[-1].process.hangs = lambda: True  # type: ignore[attr-defined]
     (right,) = expected(feeds(1))
     np.testing.assert_allclose(service.run(None, feeds(1)[0], deadline=60.0)[0], right, atol=1e-5)
 
