@@ -203,7 +203,7 @@ class Dispatcher:
         job, span = task.job, task.job.span
         if span is None or now - task.begun < span / 2 or job.number not in self.jobs.jobs:
             return
-        other = Loads(self.workers).choose(job, task.model, without=worker)
+        other = Loads(self.workers, now).choose(job, task.model, without=worker)
         if other is not None and other.has_room and not job.answered:
             job.hedged = True
             self._give(other, job, task.step, now)
@@ -213,7 +213,7 @@ class Dispatcher:
         self.jobs.drop_answered()
         while len(self.jobs.jobs) < DEPTH * len(self.workers) and self.jobs.admit():
             pass
-        loads = Loads(self.workers)
+        loads = Loads(self.workers, now)
         for job, step in list(self.jobs.ready):
             model = self.jobs.routes[job.requests[0].route].steps[step].model
             worker = loads.choose(job, model)
