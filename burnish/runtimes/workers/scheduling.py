@@ -66,4 +66,5 @@ class Loads:
         pace = worker.paces.get(model, best)
         if worker.tasks or pace <= best:
             return pace
-        return best + (pace - best) * 0.5 ** ((self._now - worker.idle) / OLD)
+        kept: float = 0.5 ** ((self._now - worker.idle) / OLD)
+        return best + (pace - best) * kept
