@@ -5,7 +5,8 @@
 
 The first times two replicas and two stages, each as two threads of this process and as two
 processes, of one thread each, in turn, against one worker; at feeds of 1 x 32 and of 8 x 128
-tokens. Ratios are medians of the rounds, with their least and most.
+tokens. Ratios are medians of the rounds, with their least and most; beside them the processor time
+of a feed, in all processes together, over that of the one worker.
 
 The second says what memory of its own (`smaps_rollup`: private, so neither libraries nor shared
 memory) each stage has beyond a worker with a model of one operator, as a share of what a worker
@@ -15,6 +16,7 @@ with the whole model has beyond it; beside the stage's share of the bytes of all
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -41,6 +43,16 @@ def planned(model: Path, scratch: Path, count: int) -> Path:
     return scratch / f"stages-{count}"
 
 
+def processor(service: Any) -> float:
+    """Seconds of processor time of this process, and of a service's."""
+    spent = time.process_time()
+    for row in service.told():
+        if row["pid"] is not None:
+            fields = Path(f"/proc/{row['pid']}/stat").read_text().rpartition(")")[2].split()
+            spent += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return spent
+
+
 def times(model: Path, stages: Path, count: int, rounds: int) -> None:
     """Print the first table."""
     one = burnish.load(model, threads=1)
@@ -48,24 +60,28 @@ def times(model: Path, stages: Path, count: int, rounds: int) -> None:
     for kind in ("threads", "processes"):
         ways[f"two replicas, {kind}"] = burnish.load(model, threads=1, replicas=2, workers=kind)
         ways[f"two stages, {kind}"] = burnish.load(stages, threads=1, workers=kind)
-    print("| size | workers | times as fast as one | least to most |\n|---|---|---|---|")
+    print("| size | workers | times as fast as one | least to most | processor time, times |")
+    print("|---|---|---|---|---|")
     for size in SIZES:
         feeds = feeds_of(one, count if size[0] > 1 else 10 * count, size)
         gains: dict[str, list[float]] = {name: [] for name in ways}
+        costs: dict[str, list[float]] = {name: [] for name in ways}
         for index in range(rounds + 1):
             for name, way in ways.items():
-                start = time.perf_counter()
+                start, used = time.perf_counter(), processor(way)
                 for feed in feeds:
                     one.run(None, feed)
-                middle = time.perf_counter()
+                middle, between = time.perf_counter(), processor(way)
                 for _ in way.map(feeds):
                     pass
                 if index:  # the first round warms up
                     gains[name].append((middle - start) / (time.perf_counter() - middle))
+                    costs[name].append((processor(way) - between) / (between - used))
         for name, found in gains.items():
             print(
                 f"| {size[0]} x {size[1]} | {name} | {statistics.median(found):.2f} | "
-                f"{min(found):.2f} to {max(found):.2f} |", flush=True,
+                f"{min(found):.2f} to {max(found):.2f} | {statistics.median(costs[name]):.2f} |",
+                flush=True,
             )  # fmt: skip
     for way in ways.values():
         way.close()
