@@ -46,6 +46,9 @@ def load(
         files = {name: Path(file) for name, file in path.items()}
         return open_replicas(files, replicas, opening, limits)
     if Path(path).is_dir() or task:
+        if replicas != 1 or serving:
+            file = "the file in it" if Path(path).is_dir() else "no task"
+            raise UsageError("what answers for a task has one worker", hint=f"{file}, and feeds")
         return open_task(Path(path), provider=provider, threads=threads, task=task)
     if replicas == 1 and not serving:
         return PROVIDERS[provider].open(Path(path), provider=provider, threads=threads)

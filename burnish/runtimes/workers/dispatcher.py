@@ -9,6 +9,7 @@ deadline counts as hanging.
 from __future__ import annotations
 
 import contextlib
+import math
 import selectors
 import socket
 import threading
@@ -35,6 +36,10 @@ from burnish.runtimes.workers.worker import (
 
 PATIENCE = 1.0
 """Seconds that a worker has for a request at least, before it counts as hanging."""
+
+STUCK, LONGER = 60.0, 100.0
+"""Seconds, and times as long as it should take, after which a request without a deadline counts as
+one that the worker hangs at."""
 
 MINUTE = 60.0
 
@@ -189,13 +194,17 @@ class Dispatcher:
                 self._reopen(worker)
             elif worker.process.hangs():
                 self._lost(worker, WorkerFailed(f"{worker.name} hangs"))
-            elif worker.tasks and self._late(worker.tasks[0], now):
+            elif worker.tasks and self._late(worker, now):
                 self._lost(worker, WorkerFailed(f"{worker.name} gave no answer"))
 
-    def _late(self, task: Task, now: float) -> bool:
+    def _late(self, worker: Worker, now: float) -> bool:
         """Whether a worker has had a request for so long that it counts as hanging."""
-        span = task.job.span
-        return span is not None and now - task.begun > max(span, PATIENCE)
+        task = worker.tasks[0]
+        span, pace = task.job.span, worker.paces.get(task.model)
+        if span is None:
+            usual = math.inf if pace is None else pace * task.job.weight
+            return now - task.begun > max(STUCK, LONGER * usual)
+        return now - task.begun > max(span, PATIENCE)
 
     def _hedge(self, worker: Worker, now: float) -> None:
         """Let a second worker try what takes the first one long."""

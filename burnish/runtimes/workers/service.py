@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import signal
 import threading
 import time
 import weakref
@@ -281,5 +282,7 @@ _open: weakref.WeakSet[Service] = weakref.WeakSet()
 @atexit.register
 def _close_all() -> None:
     """A thread that computes when the interpreter ends would take the process down with it."""
+    if _open and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one interrupt was enough to get here
     for service in list(_open):
         service.close()

@@ -31,6 +31,7 @@ from burnish.optimizer.errors import (
     WorkerFailed,
 )
 from burnish.runtimes.replicas import Replicas
+from burnish.runtimes.workers import dispatcher
 from burnish.runtimes.workers.service import Limits, Service
 
 
@@ -176,6 +177,21 @@ def test_a_worker_that_hangs_at_a_deadline_is_started_anew(service: Service) -> 
     np.testing.assert_allclose(service.run(None, feeds(1)[0], deadline=60.0)[0], right, atol=1e-5)
 
 
+def test_one_that_is_stuck_at_what_should_be_short_is_started_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dispatcher, "STUCK", 1.0)
+    (feed,), (right,) = feeds(1), expected(feeds(1))
+    with burnish.load(TAGGER, threads=1, workers="processes") as service:
+        service.run(None, feed)
+        worker = service.workers[0]
+        worker.paces = dict.fromkeys(worker.paces, 1e-6)
+        worker.process.hangs = lambda: False
+        os.kill(pids(service)[0], signal.SIGSTOP)
+        np.testing.assert_allclose(service.run(None, feed)[0], right, atol=1e-5)
+        assert service.told()[0]["lost"] == "replica 1 gave no answer"
+
+
 def test_more_than_there_is_room_for_is_refused_at_once() -> None:
     stuck = Stuck()
     with Replicas([stuck], Limits(capacity=10)) as service:
@@ -197,6 +213,11 @@ def test_limits_that_mean_nothing() -> None:
         burnish.load(TAGGER, replicas=2, capacity=0)
     with pytest.raises(UsageError, match="workers are no actors"):
         burnish.load(TAGGER, replicas=2, workers="actors")
+    with pytest.raises(UsageError, match="has one worker"):
+        burnish.load(TAGGER.parent, replicas=2)
+    with pytest.raises(UsageError, match="capacty is no option") as stop:
+        burnish.load(TAGGER, capacty=1)  # type: ignore[call-arg]
+    assert stop.value.hint == "capacity"
 
 
 def test_one_that_was_cancelled_is_not_run() -> None:
