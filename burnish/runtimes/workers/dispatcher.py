@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from burnish.optimizer.errors import BurnishError, WorkerFailed, revived
+from burnish.optimizer.errors import BurnishError, WorkerFailed, first_line, revived
 from burnish.runtimes.workers.jobs import Jobs
 from burnish.runtimes.workers.memory import Entry
 from burnish.runtimes.workers.process import LOOK
@@ -41,6 +41,9 @@ STUCK, LONGER = 60.0, 100.0
 """Seconds, and times as long as it should take, after which a request without a deadline counts as
 one that the worker hangs at."""
 
+LEAST = 0.005
+"""Seconds between two looks at what is late, at least."""
+
 MINUTE = 60.0
 
 CLOSED = "it has been closed"
@@ -58,7 +61,7 @@ class Dispatcher:
         self.jobs, self._restarts = jobs, restarts
         self.workers: list[Worker] = []
         self._inbox: deque[Callable[[], None]] = deque()
-        self._closing, self._failed = False, ""
+        self._lock, self._closing, self._failed = threading.Lock(), False, ""
         self._selector = selectors.DefaultSelector()
         self._wake, self._waker = socket.socketpair()
         self._waker.setblocking(False)
@@ -77,9 +80,10 @@ class Dispatcher:
 
     def post(self, action: Callable[[], None]) -> None:
         """Do something in the dispatcher's thread; from any thread."""
-        if self._closing:
-            raise BurnishError(self._failed or CLOSED)
-        self._inbox.append(action)
+        with self._lock:
+            if self._closing:
+                raise BurnishError(self._failed or CLOSED)
+            self._inbox.append(action)
         self._wake_up()
 
     def _wake_up(self) -> None:
@@ -112,7 +116,8 @@ class Dispatcher:
 
     def _end(self) -> None:
         """Answer what has no answer, and free everything."""
-        self._closing = True
+        with self._lock:  # nothing is posted from here on
+            self._closing = True
         while self._inbox:
             self._inbox.popleft()()
         self.jobs.fail_all(BurnishError(self._failed or CLOSED))
@@ -132,7 +137,7 @@ class Dispatcher:
         for worker in self.workers:
             span = worker.tasks[0].job.span if worker.tasks else None
             if span is not None:
-                pauses.append(span / 8)
+                pauses.append(max(LEAST, span / 8))
         return min(pauses, default=None)
 
     def _read(self, worker: ProcessWorker) -> None:
@@ -180,7 +185,13 @@ class Dispatcher:
         while worker.lost and worker.lost[0] < now - MINUTE:
             worker.lost.popleft()
         if len(worker.lost) <= self._restarts:
-            worker.reopen()
+            try:
+                worker.reopen()
+            except (OSError, BurnishError) as error:
+                # The machine is short of something, or the new one is gone already.
+                worker.lost.append(now)
+                worker.error = f"{worker.name} did not start: {first_line(error)}"
+                return
             self._selector.register(worker.process.channel, selectors.EVENT_READ, worker)
 
     def _watch(self, now: float) -> None:

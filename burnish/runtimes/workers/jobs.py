@@ -102,9 +102,9 @@ class Jobs:
         job.values, job.lost = dict(feed), Counter(lost or {})
         self.jobs[job.number] = job
         if self.shared:
-            region = self._take()
-            job.regions[region.number] = region
             try:
+                region = self._take()
+                job.regions[region.number] = region
                 job.values = {entry.name: entry for entry in put(feed, region)}
             except Exception as error:  # what a feed holds is the caller's
                 self._end(job, error)

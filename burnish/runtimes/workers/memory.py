@@ -6,6 +6,7 @@ has it, however that ends.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import mmap
@@ -44,7 +45,9 @@ class Region:
         if descriptor is None:
             if sys.platform != "linux":
                 raise UnsupportedModel("worker processes need Linux", hint="workers='threads'")
-            descriptor = os.memfd_create("burnish", os.MFD_CLOEXEC)
+            descriptor = os.memfd_create("burnish", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            # Where another process made it shorter, reading it would end this one.
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
         self.descriptor = descriptor
         self.number = next(_numbers) if number is None else number
         self._view = memoryview(b"")

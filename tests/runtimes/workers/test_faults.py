@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -33,6 +35,7 @@ from burnish.optimizer.errors import (
 from burnish.runtimes.replicas import Replicas
 from burnish.runtimes.workers import dispatcher
 from burnish.runtimes.workers.service import Limits, Service
+from burnish.runtimes.workers.worker import ProcessWorker
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +106,38 @@ def test_requests_without_an_answer_get_an_error_at_the_end() -> None:
             future.result(60)
 
 
+def test_what_is_asked_while_it_is_closed_gets_an_answer_or_an_error_too() -> None:
+    for _ in range(20):
+        service = Replicas([Stuck("go"), Stuck("go")])
+        futures: list[Any] = []
+
+        def ask(service: Service = service, futures: list[Any] = futures) -> None:
+            with contextlib.suppress(BurnishError):
+                while True:
+                    futures.append(service.submit({"x": np.ones(1)}))
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        service.close()
+        for thread in threads:
+            thread.join()
+        assert not wait(futures, 60).not_done
+
+
+def test_one_that_does_not_start_again_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: ProcessWorker) -> None:
+        raise OSError(errno.EAGAIN, "no more processes")
+
+    with burnish.load(TAGGER, threads=1, workers="processes", restarts=3) as service:
+        monkeypatch.setattr(ProcessWorker, "reopen", fail)
+        os.kill(pids(service)[0], signal.SIGKILL)
+        with pytest.raises(WorkerFailed, match=r"did not start: .*no more processes"):
+            service.run(None, feeds(1)[0])
+            until(lambda: len(service.workers[0].lost) > 3)
+            service.run(None, feeds(1)[0])
+
+
 def test_one_that_is_lost_too_often_is_given_up() -> None:
     with burnish.load(TAGGER, threads=1, workers="processes", restarts=1) as service:
         strike(service, 0, "SIGKILL")
@@ -118,13 +153,15 @@ def test_one_that_is_lost_too_often_is_given_up() -> None:
 class Stuck:
     """A runtime that answers when it is let."""
 
-    def __init__(self, first: str = "") -> None:
-        self.go, self.runs, self.first = threading.Event(), 0, first
+    def __init__(self, go: str = "") -> None:
+        self.go, self.runs = threading.Event(), 0
+        if go:
+            self.go.set()
 
     def run(self, names: Any, feed: Mapping[str, Any]) -> list[Any]:
         self.runs += 1
         self.go.wait()
-        return [feed["x"] + self.runs * 0]
+        return [feed["x"]]
 
     def get_inputs(self) -> list[Any]:
         return [SimpleNamespace(name="x", type="tensor(float)", shape=["n"])]
