@@ -188,7 +188,8 @@ def main() -> None:
     feeds = feeds_of(200)
     session = burnish.load(TAGGER, threads=1)
     right = [session.run(None, feed)[0] for feed in feeds]
-    two: dict[str, Any] = {"threads": 1, "replicas": 2, "workers": "processes"}
+    one: dict[str, Any] = {"threads": 1, "workers": "processes"}
+    two = one | {"replicas": 2}
     with tempfile.TemporaryDirectory() as scratch:
         Path(scratch, "cluster.yaml").write_text(CLUSTER)
         stages = f"{scratch}/stages"
@@ -198,10 +199,10 @@ def main() -> None:
             "| workers | signals | requests | right | wrong | answered more than once | errors | "
             "recovery, median | worst | left behind |\n|---|---|---|---|---|---|---|---|---|---|"
         )
-        for name, path in (("two replicas", TAGGER), ("two stages", Path(stages))):
+        for name, path, how in (("two replicas", TAGGER, two), ("two stages", Path(stages), one)):
             under_fire(
                 name,
-                lambda path=path: burnish.load(path, restarts=1000, **two),
+                lambda path=path, how=how: burnish.load(path, restarts=1000, **how),
                 options, feeds, right,
             )  # fmt: skip
         with burnish.load(TAGGER, capacity=WAITING, **two) as service:

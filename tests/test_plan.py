@@ -201,8 +201,8 @@ def test_stages_of_a_decoder_generate(tmp_path: Path) -> None:
     assert texts[0].stdout == texts[1].stdout
     options = {"texts": ["the model", "and the text goes"], "max_new_tokens": 24, "seed": 1}
     whole, parts = (
-        burnish.load(folder, task="text-generation", threads=1, workers=workers)
-        for folder, workers in ((source, None), (tmp_path / "stages", "processes"))
+        burnish.load(folder, task="text-generation", threads=1, **more)
+        for folder, more in ((source, {}), (tmp_path / "stages", {"workers": "processes"}))
     )
     for more in ({}, {"do_sample": True}, {"num_beams": 2}, {"speculate": 3}):
         expected = whole.generate(**options, **more)
@@ -218,15 +218,38 @@ def test_stages_of_a_decoder_generate(tmp_path: Path) -> None:
     found = parts.generate(**options, on_text=strike)
     assert found.texts == whole.generate(**options).texts
     assert ["".join(text for row, text in pieces if row == i) for i in range(2)] == found.texts
-    parts.close()
-    whole.close()
+    batches = [[f"the model {word}", word] for word in ("reads", "goes", "texts", "on", "and")]
+    with parts, whole:
+        assert parts.health()["healthy"]
+        for mine, batch in zip(parts.map(batches, max_new_tokens=20), batches, strict=True):
+            assert mine.ids == whole.submit(batch, max_new_tokens=20).result(60).ids
+        futures = [parts.submit(batch, max_new_tokens=60) for batch in batches]
+        os.kill(parts.model.decoder.session.pids()[0], signal.SIGKILL)
+        for future, batch in zip(futures, batches, strict=True):
+            assert future.result(60).ids == whole.generate(batch, max_new_tokens=60).ids
 
 
 def test_stages_of_no_decoder_generate_nothing(planned: tuple[Path, dict[str, Any]]) -> None:
     with unsupervised(), pytest.raises(UnsupportedModel, match="hands no caches on"):
         burnish.load(planned[0], task="text-generation")
+    with pytest.raises(UsageError, match="stages that generate text are there once"):
+        burnish.load(planned[0], task="text-generation", replicas=2)
     with pytest.raises(UsageError, match="stages are not run for fill-mask"):
         burnish.load(planned[0], task="fill-mask")
+
+
+def test_stages_several_times(planned: tuple[Path, dict[str, Any]]) -> None:
+    given = feeds(30)
+    whole = onnxruntime.InferenceSession(TAGGER)
+    with burnish.load(planned[0], threads=1, replicas=2, batch=4) as service:
+        assert service.joined == {"model": ""}
+        for feed, (found,) in zip(given, service.map(given), strict=True):
+            np.testing.assert_allclose(found, whole.run(None, feed)[0], atol=1e-5)
+        rows = service.health(deadline=60.0)
+    assert [row["name"] for row in rows[:4]] == ["stage 1 1", "stage 2 1", "stage 3 1", "stage 1 2"]
+    assert all(row["healthy"] and row["answers"] for row in rows)
+    with pytest.raises(UsageError, match="there is no replica"):
+        burnish.load(planned[0], replicas=0)
 
 
 def towers(path: Path) -> Path:

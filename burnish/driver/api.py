@@ -158,7 +158,7 @@ def load(
         threads: 0 for the runtime's own choice; of stages, also a number for each.
         task: what a file's model is for; of a folder, the manifest tells. Stages of a decoder
             generate text where that is named.
-        replicas: how many times files are opened, each with so many threads.
+        replicas: how many times files or stages are opened, each with so many threads.
         serving: see `Serving`.
 
     Returns:

@@ -34,10 +34,13 @@ def load(
     if not isinstance(path, Mapping) and is_pipeline(Path(path)):
         if task is None:
             return Pipeline(
-                Path(path), provider=provider, threads=threads, workers=kind, limits=limits
-            )
+                Path(path), provider=provider, threads=threads, workers=kind,
+                replicas=replicas, limits=limits,
+            )  # fmt: skip
         if task not in TASKS:
             raise UsageError(f"stages are not run for {task}", hint="no task, and feeds")
+        if replicas != 1 or set(serving) - {"workers"}:
+            raise UsageError("stages that generate text are there once", hint="workers= alone")
         return open_generator(Path(path), provider=provider, threads=threads, workers=kind)
     if not isinstance(provider, str) or not isinstance(threads, int):
         raise UsageError("several providers or numbers of threads are for stages of a plan")
