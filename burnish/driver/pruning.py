@@ -15,8 +15,9 @@ from burnish.driver.candidate import Candidate
 from burnish.driver.prunable import AUTO_PRUNE
 from burnish.driver.request import Request
 from burnish.optimizer import pipeline
-from burnish.optimizer.contract import Pass, Pruned
+from burnish.optimizer.contract import Pass
 from burnish.optimizer.pipeline import Compiled, Step
+from burnish.optimizer.pruned import Pruned
 from burnish.passes.compress.pruning.prune import Prune
 
 ATTEMPTS = 5

@@ -18,9 +18,9 @@ from burnish.optimizer.contract import (
     Pass,
     Phase,
     Promise,
-    Pruned,
     Refusal,
 )
+from burnish.optimizer.pruned import Pruned
 from burnish.passes.compress.pruning.allocation import allocate
 from burnish.passes.compress.pruning.costs import operations, times
 from burnish.passes.compress.pruning.cutting import cut_site
