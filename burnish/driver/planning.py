@@ -20,6 +20,7 @@ from burnish.optimizer.executor import Job
 from burnish.optimizer.partition import cluster, planner
 from burnish.optimizer.partition.chain import Chain
 from burnish.optimizer.partition.cluster import Cluster
+from burnish.optimizer.partition.equal import equal_split
 from burnish.optimizer.partition.planner import Plan, Stage
 from burnish.optimizer.partition.stages import StageModel, file_of, manifest, stage_models
 from burnish.optimizer.saving import save
@@ -48,7 +49,7 @@ def plan_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         if not len(chain):
             raise UnsupportedModel("it has no operators that could be spread over devices")
         plan = planner.plan(chain, devices)
-        equal = planner.equal_split(chain, devices)
+        equal = equal_split(chain, devices)
         facts = {
             "schema": report.SCHEMA,
             "input": report.file_facts(bench.loaded.files, model),

@@ -44,7 +44,7 @@ class Device:
 
     @property
     def labels(self) -> frozenset[str]:
-        """What a file may call it by: its name, that without a number (`gpu` of gpu:3), its node."""
+        """What a file may call it by: gpu:3 by its name, by `gpu`, and by its node."""
         return frozenset({self.name, self.name.rpartition(":")[0] or self.name, self.node})
 
 

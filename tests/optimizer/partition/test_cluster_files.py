@@ -54,8 +54,8 @@ def test_units_counts_and_links(tmp_path: Path) -> None:
         ("devices: [{flops: 1, bandwidth: 1}]\nlinks: [3]", "link 1 is no mapping"),
         ("devices: [{flops: 1, bandwidth: 1}]\nlinks: [{}]", "between does not name two"),
         (
-            "devices: [{name: gpu, flops: 1, bandwidth: 1}]\nlinks: [{between: [gpu, gqu]}]",
-            "link 1: no device or node is called gqu; try gpu",
+            "devices: [{name: gpu, flops: 1, bandwidth: 1}]\nlinks: [{between: [gpu, gpuu]}]",
+            "link 1: no device or node is called gpuu; try gpu",
         ),
         (
             "devices: [{name: a, flops: 1, bandwidth: 1}]\n"
