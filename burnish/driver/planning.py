@@ -17,6 +17,7 @@ from burnish.optimizer.errors import UnsupportedModel
 from burnish.optimizer.partition import cluster, planner
 from burnish.optimizer.partition.chain import Chain
 from burnish.optimizer.partition.cluster import Cluster
+from burnish.optimizer.partition.equal import equal_split
 from burnish.optimizer.partition.given import ask_inputs
 from burnish.optimizer.partition.planner import Plan, Stage
 from burnish.optimizer.partition.stages import stage_models
@@ -92,7 +93,7 @@ def prepared(bench: Workbench, devices: Cluster, wire: str) -> Planned:
 def _facts(planned: Planned) -> dict[str, Any]:
     """The plan as the report shows it."""
     bench, chain, plan, sent = planned.bench, planned.chain, planned.plan, planned.sent
-    equal = planner.equal_split(chain, planned.devices)
+    equal = equal_split(chain, planned.devices)
     return {
         "schema": report.SCHEMA,
         "input": report.file_facts(bench.loaded.files, bench.loaded.model),

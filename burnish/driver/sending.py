@@ -7,6 +7,7 @@ on; where they do not, the cuts that cost most are sent in more bits, one after 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -106,11 +107,11 @@ class Sender:
         """The plan with what its stages send in these encodings; the chain sends so from now on."""
         told = self.kinds_of(plan, kinds)
         self._chain.send({name: self._values[name].bytes_as(kind) for name, kind in told.items()})
-        stages = [
-            replace(stage, carried=(sent := self._chain.carried[stage.end - 1]),
-                    sends=cluster.link.seconds(sent))
-            for stage in plan.stages[:-1]
-        ]  # fmt: skip
+        stages = []
+        for stage, following in itertools.pairwise(plan.stages):
+            carried = self._chain.carried[stage.end - 1]
+            link = cluster.between(stage.device, following.device)
+            stages.append(replace(stage, carried=carried, sends=link.seconds(carried)))
         return replace(plan, stages=(*stages, plan.stages[-1]))
 
     def needed(

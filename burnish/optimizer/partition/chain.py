@@ -54,6 +54,8 @@ class Chain:
         crossing: names of the values that cross the place behind each of them.
         carried: bytes of those.
         last_reader: of each value, the place of the last operator that reads it.
+        portions: bytes of weights and caches of each operator; a weight that several read is
+            divided among them, so that no set of operators has less memory than its portions.
         loose: whether shapes were not known, so that bytes or operations are missing.
     """
 
@@ -77,6 +79,8 @@ class Chain:
         self.carried: list[float] = []
         self.send({})
         self._weights = _Weights(self.nodes)
+        pairs = zip(self._weights.portions, self.atoms, strict=True)
+        self.portions = [portion + atom.state for portion, atom in pairs]
         states = itertools.accumulate((atom.state for atom in self.atoms), initial=0.0)
         self._states = list(states)
 
@@ -151,12 +155,14 @@ class _Weights:
                 if value.const_value is not None and value.producer() is None:
                     places.setdefault(value, []).append(index)
         own = [0.0] * len(nodes)
+        self.portions = [0.0] * len(nodes)
         self._several: list[tuple[float, list[int]]] = []
         for value, indices in places.items():
             assert value.const_value is not None
             size = float(value.const_value.nbytes)
             for index in indices:
                 own[index] += size
+                self.portions[index] += size / len(indices)
             if len(indices) > 1 and size:
                 self._several.append((size, indices))
         self._sums = list(itertools.accumulate(own, initial=0.0))
