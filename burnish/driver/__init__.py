@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from burnish.driver import checkpoints, gate, vocabulary
+from burnish.driver import checkpoints, gate, over_devices, vocabulary
 from burnish.driver.foreign import is_foreign
 from burnish.driver.gate import Gate
 from burnish.driver.narration import Progress, narrated, record
@@ -19,6 +20,7 @@ from burnish.driver.net import tolerated
 from burnish.driver.recipe_options import options_of
 from burnish.driver.request import Request, validate, validate_provider
 from burnish.driver.result import Result
+from burnish.driver.scenario import Scenario
 from burnish.optimizer import artifact, sandbox
 from burnish.optimizer.configurations import told_in
 from burnish.optimizer.errors import UsageError
@@ -32,6 +34,7 @@ __all__ = [
     "Progress",
     "Request",
     "Result",
+    "Scenario",
     "bench",
     "check",
     "compare",
@@ -42,6 +45,7 @@ __all__ = [
     "plan_stages",
     "run",
     "run_artifact",
+    "simulate",
     "too_far",
     "worse",
 ]
@@ -69,15 +73,15 @@ def _of_file(request: Request, progress: Progress | None) -> Result:
         beside = Path(tempfile.gettempdir()) / request.target.name
     # A compilation that is killed cannot tidy up: its staging folder is ours.
     with artifact.staging(beside) as folder:
-        wanted, facts = request, None
+        wanted, facts, work = request, None, _by(request, progress)
         if vocabulary.is_asked(request):
-            home, choose = Path(request.model).parent, _choosing(request, progress)
+            home, choose = Path(request.model).parent, partial(work, "vocabulary:choose")
             wanted, facts = vocabulary.prepared(request, home, folder, choose)
         argument = asdict(wanted) | {"staging": str(folder)}
-        job = "compilation:compile_model"
-        if request.provider == AUTO or request.auto_precision:
-            job = f"{'precisions' if request.auto_precision else 'election'}:compile_fastest"
-        report = _supervised(f"burnish.driver.{job}", argument, request, progress)
+        job = (
+            "election:compile_fastest" if request.provider == AUTO else "compilation:compile_model"
+        )
+        report = work("precisions:compile_fastest" if request.auto_precision else job, argument)
         if facts is not None:
             report["vocabulary"] = told = vocabulary.told(facts, [report])
             if told["cut"]:
@@ -89,16 +93,9 @@ def _of_file(request: Request, progress: Progress | None) -> Result:
 
 def _of_checkpoint(request: Request, progress: Progress | None) -> Result:
     """The main job on a folder or a hub id."""
-
-    def work(job: str, argument: dict[str, Any]) -> dict[str, Any]:
-        return _supervised(f"burnish.driver.{job}", argument, request, progress)
-
-    return checkpoints.compiled(request, work, lambda part: _of_file(part, progress))
-
-
-def _choosing(request: Request, progress: Progress | None) -> vocabulary.Choose:
-    target = "burnish.driver.vocabulary:choose"
-    return lambda argument: _supervised(target, argument, request, progress)
+    return checkpoints.compiled(
+        request, _by(request, progress), lambda part: _of_file(part, progress)
+    )
 
 
 def missed(request: Request, report: dict[str, Any]) -> str:
@@ -225,34 +222,34 @@ def check(
 
 def plan_stages(
     request: Request,
-    cluster: str,
+    cluster: str | None,
     output: str | None = None,
     progress: Progress | None = None,
     *,
+    devices: str | None = None,
     wire: str = "float32",
 ) -> dict[str, Any]:
-    """Cut a model over the devices of a cluster file; the plan as data.
+    """Cut a model over devices; the plan as data; see `over_devices.planned`."""
+    where = over_devices.where(cluster, devices) | {"wire": wire}
+    return over_devices.planned(_of_graph(request), _by(request, progress), where, output)
 
-    Args:
-        request: names the model, its shapes and limits.
-        cluster: a file; see `optimizer.partition.cluster`.
-        output: a folder for the stages' models; None for the plan alone.
-        progress: told of what goes on.
-        wire: how activations are sent between stages; see `optimizer.partition.wire`.
-    """
-    request = _of_graph(request)
-    argument = asdict(request) | {"cluster": cluster, "folder": "", "wire": wire}
-    job = "burnish.driver.planning:plan_model"
-    if output is None:
-        return _supervised(job, argument, request, progress)
-    target = Path(output)
-    artifact.admit_folder(target, request.model)
-    with artifact.staging(target) as folder:
-        staged = folder / target.name
-        staged.mkdir()
-        facts = _supervised(job, argument | {"folder": str(staged)}, request, progress)
-        artifact.publish_folder(staged, target)
-    return facts | {"output": str(target)}
+
+def simulate(
+    request: Request,
+    scenario: Scenario,
+    cluster: str | None,
+    progress: Progress | None = None,
+    *,
+    devices: str | None = None,
+    wire: str = "float32",
+) -> dict[str, Any]:
+    """What a simulation makes of a plan, as data; see `plan_stages` and `Scenario`."""
+    where = over_devices.where(cluster, devices) | {"wire": wire, "scenario": asdict(scenario)}
+    return _by(request, progress)("simulation:simulate_plan", asdict(_of_graph(request)) | where)
+
+
+def _by(request: Request, progress: Progress | None) -> over_devices.Work:
+    return lambda job, argument: _supervised(f"burnish.driver.{job}", argument, request, progress)
 
 
 def bench(request: Request, others: list[str], progress: Progress | None = None) -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from burnish.driver.devices import Spec, measured, parsed
 from burnish.driver.original import run_original
 from burnish.driver.request import request_from
+from burnish.driver.runs import runs_of
 from burnish.driver.sending import Sender, Sent, admit
 from burnish.driver.staged import Staged, bearable, described, sending
 from burnish.driver.workbench import Emit, Workbench, open_model
@@ -15,8 +18,9 @@ from burnish.optimizer import report
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.errors import UnsupportedModel
 from burnish.optimizer.partition import cluster, planner
-from burnish.optimizer.partition.chain import Chain
+from burnish.optimizer.partition.chain import Chain, Shapes
 from burnish.optimizer.partition.cluster import Cluster
+from burnish.optimizer.partition.cluster_text import written
 from burnish.optimizer.partition.equal import equal_split
 from burnish.optimizer.partition.given import ask_inputs
 from burnish.optimizer.partition.planner import Plan, Stage
@@ -32,6 +36,7 @@ class Planned:
 
     Attributes:
         whole: bytes that cross the place behind each operator, as they are.
+        measured: what was measured of devices of this machine.
     """
 
     bench: Workbench
@@ -41,6 +46,7 @@ class Planned:
     plan: Plan
     sent: Sent
     whole: list[float]
+    measured: list[dict[str, Any]]
 
 
 def plan_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
@@ -48,13 +54,15 @@ def plan_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
     Args:
         argument: a request's fields; `cluster`, a file; `folder`, where stages are written, or
-            empty for a plan only; `wire`, how activations are sent.
+            empty for a plan only; `wire`, how activations are sent; `devices`, in place of
+            a cluster, of this machine.
         emit: is told of progress.
     """
     request = request_from(argument)
-    devices = cluster.read(Path(argument["cluster"]))
+    given = cluster.read(Path(argument["cluster"])) if argument["cluster"] else None
+    specs = parsed(argument["devices"]) if argument["devices"] else []
     with open_model(request, emit) as bench:
-        planned, error = prepared(bench, devices, argument["wire"]), None
+        planned, error = prepared(bench, given or specs, argument["wire"]), None
         # What is sent in fewer bits is held to the budget also where only a plan is asked for.
         if argument["folder"] or (request.check and not planned.sent.is_exact):
             folder = Path(argument["folder"] or bench.executor.folder())
@@ -62,8 +70,8 @@ def plan_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         return _facts(planned) | {"error": error}
 
 
-def prepared(bench: Workbench, devices: Cluster, wire: str) -> Planned:
-    """The plan for the model of a workbench.
+def prepared(bench: Workbench, given: Cluster | Sequence[Spec], wire: str) -> Planned:
+    """The plan for the model of a workbench, for a cluster or for devices of this machine.
 
     Raises:
         UnsupportedModel: there is nothing in it to be spread.
@@ -79,6 +87,9 @@ def prepared(bench: Workbench, devices: Cluster, wire: str) -> Planned:
     chain = Chain(model, known)
     if not len(chain):
         raise UnsupportedModel("it has no operators that could be spread over devices")
+    devices, told = (
+        (given, []) if isinstance(given, Cluster) else _measured(bench, chain, known, given)
+    )
     whole, values = list(chain.carried), {}
     if wire != FLOAT32:
         values = sendable(model, chain, known)
@@ -87,7 +98,14 @@ def prepared(bench: Workbench, devices: Cluster, wire: str) -> Planned:
     if sent.asked != FLOAT32:
         sent = replace(sent, kinds=sender.needed(plan, devices, sent.kinds, sent.asked))
         plan = sender.priced(plan, devices, sent.kinds)
-    return Planned(bench, chain, devices, sender, plan, sent, whole)
+    return Planned(bench, chain, devices, sender, plan, sent, whole, told)
+
+
+def _measured(
+    bench: Workbench, chain: Chain, shapes: Shapes, specs: Sequence[Spec]
+) -> tuple[Cluster, list[dict[str, Any]]]:
+    bench.settle()
+    return measured(bench, chain, specs, runs_of(bench, chain, shapes))
 
 
 def _facts(planned: Planned) -> dict[str, Any]:
@@ -113,6 +131,8 @@ def _facts(planned: Planned) -> dict[str, Any]:
             "drop": sent.drop,
             "fidelity": sent.fidelity,
         },
+        "measured": planned.measured,
+        "cluster": written(planned.devices),
         "loose": chain.loose,
         "warnings": bench.warnings,
     }
