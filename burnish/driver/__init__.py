@@ -285,7 +285,7 @@ def run_artifact(
 
 
 def _of_graph(request: Request) -> Request:
-    """The request with the graph of an artifact folder in the folder's place."""
+    # The graph of an artifact folder in the folder's place.
     return replace(request, model=artifact.graph_of(request.model))
 
 
