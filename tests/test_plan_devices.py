@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from harness import unsupervised
 from hypothesis import given, settings
@@ -69,10 +70,7 @@ def test_a_card_is_the_only_one_that_children_see(monkeypatch: pytest.MonkeyPatc
 
 
 def test_layers_are_timed_once() -> None:
-    model = onnx.load_from_string(encoder(layers=6, width=64).SerializeToString())
-    import onnx_ir as ir
-
-    loaded = ir.from_proto(model)
+    loaded = ir.from_proto(encoder(layers=6, width=64))
     shapes.annotate(loaded)
     known = shapes.infer(loaded, {"batch": 8, "sequence": 128}, bounded=True)
     chain = Chain(loaded, known)
