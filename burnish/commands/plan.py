@@ -8,8 +8,10 @@ import typer
 
 from burnish import driver
 from burnish.commands import options
-from burnish.commands.terminal import errors_as_lines, progress_shown, show
+from burnish.commands.terminal import errors, errors_as_lines, progress_shown, show
 from burnish.driver import Request
+from burnish.driver.sending import failed
+from burnish.optimizer.errors import printable
 from burnish.rendering.plan import render_plan
 
 
@@ -21,7 +23,16 @@ def plan(
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="FOLDER", help="Write the stages.")
     ] = None,
+    wire: Annotated[
+        str,
+        typer.Option(metavar="TYPE", help="Send activations as float32, float16, int8, or auto."),
+    ] = "float32",
     shape: options.Shape = None,
+    data: options.Data = None,
+    tokenizer: options.Tokenizer = None,
+    max_drop: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Loss that sending in fewer bits may cost.")
+    ] = 0.01,
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Do not run the stages against the model.")
     ] = False,
@@ -37,7 +48,11 @@ def plan(
         request = Request(
             model, shape=options.shape_of(shape), check=not no_check, seed=seed,
             memory_limit=options.bytes_of(memory_limit), time_limit=time_limit,
+            data=data, tokenizer=tokenizer, max_drop=max_drop,
         )  # fmt: skip
         with progress_shown(quiet) as progress:
-            facts = driver.plan_stages(request, cluster, output, progress)
+            facts = driver.plan_stages(request, cluster, output, progress, wire=wire)
         show(facts, json_file, quiet, lambda console: render_plan(console, facts))
+        if missed := failed(facts, max_drop):
+            errors.print(printable(f"error: {model}: {missed}"), markup=False)
+            raise typer.Exit(1)

@@ -224,7 +224,12 @@ def check(
 
 
 def plan_stages(
-    request: Request, cluster: str, output: str | None = None, progress: Progress | None = None
+    request: Request,
+    cluster: str,
+    output: str | None = None,
+    progress: Progress | None = None,
+    *,
+    wire: str = "float32",
 ) -> dict[str, Any]:
     """Cut a model over the devices of a cluster file; the plan as data.
 
@@ -233,9 +238,10 @@ def plan_stages(
         cluster: a file; see `optimizer.partition.cluster`.
         output: a folder for the stages' models; None for the plan alone.
         progress: told of what goes on.
+        wire: how activations are sent between stages; see `optimizer.partition.wire`.
     """
     request = _of_graph(request)
-    argument = asdict(request) | {"cluster": cluster, "folder": ""}
+    argument = asdict(request) | {"cluster": cluster, "folder": "", "wire": wire}
     job = "burnish.driver.planning:plan_model"
     if output is None:
         return _supervised(job, argument, request, progress)

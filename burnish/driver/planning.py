@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from burnish import __version__
 from burnish.driver.original import run_original
 from burnish.driver.request import request_from
+from burnish.driver.sending import Sender, Sent, admit
+from burnish.driver.staged import Staged, bearable, described, sending
 from burnish.driver.workbench import Emit, Workbench, open_model
 from burnish.optimizer import report
 from burnish.optimizer.analysis import shapes
-from burnish.optimizer.artifact import MANIFEST
-from burnish.optimizer.contract import Array, Feeds, relative_l2
-from burnish.optimizer.errors import BurnishError, UnsupportedModel
-from burnish.optimizer.executor import Job
+from burnish.optimizer.errors import UnsupportedModel
 from burnish.optimizer.partition import cluster, planner
 from burnish.optimizer.partition.chain import Chain
 from burnish.optimizer.partition.cluster import Cluster
 from burnish.optimizer.partition.equal import equal_split
+from burnish.optimizer.partition.given import ask_inputs
 from burnish.optimizer.partition.planner import Plan, Stage
-from burnish.optimizer.partition.stages import StageModel, file_of, manifest, stage_models
-from burnish.optimizer.saving import save
+from burnish.optimizer.partition.stages import stage_models
+from burnish.optimizer.partition.wire.kinds import FLOAT32
+from burnish.optimizer.partition.wire.sendable import sendable
 from burnish.optimizer.signature import Signature
 
-TOLERANCE = 1e-5
-"""Relative L2 error of the stages together against the whole."""
+
+@dataclass(frozen=True)
+class Planned:
+    """A model on a workbench, and its plan.
+
+    Attributes:
+        whole: bytes that cross the place behind each operator, as they are.
+    """
+
+    bench: Workbench
+    chain: Chain
+    devices: Cluster
+    sender: Sender
+    plan: Plan
+    sent: Sent
+    whole: list[float]
 
 
 def plan_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
@@ -35,45 +48,79 @@ def plan_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
     Args:
         argument: a request's fields; `cluster`, a file; `folder`, where stages are written, or
-            empty for a plan only.
+            empty for a plan only; `wire`, how activations are sent.
         emit: is told of progress.
     """
     request = request_from(argument)
     devices = cluster.read(Path(argument["cluster"]))
     with open_model(request, emit) as bench:
-        bench.accept()
-        model, sizes = bench.loaded.model, bench.sizes()
-        shapes.annotate(model)
-        emit({"stage": "planning"})
-        chain = Chain(model, shapes.infer(model, sizes, bounded=True))
-        if not len(chain):
-            raise UnsupportedModel("it has no operators that could be spread over devices")
-        plan = planner.plan(chain, devices)
-        equal = equal_split(chain, devices)
-        facts = {
-            "schema": report.SCHEMA,
-            "input": report.file_facts(bench.loaded.files, model),
-            "signature": Signature.of(model).as_json(),
-            "shape": sizes,
-            "stages": [_told(item, chain) for item in plan.stages],
-            "devices": len(devices.devices),
-            "bottleneck_seconds": plan.bottleneck,
-            "latency_seconds": plan.latency,
-            "bound_seconds": plan.bound,
-            "gap": plan.gap,
-            "equal_split": equal.bottleneck / plan.bottleneck if equal is not None else None,
-            "loose": chain.loose,
-            "error": None,
-            "warnings": bench.warnings,
-        }
-        if argument["folder"]:
-            facts["error"] = _written(bench, chain, plan, devices, Path(argument["folder"]), emit)
-        return facts
+        planned, error = prepared(bench, devices, argument["wire"]), None
+        # What is sent in fewer bits is held to the budget also where only a plan is asked for.
+        if argument["folder"] or (request.check and not planned.sent.is_exact):
+            folder = Path(argument["folder"] or bench.executor.folder())
+            error, planned = _checked(planned, folder)
+        return _facts(planned) | {"error": error}
 
 
-def _told(stage: Stage, chain: Chain) -> dict[str, Any]:
+def prepared(bench: Workbench, devices: Cluster, wire: str) -> Planned:
+    """The plan for the model of a workbench.
+
+    Raises:
+        UnsupportedModel: there is nothing in it to be spread.
+        ResourceLimit: it does not fit.
+    """
+    bench.accept()
+    model = bench.loaded.model
+    admit(wire, model.opset_imports.get("", 1))
+    shapes.annotate(model)
+    ask_inputs(model)
+    bench.emit({"stage": "planning"})
+    known = shapes.infer(model, bench.sizes(), bounded=True)
+    chain = Chain(model, known)
+    if not len(chain):
+        raise UnsupportedModel("it has no operators that could be spread over devices")
+    whole, values = list(chain.carried), {}
+    if wire != FLOAT32:
+        values = sendable(model, chain, known)
+    sender = Sender(chain, values, lambda: planner.plan(chain, devices))
+    plan, sent = sender.planned(wire)
+    if sent.asked != FLOAT32:
+        sent = replace(sent, kinds=sender.needed(plan, devices, sent.kinds, sent.asked))
+        plan = sender.priced(plan, devices, sent.kinds)
+    return Planned(bench, chain, devices, sender, plan, sent, whole)
+
+
+def _facts(planned: Planned) -> dict[str, Any]:
+    """The plan as the report shows it."""
+    bench, chain, plan, sent = planned.bench, planned.chain, planned.plan, planned.sent
+    equal = equal_split(chain, planned.devices)
+    return {
+        "schema": report.SCHEMA,
+        "input": report.file_facts(bench.loaded.files, bench.loaded.model),
+        "signature": Signature.of(bench.loaded.model).as_json(),
+        "shape": bench.sizes(),
+        "stages": [_told(item, planned) for item in plan.stages],
+        "devices": len(planned.devices.devices),
+        "bottleneck_seconds": plan.bottleneck,
+        "latency_seconds": plan.latency,
+        "bound_seconds": plan.bound,
+        "gap": plan.gap,
+        "equal_split": equal.bottleneck / plan.bottleneck if equal is not None else None,
+        "wire": {
+            "asked": sent.asked,
+            "cuts": list(sent.kinds),
+            "losses": list(sent.losses),
+            "drop": sent.drop,
+            "fidelity": sent.fidelity,
+        },
+        "loose": chain.loose,
+        "warnings": bench.warnings,
+    }
+
+
+def _told(stage: Stage, planned: Planned) -> dict[str, Any]:
     """A stage, as the report shows it."""
-    end = stage.end - 1
+    chain, end = planned.chain, stage.end - 1
     return {
         "device": stage.device.name,
         "first": chain.atoms[stage.start].name,
@@ -84,51 +131,32 @@ def _told(stage: Stage, chain: Chain) -> dict[str, Any]:
         "memory_bytes": stage.memory,
         "sends": list(chain.crossing[end]),
         "sends_bytes": stage.carried,
+        "sends_bytes_whole": planned.whole[end],
         "sends_seconds": stage.sends,
     }
 
 
-def _written(
-    bench: Workbench, chain: Chain, plan: Plan, devices: Cluster, folder: Path, emit: Emit
-) -> float | None:
-    """Write stages and manifest; the error of their answers, None where nothing was run.
+def _checked(planned: Planned, folder: Path) -> tuple[float | None, Planned]:
+    """Write stages and manifest; the error of their answers as they are, and how they send.
 
-    Raises:
-        BurnishError: the stages together do not give what the model gives.
+    Stages that send in fewer bits are also run as they are, to find out what the bits cost.
     """
-    model = bench.loaded.model
-    stages = stage_models(model, chain, plan)
-    emit({"stage": "writing"})
-    for index, stage in enumerate(stages):
-        save(stage.model, folder / file_of(index), external=bench.loaded.external)
-    content = manifest(stages, plan, model, __version__)
-    (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    if not bench.request.check:
-        return None
-    emit({"stage": "comparing with the input"})
-    reference = run_original(bench)
-    values = [dict(bench.executor.read(item)) for item in reference.folders]
-    for index, stage in enumerate(stages):
-        _run(bench, stage, folder / file_of(index), values)
-    error = max(
-        relative_l2(expected[name], found[name])
-        for expected, found in zip(reference.outputs, values, strict=True)
-        for name in expected
-    )
-    if not error <= TOLERANCE:
-        raise BurnishError(f"internal error: the stages together are off by {error:.1e}")
-    return error
-
-
-def _run(
-    bench: Workbench, stage: StageModel, path: Path, values: Sequence[dict[str, Array]]
-) -> None:
-    """Add what a stage gives for each feed to what is known."""
-    feeds: list[Feeds] = [{name: item[name] for name in stage.inputs} for item in values]
-    folders, results = bench.executor.store(feeds), bench.executor.folder()
-    outcome = bench.executor.run([Job(path, [[item] for item in folders], results)])[0]
-    if outcome["error"] or outcome["failed"]:
-        reason = outcome["error"] or next(iter(outcome["failed"].values()))
-        raise BurnishError(f"internal error: {path.name} does not run: {reason}")
-    for index, item in enumerate(values):
-        item.update(bench.executor.read(results / str(index)))
+    bench, plan, sender, sent = planned.bench, planned.plan, planned.sender, planned.sent
+    plain_at = folder if sent.is_exact else bench.executor.folder()
+    stages = stage_models(bench.loaded.model, planned.chain, plan)
+    plain, error = Staged(bench, stages, plain_at), None
+    told: dict[str, Any] = {}
+    if bench.request.check:
+        bench.emit({"stage": "comparing with the input"})
+        reference = run_original(bench)
+        error = plain.error(reference)
+        sent = bearable(bench, plain, sender, plan, sent, reference)
+        plan = sender.priced(plan, planned.devices, sent.kinds)
+    if plain_at != folder:
+        staged, stages, told = sending(bench, planned.chain, plan, sender, sent, folder)
+        if bench.request.check and not sent.is_exact:
+            kept = staged.kept(reference)
+            told_of = report.fidelity_facts(kept, reference.description, len(reference.folders))
+            sent = replace(sent, drop=kept.drop, fidelity=told_of)
+    described(stages, plan, bench, folder, told)
+    return error, replace(planned, plan=plan, sent=sent)

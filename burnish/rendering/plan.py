@@ -21,7 +21,7 @@ def render_plan(console: Console, facts: dict[str, Any]) -> None:
     for column in columns:
         table.add_column(column, justify="left" if column in ("device", "from", "to") else "right")
     for index, stage in enumerate(stages):
-        sends = f"{len(stage['sends'])}: {size(stage['sends_bytes'])}" if stage["sends"] else ""
+        sends = f"{len(stage['sends'])}: {_sent(stage)}" if stage["sends"] else ""
         took = seconds(stage["sends_seconds"]) if stage["sends"] else ""
         table.add_row(
             str(index + 1), safe(stage["device"], 24), str(stage["operators"]),
@@ -38,6 +38,8 @@ def render_plan(console: Console, facts: dict[str, Any]) -> None:
     if facts.get("output"):
         error = "not compared" if facts["error"] is None else f"error {facts['error']:.1e}"
         line = f"{safe(facts['output'])}: {len(stages)} stages, {error} against the whole"
+        console.print(line, highlight=False, soft_wrap=True)
+    for line in _wire(facts["wire"]):
         console.print(line, highlight=False, soft_wrap=True)
     if facts["loose"]:
         line = "note sizes of some values are not known, and count for nothing: --shape NAME=SIZE"
@@ -58,6 +60,28 @@ def _verdict(facts: dict[str, Any]) -> str:
     if len(facts["stages"]) < facts["devices"]:
         lines.append(f"{facts['devices'] - len(facts['stages'])} devices would gain nothing")
     return "\n".join(lines)
+
+
+def _sent(stage: dict[str, Any]) -> str:
+    """Bytes that a stage hands on, and how many they were."""
+    whole, sent = stage["sends_bytes_whole"], stage["sends_bytes"]
+    return size(sent) if sent == whole else f"{size(sent)} of {size(whole)}"
+
+
+def _wire(wire: dict[str, Any]) -> list[str]:
+    """How activations are sent, and what that costs."""
+    cuts, losses = wire["cuts"], wire["losses"]
+    if wire["asked"] == "float32" or not cuts:
+        return []
+    if set(cuts) == {"float32"} and not losses:
+        why = "no link needs less" if wire["asked"] == "auto" else "no cut has any that may be less"
+        return [f"activations are sent as they are: {why}"]
+    drop = "not compared" if wire["drop"] is None else f"loss {wire['drop']:.2g}"
+    lines = [f"activations are sent as {', '.join(cuts)} over cuts 1 to {len(cuts)}: {drop}"]
+    if losses:
+        told = ", ".join(f"{loss:.2g}" for loss in losses)
+        lines.append(f"each cut by itself would cost {told} as was asked")
+    return lines
 
 
 def seconds(value: float) -> str:

@@ -74,7 +74,10 @@ class Chain:
         }
         self.crossing = self._crossings()
         known = {value.name: value for node in self.nodes for value in node.outputs}
-        self.carried = [sum(self._bytes(known[name]) for name in names) for names in self.crossing]
+        crossing = dict.fromkeys(name for names in self.crossing for name in names)
+        self._sizes = {name: float(self._bytes(known[name])) for name in crossing}
+        self.carried: list[float] = []
+        self.send({})
         self._weights = _Weights(self.nodes)
         pairs = zip(self._weights.portions, self.atoms, strict=True)
         self.portions = [portion + atom.state for portion, atom in pairs]
@@ -83,6 +86,11 @@ class Chain:
 
     def __len__(self) -> int:
         return len(self.atoms)
+
+    def send(self, sizes: Mapping[str, float]) -> None:
+        """Let values of these names be sent in so many bytes, and all others as they are."""
+        known = self._sizes | dict(sizes)
+        self.carried = [sum(known[name] for name in names) for names in self.crossing]
 
     def memory(self, start: int, end: int) -> float:
         """Bytes of weights and caches of atoms start to end."""
