@@ -1,8 +1,8 @@
 """Stages together against the whole: `python benchmarks/stages.py FOLDER [--stages 2,3,4,8]`.
 
-`FOLDER` holds exports of `tests/matrix`; those that it lacks are made. Each is cut for as many equal
-devices as asked. All stages are opened by stock ONNX Runtime with default options, run one after
-the other, and held to the model (relative L2 error, the largest of all outputs and feeds).
+`FOLDER` holds exports of `tests/matrix`; those that it lacks are made. Each is cut for as many
+equal devices as asked. All stages are opened by stock ONNX Runtime with default options, run one
+after the other, and held to the model (relative L2 error, the largest of all outputs and feeds).
 """
 
 from __future__ import annotations

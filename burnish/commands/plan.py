@@ -18,7 +18,7 @@ from burnish.rendering.plan import render_plan
 def plan(
     model: options.Model,
     cluster: Annotated[
-        str, typer.Option("--cluster", metavar="FILE", help="YAML: devices, memory, rates, link.")
+        str, typer.Option("--cluster", metavar="FILE", help="YAML: devices, memory, rates, links.")
     ],
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="FOLDER", help="Write the stages.")
@@ -27,6 +27,16 @@ def plan(
         str,
         typer.Option(metavar="TYPE", help="Send activations as float32, float16, int8, or auto."),
     ] = "float32",
+    objective: Annotated[
+        str | None,
+        typer.Option(metavar="WHAT", help="pipeline (default), throughput, or latency."),
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(metavar="N", help="So many copies, on devices of their own.")
+    ] = None,
+    shards: Annotated[
+        int | None, typer.Option(metavar="N", help="So many devices compute a stage together.")
+    ] = None,
     shape: options.Shape = None,
     data: options.Data = None,
     tokenizer: options.Tokenizer = None,
@@ -51,7 +61,10 @@ def plan(
             data=data, tokenizer=tokenizer, max_drop=max_drop,
         )  # fmt: skip
         with progress_shown(quiet) as progress:
-            facts = driver.plan_stages(request, cluster, output, progress, wire=wire)
+            facts = driver.plan_stages(
+                request, cluster, output, progress, wire=wire,
+                objective=objective, replicas=replicas, shards=shards,
+            )  # fmt: skip
         show(facts, json_file, quiet, lambda console: render_plan(console, facts))
         if missed := failed(facts, max_drop):
             errors.print(printable(f"error: {model}: {missed}"), markup=False)

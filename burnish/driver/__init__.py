@@ -19,12 +19,13 @@ from burnish.driver.net import tolerated
 from burnish.driver.recipe_options import options_of
 from burnish.driver.request import Request, validate, validate_provider
 from burnish.driver.result import Result
+from burnish.driver.wishes import wish
 from burnish.optimizer import artifact, sandbox
 from burnish.optimizer.configurations import told_in
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.report import SCHEMA, release
-from burnish.runtimes.pipeline import is_pipeline
 from burnish.runtimes.providers import AUTO, PROVIDERS
+from burnish.runtimes.stages import is_pipeline
 from burnish.runtimes.targets import NATIVE
 
 __all__ = [
@@ -230,6 +231,9 @@ def plan_stages(
     progress: Progress | None = None,
     *,
     wire: str = "float32",
+    objective: str | None = None,
+    replicas: int | None = None,
+    shards: int | None = None,
 ) -> dict[str, Any]:
     """Cut a model over the devices of a cluster file; the plan as data.
 
@@ -239,9 +243,13 @@ def plan_stages(
         output: a folder for the stages' models; None for the plan alone.
         progress: told of what goes on.
         wire: how activations are sent between stages; see `optimizer.partition.wire`.
+        objective: `pipeline`, `throughput` or `latency`; see `wishes`.
+        replicas: so many, each with devices of its own.
+        shards: so many devices compute each stage together.
     """
     request = _of_graph(request)
     argument = asdict(request) | {"cluster": cluster, "folder": "", "wire": wire}
+    argument["wish"] = asdict(wish(objective, replicas, shards))
     job = "burnish.driver.planning:plan_model"
     if output is None:
         return _supervised(job, argument, request, progress)
@@ -264,7 +272,10 @@ def bench(request: Request, others: list[str], progress: Progress | None = None)
 
 
 def run(request: Request) -> dict[str, Any]:
-    """Run a model on data or made-up inputs; what came out, as data."""
+    """Run a model, or the stages of one, on data or made-up inputs; what came out, as data."""
+    if is_pipeline(Path(request.model)):
+        validate_provider(request, auto=False)
+        return _supervised("burnish.driver.stage_runs:run_stages", asdict(request), request, None)
     request = _of_graph(request)
     return _supervised("burnish.driver.inspection:run_model", asdict(request), request, None)
 
@@ -280,9 +291,6 @@ def run_artifact(
         progress: told of pieces of text as they come: `row` and `text`.
     """
     validate_provider(request, auto=False)
-    if is_pipeline(Path(request.model)):
-        hint = "burnish.load(FOLDER).run(None, feeds) in Python"
-        raise UsageError("stages of a plan are not run from here", hint=hint)
     asked = asdict(request) | argument
     return _supervised("burnish.driver.running:run_artifact", asked, request, progress)
 

@@ -2,68 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import onnx_ir as ir
+
+from burnish.driver.wishes import PIPELINE, Wish
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.partition.bound import lower_bound
 from burnish.optimizer.partition.certificate import certified
 from burnish.optimizer.partition.chain import Chain
+from burnish.optimizer.partition.classes import Classes
 from burnish.optimizer.partition.cluster import Cluster
-from burnish.optimizer.partition.combinations import LATENCY, THROUGHPUT, Combination, combine
+from burnish.optimizer.partition.combinations import LATENCY, Combination, combine
 from burnish.optimizer.partition.planner import plan_on
 from burnish.optimizer.partition.plans import Plan
 from burnish.optimizer.partition.remedies import remedies
 from burnish.optimizer.partition.run_costs import RunCosts, Shares
-
-PIPELINE = "pipeline"
-"""One pipeline over the devices, whose slowest stage is the fastest."""
-
-OBJECTIVES = (PIPELINE, THROUGHPUT, LATENCY)
+from burnish.optimizer.partition.shards.costs import shard_costs
 
 GROUPS = (2, 4, 8)
 """Sizes of groups that are tried where none is asked for."""
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is asked of a plan.
-
-    Attributes:
-        objective: one of `OBJECTIVES`.
-        replicas: how many; None for as many as are best.
-        shards: devices that compute each stage together; None for what is best.
-    """
-
-    objective: str = PIPELINE
-    replicas: int | None = None
-    shards: int | None = None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether one pipeline of single devices is all that is asked for."""
-        return self.objective == PIPELINE
-
-
-def wish(objective: str | None, replicas: int | None, shards: int | None) -> Wish:
-    """What is asked for by options; numbers alone are for throughput.
-
-    Raises:
-        UsageError: it means nothing.
-    """
-    if objective is not None and objective not in OBJECTIVES:
-        raise UsageError(f"--objective {objective} is not known", hint=", ".join(OBJECTIVES))
-    for name, count in (("replicas", replicas), ("shards", shards)):
-        if count is not None and count < 1:
-            raise UsageError(f"--{name} is {count}, not a number from 1")
-    several = any((count or 1) > 1 for count in (replicas, shards))
-    if objective == PIPELINE and several:
-        raise UsageError(
-            "--objective pipeline is one pipeline of single devices",
-            hint=f"--objective {THROUGHPUT} or {LATENCY}",
-        )
-    return Wish(objective or (THROUGHPUT if several else PIPELINE), replicas, shards)
 
 
 @dataclass
@@ -150,10 +110,22 @@ def _gap(combination: Combination, plan: Plan, costs: RunCosts) -> dict[str, Any
     return told
 
 
-def group_sizes(wish: Wish, devices: Cluster) -> Sequence[int]:
-    """Sizes of groups that are looked at."""
-    if wish.is_plain:
-        return ()
-    if wish.shards is not None:
-        return (wish.shards,) if wish.shards > 1 else ()
-    return [size for size in GROUPS if size <= len(devices.devices)]
+def shares_of(
+    wish: Wish, model: ir.Model, chain: Chain, sizes: Mapping[str, int], devices: Cluster
+) -> Shares:
+    """What devices of groups have of each operator, for the groups that are looked at.
+
+    Raises:
+        UsageError: groups are asked for of which the cluster has none.
+    """
+    most = max(len(equal) for equal in Classes(devices).devices)
+    if wish.is_plain or wish.shards == 1:
+        return {}
+    if wish.shards is None:
+        return {n: shard_costs(model, chain, sizes, n) for n in GROUPS if n <= most}
+    if wish.shards > most:
+        raise UsageError(
+            f"--shards {wish.shards} needs as many equal devices with one link between them",
+            hint=f"{most}, or another cluster",
+        )
+    return {wish.shards: shard_costs(model, chain, sizes, wish.shards)}

@@ -6,17 +6,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from burnish.driver.combining import Planner, shares_of, verdict
 from burnish.driver.original import run_original
 from burnish.driver.request import request_from
 from burnish.driver.sending import Sender, Sent, admit
-from burnish.driver.staged import Staged, bearable, described, sending
+from burnish.driver.staged import Staged, bearable, described, replicated, sending
+from burnish.driver.wishes import Wish
 from burnish.driver.workbench import Emit, Workbench, open_model
 from burnish.optimizer import report
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.errors import UnsupportedModel
-from burnish.optimizer.partition import cluster, planner
+from burnish.optimizer.partition import cluster
 from burnish.optimizer.partition.chain import Chain
 from burnish.optimizer.partition.cluster import Cluster
+from burnish.optimizer.partition.combinations import Combination
 from burnish.optimizer.partition.equal import equal_split
 from burnish.optimizer.partition.given import ask_inputs
 from burnish.optimizer.partition.planner import Plan, Stage
@@ -32,6 +35,8 @@ class Planned:
 
     Attributes:
         whole: bytes that cross the place behind each operator, as they are.
+        maker: what made the plan.
+        combination: of which it is the first replica.
     """
 
     bench: Workbench
@@ -41,6 +46,8 @@ class Planned:
     plan: Plan
     sent: Sent
     whole: list[float]
+    maker: Planner
+    combination: Combination
 
 
 def plan_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
@@ -48,13 +55,13 @@ def plan_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
     Args:
         argument: a request's fields; `cluster`, a file; `folder`, where stages are written, or
-            empty for a plan only; `wire`, how activations are sent.
+            empty for a plan only; `wire`, how activations are sent; `wish`, see `combining`.
         emit: is told of progress.
     """
     request = request_from(argument)
     devices = cluster.read(Path(argument["cluster"]))
     with open_model(request, emit) as bench:
-        planned, error = prepared(bench, devices, argument["wire"]), None
+        planned, error = prepared(bench, devices, argument["wire"], Wish(**argument["wish"])), None
         # What is sent in fewer bits is held to the budget also where only a plan is asked for.
         if argument["folder"] or (request.check and not planned.sent.is_exact):
             folder = Path(argument["folder"] or bench.executor.folder())
@@ -62,7 +69,9 @@ def plan_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         return _facts(planned) | {"error": error}
 
 
-def prepared(bench: Workbench, devices: Cluster, wire: str) -> Planned:
+def prepared(
+    bench: Workbench, devices: Cluster, wire: str = FLOAT32, wish: Wish | None = None
+) -> Planned:
     """The plan for the model of a workbench.
 
     Raises:
@@ -82,30 +91,34 @@ def prepared(bench: Workbench, devices: Cluster, wire: str) -> Planned:
     whole, values = list(chain.carried), {}
     if wire != FLOAT32:
         values = sendable(model, chain, known)
-    sender = Sender(chain, values, lambda: planner.plan(chain, devices))
+    wish = wish or Wish()
+    maker = Planner(chain, devices, wish, shares_of(wish, model, chain, bench.sizes(), devices))
+    sender = Sender(chain, values, maker.plan)
     plan, sent = sender.planned(wire)
+    combination = maker.combination(plan)
     if sent.asked != FLOAT32:
         sent = replace(sent, kinds=sender.needed(plan, devices, sent.kinds, sent.asked))
         plan = sender.priced(plan, devices, sent.kinds)
-    return Planned(bench, chain, devices, sender, plan, sent, whole)
+    return Planned(bench, chain, devices, sender, plan, sent, whole, maker, combination)
 
 
 def _facts(planned: Planned) -> dict[str, Any]:
     """The plan as the report shows it."""
     bench, chain, plan, sent = planned.bench, planned.chain, planned.plan, planned.sent
     equal = equal_split(chain, planned.devices)
-    return {
+    told = verdict(planned.maker, planned.combination, plan)
+    others = [item.stages for item in planned.combination.replicas[1:]]
+    return told | {
         "schema": report.SCHEMA,
         "input": report.file_facts(bench.loaded.files, bench.loaded.model),
         "signature": Signature.of(bench.loaded.model).as_json(),
         "shape": bench.sizes(),
         "stages": [_told(item, planned) for item in plan.stages],
+        "replicas": [[_told(item, planned) for item in s] for s in (plan.stages, *others)],
         "devices": len(planned.devices.devices),
         "bottleneck_seconds": plan.bottleneck,
         "latency_seconds": plan.latency,
-        "bound_seconds": plan.bound,
-        "gap": plan.gap,
-        "equal_split": equal.bottleneck / plan.bottleneck if equal is not None else None,
+        "equal_split": equal.bottleneck * told["throughput"] if equal is not None else None,
         "wire": {
             "asked": sent.asked,
             "cuts": list(sent.kinds),
@@ -123,11 +136,13 @@ def _told(stage: Stage, planned: Planned) -> dict[str, Any]:
     chain, end = planned.chain, stage.end - 1
     return {
         "device": stage.device.name,
+        "devices": [device.name for device in stage.devices],
         "first": chain.atoms[stage.start].name,
         "last": chain.atoms[end].name,
         "operators": stage.end - stage.start,
         "flops": sum(atom.flops for atom in chain.atoms[stage.start : stage.end]),
         "seconds": stage.seconds,
+        "reduces_seconds": stage.reduces,
         "memory_bytes": stage.memory,
         "sends": list(chain.crossing[end]),
         "sends_bytes": stage.carried,
@@ -158,5 +173,6 @@ def _checked(planned: Planned, folder: Path) -> tuple[float | None, Planned]:
             kept = staged.kept(reference)
             told_of = report.fidelity_facts(kept, reference.description, len(reference.folders))
             sent = replace(sent, drop=kept.drop, fidelity=told_of)
+    told |= replicated(bench, planned.chain, planned.combination, folder)
     described(stages, plan, bench, folder, told)
     return error, replace(planned, plan=plan, sent=sent)
