@@ -2,8 +2,8 @@
 
     python benchmarks/scale.py [--figure docs/scale.svg]
 
-Prints the tables, and draws the figure. Everything follows from sizes, rates and a seed: no clock is
-read, and the same command gives the same bytes.
+Prints the tables, and draws the figure. Everything follows from sizes, rates and a seed: no clock
+is read, and the same command gives the same bytes.
 """
 
 from __future__ import annotations
@@ -109,8 +109,11 @@ def chain_of(model: str) -> Chain:
 
 
 def shares(chain: Chain, group: int) -> list[Share]:
-    """As in Megatron-LM (Shoeybi et al. 2019): products and attentions are split by columns and
-    heads, then by rows, behind which partial sums are added up; the rest is done by all."""
+    """What one device of a group has, as in Megatron-LM (Shoeybi et al. 2019).
+
+    Products and attentions are split by columns and heads, then by rows, behind which partial sums
+    are added up; the rest is done by all.
+    """
     found, split = [], ("MatMul", "Attention", "Mul", "Sigmoid", "Gelu", "Gather")
     for index, node in enumerate(chain.nodes):
         share = 1.0 / group if node.op_type in split else 1.0
@@ -205,7 +208,9 @@ def point(model: str, machine: str, name: str, count: int) -> Point | None:
 
     even, slowed = run(False), run(True)
     up = availability(replicas, each, FAILS, BACK).up
-    used = [len(stage.devices) * even.busy[f"d{int(stage.device.name[1:])}"] for stage in plan.stages]
+    used = [
+        len(stage.devices) * even.busy[f"d{int(stage.device.name[1:])}"] for stage in plan.stages
+    ]
     return Point(
         even.throughput * alone / count, slowed.throughput * alone / count,
         even.throughput * up * alone / count, even.latency, 1.0 - sum(used) / each,

@@ -57,7 +57,9 @@ class _Writer:
         self.count += 1
         name, kind = f"weight_{self.count}", ir.DataType.BFLOAT16
         tensor = ir.LazyTensor(never, kind, ir.Shape(shape), name=name)
-        value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(kind), const_value=tensor)
+        value = ir.Value(
+            name=name, shape=ir.Shape(shape), type=ir.TensorType(kind), const_value=tensor
+        )
         self.weights.append(value)
         return value
 
@@ -88,7 +90,9 @@ def graph(sizes: Sizes) -> ir.Model:
     """The model, from ids to logits of all tokens (of an encoder, to hidden states)."""
     writer = _Writer(sizes)
     ids = ir.Value(
-        name="ids", shape=ir.Shape([sizes.batch, sizes.tokens]), type=ir.TensorType(ir.DataType.INT64)
+        name="ids",
+        shape=ir.Shape([sizes.batch, sizes.tokens]),
+        type=ir.TensorType(ir.DataType.INT64),
     )
     x = writer.op("Gather", writer.weight(sizes.vocabulary, sizes.width), ids)
     for _ in range(sizes.layers):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +24,13 @@ from burnish import driver
 from burnish.cli import app
 from burnish.driver import Request
 from burnish.optimizer.artifact import MANIFEST
-from burnish.optimizer.errors import BurnishError, InvalidModel, ResourceLimit, UsageError
+from burnish.optimizer.errors import (
+    BurnishError,
+    InvalidModel,
+    ResourceLimit,
+    UnsupportedModel,
+    UsageError,
+)
 from burnish.runtimes.pipeline import Pipeline
 
 TAGGER = Path(__file__).parents[1] / "examples" / "tagger" / "model.onnx"
@@ -162,9 +170,79 @@ def test_folders_that_are_no_pipeline(planned: tuple[Path, dict[str, Any]], tmp_
         burnish.load(broken)
 
 
-def test_stages_are_run_in_python(planned: tuple[Path, dict[str, Any]]) -> None:
-    with pytest.raises(UsageError, match="stages of a plan are not run from here"):
-        driver.run_artifact(Request(str(planned[0])), {})
+def test_stages_are_run_at_the_prompt(planned: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    """On data, and on one made-up feed of the shape asked for."""
+    feed, outputs = feeds(1)[0], tmp_path / "outputs.npz"
+    np.savez(tmp_path / "data.npz", **feed)
+    command = ["run", str(planned[0]), "--threads", "1"]
+    with unsupervised():
+        data = ["--data", str(tmp_path / "data.npz"), "-o", str(outputs)]
+        shown = CliRunner().invoke(app, [*command, *data])
+        assert shown.exit_code == 0, shown.output
+        facts = driver.run(Request(str(planned[0]), shape={"batch": 3, "sequence": 5}))
+    whole = onnxruntime.InferenceSession(TAGGER).run(None, feed)[0]
+    np.testing.assert_allclose(np.load(outputs)["logits"], whole, atol=1e-5)
+    assert facts["runs"][0]["outputs"]["logits"]["shape"] == [3, 5, 7]
+
+
+def test_stages_of_a_decoder_generate(tmp_path: Path) -> None:
+    """The tokenizer comes along; texts are those of the whole, also from processes of which one is
+    killed."""
+    source = artifact("gpt2", tmp_path / "gpt2", built("gpt2"))
+    with unsupervised():
+        two = cluster(tmp_path, THREE.replace("3", "2"))
+        driver.plan_stages(Request(str(source / "model.onnx")), two, str(tmp_path / "stages"))
+        command = ["--text", "the model reads", "--max-new-tokens", "12"]
+        texts = [
+            CliRunner().invoke(app, ["run", str(folder), *command])
+            for folder in (source, tmp_path / "stages")
+        ]
+    assert [shown.exit_code for shown in texts] == [0, 0], texts[1].output
+    assert texts[0].stdout == texts[1].stdout
+    options = {"texts": ["the model", "and the text goes"], "max_new_tokens": 24, "seed": 1}
+    whole, parts = (
+        burnish.load(folder, task="text-generation", threads=1, workers=workers)
+        for folder, workers in ((source, None), (tmp_path / "stages", "processes"))
+    )
+    for more in ({}, {"do_sample": True}, {"num_beams": 2}, {"speculate": 3}):
+        expected = whole.generate(**options, **more)
+        assert parts.generate(**options, **more).ids == expected.ids
+
+    pieces = []
+
+    def strike(row: int, piece: str) -> None:
+        pieces.append((row, piece))
+        if len(pieces) == 5:
+            os.kill(parts.model.decoder.session.pids()[1], signal.SIGKILL)
+
+    found = parts.generate(**options, on_text=strike)
+    assert found.texts == whole.generate(**options).texts
+    assert ["".join(text for row, text in pieces if row == i) for i in range(2)] == found.texts
+    parts.close()
+    whole.close()
+
+
+def test_stages_of_no_decoder_generate_nothing(planned: tuple[Path, dict[str, Any]]) -> None:
+    with unsupervised(), pytest.raises(UnsupportedModel, match="hands no caches on"):
+        burnish.load(planned[0], task="text-generation")
+    with pytest.raises(UsageError, match="stages are not run for fill-mask"):
+        burnish.load(planned[0], task="fill-mask")
+
+
+def test_stages_on_different_providers(planned: tuple[Path, dict[str, Any]]) -> None:
+    pytest.importorskip("openvino")
+    given = feeds(6)
+    whole = onnxruntime.InferenceSession(TAGGER)
+    providers = ["cpu", "openvino", "cpu"]
+    for workers in ("threads", "processes"):
+        with burnish.load(planned[0], provider=providers, threads=1, workers=workers) as mixed:
+            for feed, (found,) in zip(given, mixed.map(given), strict=True):
+                np.testing.assert_allclose(found, whole.run(None, feed)[0], atol=1e-4)
+            assert [row["healthy"] for row in mixed.health(deadline=60.0)] == [True] * 3
+    with pytest.raises(UsageError, match="2 are named for 3 stages"):
+        burnish.load(planned[0], provider=["cpu", "cpu"])
+    with pytest.raises(UsageError, match="provider abacus is not known"):
+        burnish.load(planned[0], provider=["cpu", "abacus", "cpu"])
 
 
 def test_too_little_memory(tmp_path: Path) -> None:

@@ -29,6 +29,16 @@ def plan(
         str | None, typer.Option("--output", "-o", metavar="FOLDER", help="Write the stages.")
     ] = None,
     wire: options.Wire = "float32",
+    objective: Annotated[
+        str | None,
+        typer.Option(metavar="WHAT", help="pipeline (default), throughput, or latency."),
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(metavar="N", help="So many copies, on devices of their own.")
+    ] = None,
+    shards: Annotated[
+        int | None, typer.Option(metavar="N", help="So many devices compute a stage together.")
+    ] = None,
     shape: options.Shape = None,
     data: options.Data = None,
     tokenizer: options.Tokenizer = None,
@@ -54,8 +64,9 @@ def plan(
         )  # fmt: skip
         with progress_shown(quiet) as progress:
             facts = driver.plan_stages(
-                request, cluster, output, progress, devices=devices, wire=wire
-            )
+                request, cluster, output, progress, devices=devices, wire=wire,
+                objective=objective, replicas=replicas, shards=shards,
+            )  # fmt: skip
         if write_cluster:
             write_text(write_cluster, facts["cluster"], "the cluster")
         show(facts, json_file, quiet, lambda console: render_plan(console, facts))

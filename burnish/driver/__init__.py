@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from burnish.driver import checkpoints, gate, over_devices, vocabulary
-from burnish.driver.foreign import is_foreign
+from burnish.driver.conditions import missed, too_far, worse
 from burnish.driver.gate import Gate
 from burnish.driver.narration import Progress, narrated, record
-from burnish.driver.net import tolerated
 from burnish.driver.recipe_options import options_of
 from burnish.driver.request import Request, validate, validate_provider
 from burnish.driver.result import Result
 from burnish.driver.scenario import Scenario
+from burnish.driver.wishes import wish
 from burnish.optimizer import artifact, sandbox
 from burnish.optimizer.configurations import told_in
 from burnish.optimizer.errors import UsageError
-from burnish.optimizer.report import SCHEMA, release
-from burnish.runtimes.pipeline import is_pipeline
-from burnish.runtimes.providers import AUTO, PROVIDERS
+from burnish.optimizer.report import SCHEMA
+from burnish.runtimes.providers import AUTO
+from burnish.runtimes.stages import is_pipeline
 from burnish.runtimes.targets import NATIVE
 
 __all__ = [
@@ -98,48 +98,6 @@ def _of_checkpoint(request: Request, progress: Progress | None) -> Result:
     )
 
 
-def missed(request: Request, report: dict[str, Any]) -> str:
-    """The first of the request's conditions that the result does not meet; empty where none."""
-    trimmed = report.get("vocabulary")
-    if trimmed and not trimmed["cut"] and trimmed["after"] < trimmed["before"]:
-        return f"the vocabulary stays whole: {trimmed['reason']}"
-    if "parts" in report:
-        failed = (missed(request, part) for part in report["parts"].values())
-        return next(filter(None, failed), "")
-    latency, needed = report["latency"], report["target"]["least_onnxruntime"]
-    if report["over_budget"]:
-        first = report["over_budget"][0]
-        return f"--max-drop is not met by {first['name']}: {first['reason']}"
-    if wrong := _wrong(request, report):
-        return wrong
-    if request.speedup is not None:
-        kept = any(step["status"] == "kept" for step in report["passes"])
-        # What is unchanged is as fast as it was; a change that was not timed may be anything.
-        reached = latency["speedup"] if latency else 0.0 if kept else 1.0
-        if reached < request.speedup:
-            told = "it was not timed" if kept and not latency else f"{reached:.2f}"
-            return f"--speedup {request.speedup:g} is not met: {told}"
-    if request.opset is not None and report["target"]["opset"] != request.opset:
-        return (
-            f"--opset {request.opset} is not met: it has {report['target']['opset']}, which can "
-            "only be raised"
-        )
-    if request.min_ort is not None and release(needed) > release(request.min_ort):
-        return f"--min-ort {request.min_ort} is not met: it needs ONNX Runtime {needed}"
-    return ""
-
-
-def _wrong(request: Request, report: dict[str, Any]) -> str:
-    """Where another runtime than the reference's gives other answers than it may."""
-    provider = report["target"]["provider"]
-    drop = report["fidelity"]["drop"] if report["fidelity"] else 0.0
-    limit = tolerated(request.max_drop)
-    if not is_foreign(provider) or drop <= limit:
-        return ""
-    runtime = PROVIDERS[provider].runtime
-    return f"in {runtime} its answers are not those of the input (loss {drop:.3g}, above {limit:g})"
-
-
 def inspect(request: Request) -> dict[str, Any]:
     """What the model is, and what would be done, as data.
 
@@ -170,14 +128,6 @@ def compare(request: Request, other: str) -> dict[str, Any]:
     return _supervised("burnish.driver.inspection:compare_models", argument, request, None)
 
 
-def too_far(facts: dict[str, Any], max_drop: float) -> str:
-    """Why a comparison (see `compare`) finds another model than it may; empty where it does not."""
-    if missing := facts["signature"]["missing"]:
-        return f"output {missing[0]} is missing"
-    drop = facts["fidelity"]["drop"]
-    return f"the loss {drop:.3g} is above {max_drop:g}" if drop > max_drop else ""
-
-
 def evaluate(
     request: Request, against: str | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
@@ -188,16 +138,6 @@ def evaluate(
     argument = asdict(request) | {"against": against}
     target = "burnish.driver.evaluation:evaluate_artifacts"
     return _supervised(target, argument, request, progress)
-
-
-def worse(facts: dict[str, Any], most: float) -> str:
-    """Why an artifact (see `evaluate`) lost more than it may; empty where it did not."""
-    drop = facts["drop"]
-    if drop["points"] <= most:
-        return ""
-    unit = "percent" if facts["lower"] else "points"
-    where = f" of {drop['group']}" if facts["groups"] else ""
-    return f"{facts['metric']}{where} is worse by {drop['points']:.2f} {unit}, allowed {most:g}"
 
 
 def check(
@@ -228,9 +168,13 @@ def plan_stages(
     *,
     devices: str | None = None,
     wire: str = "float32",
+    objective: str | None = None,
+    replicas: int | None = None,
+    shards: int | None = None,
 ) -> dict[str, Any]:
     """Cut a model over devices; the plan as data; see `over_devices.planned`."""
     where = over_devices.where(cluster, devices) | {"wire": wire}
+    where["wish"] = asdict(wish(objective, replicas, shards))
     return over_devices.planned(_of_graph(request), _by(request, progress), where, output)
 
 
@@ -261,7 +205,10 @@ def bench(request: Request, others: list[str], progress: Progress | None = None)
 
 
 def run(request: Request) -> dict[str, Any]:
-    """Run a model on data or made-up inputs; what came out, as data."""
+    """Run a model, or the stages of one, on data or made-up inputs; what came out, as data."""
+    if is_pipeline(Path(request.model)):
+        validate_provider(request, auto=False)
+        return _supervised("burnish.driver.stage_runs:run_stages", asdict(request), request, None)
     request = _of_graph(request)
     return _supervised("burnish.driver.inspection:run_model", asdict(request), request, None)
 
@@ -277,9 +224,6 @@ def run_artifact(
         progress: told of pieces of text as they come: `row` and `text`.
     """
     validate_provider(request, auto=False)
-    if is_pipeline(Path(request.model)):
-        hint = "burnish.load(FOLDER).run(None, feeds) in Python"
-        raise UsageError("stages of a plan are not run from here", hint=hint)
     asked = asdict(request) | argument
     return _supervised("burnish.driver.running:run_artifact", asked, request, progress)
 

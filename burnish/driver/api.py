@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +12,14 @@ from burnish.driver import Progress, Request, Result, recipes
 from burnish.driver.recipe_options import options_for
 from burnish.optimizer.errors import BurnishError, UsageError, nearest
 from burnish.optimizer.frontend.tasks import named
-from burnish.runtimes.pipeline import Pipeline, is_pipeline
+from burnish.runtimes.generate import TASKS, open_generator
+from burnish.runtimes.pipeline import MODEL, Pipeline
 from burnish.runtimes.providers import PROVIDERS
-from burnish.runtimes.replicas import Replicas
+from burnish.runtimes.replicas import THREADS, open_replicas
+from burnish.runtimes.stages import is_pipeline
 from burnish.runtimes.tasks import open_task
+from burnish.runtimes.workers.opening import Opening
+from burnish.runtimes.workers.service import Limits
 
 __all__ = ["BurnishError", "Options", "Progress", "Result", "inspect", "load", "optimize"]
 
@@ -132,40 +135,56 @@ def inspect(model: str | os.PathLike[str], *, shape: Mapping[str, int] | None = 
 
 
 def load(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]],
     *,
-    provider: str = "cpu",
-    threads: int = 0,
+    provider: str | Sequence[str] = "cpu",
+    threads: int | Sequence[int] = 0,
     task: str | None = None,
     replicas: int = 1,
+    workers: str | None = None,
+    batch: int = 1,
+    capacity: int = 1000,
 ) -> Any:
     """An artifact, ready to run.
 
     Args:
-        path: an .onnx file, or an artifact folder.
-        provider: `cpu`, `cuda`, `tensorrt` or `openvino`.
-        threads: 0 for the runtime's own choice.
-        task: what a file's model is for; of a folder, the manifest tells.
+        path: an .onnx file, or an artifact folder; or several files by name.
+        provider: `cpu`, `cuda`, `tensorrt` or `openvino`; of stages, also one for each.
+        threads: 0 for the runtime's own choice; of stages, also a number for each.
+        task: what a file's model is for; of a folder, the manifest tells. Stages of a decoder
+            generate text where that is named.
         replicas: how many times a file's model is opened, each with so many threads.
+        workers: `threads` of this process, which is the default, or `processes` of their own.
+        batch: feeds of like length that wait are run as one, at most so many.
+        capacity: feeds that wait at most; `submit` refuses more at once.
 
     Returns:
-        Of a file, a `Runtime`, whose `run` has the signature of `InferenceSession.run`, or of
-        several replicas a `runtimes.replicas.Replicas`, which also takes many feeds; of a
-        folder, or where a task is named, what answers for the task: see `runtimes.tasks` and
-        `runtimes.generate`; of the stages of a plan, a `runtimes.pipeline.Pipeline`.
+        Of a file, a `Runtime`, whose `run` has the signature of `InferenceSession.run`; of several
+        replicas or files, or where `workers` are named, a `runtimes.workers.service.Service`,
+        which also takes many feeds; of a folder, or where a task is named, what answers for the
+        task: see `runtimes.tasks` and `runtimes.generate`; of the stages of a plan, a
+        `runtimes.pipeline.Pipeline`.
 
     Raises:
         UsageError: where the provider is not known, or does not start here.
         UnsupportedModel: where it does not accept the model, or no answers are made for the task.
     """
-    if is_pipeline(Path(path)):
-        return Pipeline(Path(path), provider=provider, threads=threads)
+    kind, limits = workers or THREADS, Limits(capacity=capacity, batch=batch)
+    if not isinstance(path, Mapping) and is_pipeline(Path(path)):
+        if task:
+            if named(task).name not in TASKS:
+                raise UsageError(f"stages are not run for {task}", hint="no task, and feeds")
+            return open_generator(Path(path), provider=provider, threads=threads, workers=kind)
+        return Pipeline(Path(path), provider=provider, threads=threads, workers=kind, limits=limits)
+    if not isinstance(provider, str) or not isinstance(threads, int):
+        raise UsageError("several providers or numbers of threads are for stages of a plan")
+    opening = Opening(provider, threads, kind)
+    if isinstance(path, Mapping):
+        files = {name: Path(file) for name, file in path.items()}
+        return open_replicas(files, replicas, opening, limits)
     if Path(path).is_dir() or task:
         name = named(task).name if task else None
         return open_task(Path(path), provider=provider, threads=threads, task=name)
-    if provider not in PROVIDERS:
-        raise UsageError(f"provider {provider} is not known", hint=", ".join(PROVIDERS))
-    opened = functools.partial(
-        PROVIDERS[provider].open, Path(path), provider=provider, threads=threads
-    )
-    return opened() if replicas == 1 else Replicas([opened() for _ in range(replicas)])
+    if replicas == 1 and workers is None and batch == 1:
+        return PROVIDERS[provider].open(Path(path), provider=provider, threads=threads)
+    return open_replicas({MODEL: Path(path)}, replicas, opening, limits)

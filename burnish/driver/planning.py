@@ -7,20 +7,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from burnish.driver.combining import Planner, shares_of, verdict
 from burnish.driver.devices import Spec, measured, parsed
 from burnish.driver.original import run_original
 from burnish.driver.request import request_from
 from burnish.driver.runs import runs_of
 from burnish.driver.sending import Sender, Sent, admit
-from burnish.driver.staged import Staged, bearable, described, sending
+from burnish.driver.staged import Staged, bearable, described, replicated, sending
+from burnish.driver.wishes import Wish
 from burnish.driver.workbench import Emit, Workbench, open_model
 from burnish.optimizer import report
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.errors import UnsupportedModel
-from burnish.optimizer.partition import cluster, planner
-from burnish.optimizer.partition.chain import Chain, Shapes
+from burnish.optimizer.partition import cluster
+from burnish.optimizer.partition.chain import Chain
 from burnish.optimizer.partition.cluster import Cluster
 from burnish.optimizer.partition.cluster_text import written
+from burnish.optimizer.partition.combinations import Combination
 from burnish.optimizer.partition.equal import equal_split
 from burnish.optimizer.partition.given import ask_inputs
 from burnish.optimizer.partition.planner import Plan, Stage
@@ -36,6 +39,8 @@ class Planned:
 
     Attributes:
         whole: bytes that cross the place behind each operator, as they are.
+        maker: what made the plan.
+        combination: of which it is the first replica.
         measured: what was measured of devices of this machine.
     """
 
@@ -46,6 +51,8 @@ class Planned:
     plan: Plan
     sent: Sent
     whole: list[float]
+    maker: Planner
+    combination: Combination
     measured: list[dict[str, Any]]
 
 
@@ -54,15 +61,14 @@ def plan_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
     Args:
         argument: a request's fields; `cluster`, a file; `folder`, where stages are written, or
-            empty for a plan only; `wire`, how activations are sent; `devices`, in place of
-            a cluster, of this machine.
+            empty for a plan only; `wire`, how activations are sent; `wish`, see `combining`;
+            `devices`, in place of a cluster, of this machine.
         emit: is told of progress.
     """
     request = request_from(argument)
-    given = cluster.read(Path(argument["cluster"])) if argument["cluster"] else None
-    specs = parsed(argument["devices"]) if argument["devices"] else []
+    given, wish = where(argument), Wish(**argument["wish"])
     with open_model(request, emit) as bench:
-        planned, error = prepared(bench, given or specs, argument["wire"]), None
+        planned, error = prepared(bench, given, argument["wire"], wish), None
         # What is sent in fewer bits is held to the budget also where only a plan is asked for.
         if argument["folder"] or (request.check and not planned.sent.is_exact):
             folder = Path(argument["folder"] or bench.executor.folder())
@@ -70,7 +76,19 @@ def plan_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         return _facts(planned) | {"error": error}
 
 
-def prepared(bench: Workbench, given: Cluster | Sequence[Spec], wire: str) -> Planned:
+def where(argument: dict[str, Any]) -> Cluster | list[Spec]:
+    """The cluster of a file, or devices of this machine, that were asked for."""
+    if argument["devices"]:
+        return parsed(argument["devices"])
+    return cluster.read(Path(argument["cluster"]))
+
+
+def prepared(
+    bench: Workbench,
+    given: Cluster | Sequence[Spec],
+    wire: str = FLOAT32,
+    wish: Wish | None = None,
+) -> Planned:
     """The plan for the model of a workbench, for a cluster or for devices of this machine.
 
     Raises:
@@ -87,43 +105,43 @@ def prepared(bench: Workbench, given: Cluster | Sequence[Spec], wire: str) -> Pl
     chain = Chain(model, known)
     if not len(chain):
         raise UnsupportedModel("it has no operators that could be spread over devices")
-    devices, told = (
-        (given, []) if isinstance(given, Cluster) else _measured(bench, chain, known, given)
-    )
+    devices, measurements = given, list[dict[str, Any]]()
+    if not isinstance(devices, Cluster):
+        bench.settle()
+        devices, measurements = measured(bench, chain, devices, runs_of(bench, chain, known))
     whole, values = list(chain.carried), {}
     if wire != FLOAT32:
         values = sendable(model, chain, known)
-    sender = Sender(chain, values, lambda: planner.plan(chain, devices))
+    wish = wish or Wish()
+    maker = Planner(chain, devices, wish, shares_of(wish, model, chain, bench.sizes(), devices))
+    sender = Sender(chain, values, maker.plan)
     plan, sent = sender.planned(wire)
+    combination = maker.combination(plan)
     if sent.asked != FLOAT32:
         sent = replace(sent, kinds=sender.needed(plan, devices, sent.kinds, sent.asked))
         plan = sender.priced(plan, devices, sent.kinds)
-    return Planned(bench, chain, devices, sender, plan, sent, whole, told)
-
-
-def _measured(
-    bench: Workbench, chain: Chain, shapes: Shapes, specs: Sequence[Spec]
-) -> tuple[Cluster, list[dict[str, Any]]]:
-    bench.settle()
-    return measured(bench, chain, specs, runs_of(bench, chain, shapes))
+    return Planned(
+        bench, chain, devices, sender, plan, sent, whole, maker, combination, measurements
+    )
 
 
 def _facts(planned: Planned) -> dict[str, Any]:
     """The plan as the report shows it."""
     bench, chain, plan, sent = planned.bench, planned.chain, planned.plan, planned.sent
     equal = equal_split(chain, planned.devices)
-    return {
+    told = verdict(planned.maker, planned.combination, plan)
+    others = [item.stages for item in planned.combination.replicas[1:]]
+    return told | {
         "schema": report.SCHEMA,
         "input": report.file_facts(bench.loaded.files, bench.loaded.model),
         "signature": Signature.of(bench.loaded.model).as_json(),
         "shape": bench.sizes(),
         "stages": [_told(item, planned) for item in plan.stages],
+        "replicas": [[_told(item, planned) for item in s] for s in (plan.stages, *others)],
         "devices": len(planned.devices.devices),
         "bottleneck_seconds": plan.bottleneck,
         "latency_seconds": plan.latency,
-        "bound_seconds": plan.bound,
-        "gap": plan.gap,
-        "equal_split": equal.bottleneck / plan.bottleneck if equal is not None else None,
+        "equal_split": equal.bottleneck * told["throughput"] if equal is not None else None,
         "wire": {
             "asked": sent.asked,
             "cuts": list(sent.kinds),
@@ -143,11 +161,13 @@ def _told(stage: Stage, planned: Planned) -> dict[str, Any]:
     chain, end = planned.chain, stage.end - 1
     return {
         "device": stage.device.name,
+        "devices": [device.name for device in stage.devices],
         "first": chain.atoms[stage.start].name,
         "last": chain.atoms[end].name,
         "operators": stage.end - stage.start,
         "flops": sum(atom.flops for atom in chain.atoms[stage.start : stage.end]),
         "seconds": stage.seconds,
+        "reduces_seconds": stage.reduces,
         "memory_bytes": stage.memory,
         "sends": list(chain.crossing[end]),
         "sends_bytes": stage.carried,
@@ -178,5 +198,6 @@ def _checked(planned: Planned, folder: Path) -> tuple[float | None, Planned]:
             kept = staged.kept(reference)
             told_of = report.fidelity_facts(kept, reference.description, len(reference.folders))
             sent = replace(sent, drop=kept.drop, fidelity=told_of)
+    told |= replicated(bench, planned.chain, planned.combination, folder)
     described(stages, plan, bench, folder, told)
     return error, replace(planned, plan=plan, sent=sent)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from burnish.driver.devices import parsed
-from burnish.driver.planning import prepared
+from burnish.driver.planning import prepared, where
 from burnish.driver.request import request_from
 from burnish.driver.scenario import Scenario
 from burnish.driver.workbench import Emit, open_model
 from burnish.optimizer import report
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.failures import availability
-from burnish.optimizer.partition import cluster
 from burnish.optimizer.partition.lines import lines_of
 from burnish.optimizer.simulate import simulate
 
@@ -28,10 +25,8 @@ def simulate_plan(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         emit: is told of progress.
     """
     request, told = request_from(argument), Scenario(**argument["scenario"])
-    given = cluster.read(Path(argument["cluster"])) if argument["cluster"] else None
-    specs = parsed(argument["devices"]) if argument["devices"] else []
     with open_model(request, emit) as bench:
-        planned = prepared(bench, given or specs, argument["wire"])
+        planned = prepared(bench, where(argument), argument["wire"])
         plan, sizes = planned.plan, bench.sizes()
         warnings = bench.warnings
     slowed = {int(number) - 1: factor for number, factor in told.slowed.items()}

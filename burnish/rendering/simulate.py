@@ -7,8 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from burnish.rendering.plan import seconds
 from burnish.rendering.report import safe
+from burnish.rendering.times import seconds
 
 ROWS = 24
 """Devices and links that are shown."""

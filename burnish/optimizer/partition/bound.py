@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from burnish.optimizer.partition.cluster import Link
 from burnish.optimizer.partition.relaxation import memory_bound, memory_latency
-from burnish.optimizer.partition.run_costs import Numbers, RunCosts, Unit
+from burnish.optimizer.partition.run_costs import RunCosts
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,18 @@ def lower_bound(costs: RunCosts) -> Bound:
 
     Numbers of stages whose devices cannot hold the model are left out.
     """
-    singles = [Unit(index) for index in range(len(costs.classes))]
+    singles = [unit for unit in costs.units if unit.size == base_size(costs)]
     alone = np.array([costs.times(unit)[-1] for unit in singles])
     if not alone.all():
         return Bound(0.0, 0.0, 0.0, 0.0)
-    spread = float(np.min([costs.each(u) / alone[u.index] for u in singles], axis=0).sum())
+    each = [costs.each(unit) / seconds for unit, seconds in zip(singles, alone, strict=True)]
+    spread = float(np.min(each, axis=0).sum())
+    speeds = {
+        unit.index: float(1.0 / seconds) for unit, seconds in zip(singles, alone, strict=True)
+    }
     fastest = _unparted(costs)
     found = [
-        Bound(spread / power, 0.0, fastest, transfer)
-        for power, transfer in _choices(costs, 1.0 / alone)
+        Bound(spread / power, 0.0, fastest, transfer) for power, transfer in _choices(costs, speeds)
     ]
     if not found:
         return Bound(0.0, 0.0, 0.0, 0.0)
@@ -110,16 +113,24 @@ class _Together:
     quickest: Link
 
 
-def _choices(costs: RunCosts, speeds: Numbers) -> Iterator[tuple[float, float]]:
+def base_size(costs: RunCosts) -> int:
+    """The size of the units that all others are made of: that of all units, or single devices."""
+    sizes = {unit.size for unit in costs.units}
+    return sizes.pop() if len(sizes) == 1 else 1
+
+
+def _choices(costs: RunCosts, speeds: Mapping[int, float]) -> Iterator[tuple[float, float]]:
     """The sum of speeds and the slowest transfer of each number of units, at the best."""
-    whole = costs.chain.memory(0, costs.size)
-    largest = max(unit.size for unit in costs.units)
+    whole, base = costs.chain.memory(0, costs.size), base_size(costs)
+    largest = max(unit.size for unit in costs.units) // base
     for group in _connected(costs):
         members = [
-            (index, item) for index in group.classes for item in costs.classes.devices[index]
+            (speeds[index], base * device.memory)
+            for index in group.classes
+            if index in speeds
+            for device in costs.classes.devices[index][base - 1 :: base]
         ]
-        fast = sorted((float(speeds[index]) for index, _ in members), reverse=True)
-        roomy = sorted((device.memory for _, device in members), reverse=True)
+        fast, roomy = (sorted(column, reverse=True) for column in zip(*members, strict=True))
         sends = [0.0, *np.sort(costs.sends(group.quickest)[:-1]).tolist()]
         counts = range(2, min(len(members), len(sends)) + 1)
         for count in (1,) if group.transfer is None else counts:

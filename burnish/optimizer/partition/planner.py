@@ -21,7 +21,7 @@ from burnish.optimizer.partition.plans import Plan, Stage
 from burnish.optimizer.partition.run_costs import RunCosts, Shares
 from burnish.optimizer.partition.search import Run, Search
 
-__all__ = ["Plan", "Stage", "plan", "quickest"]
+__all__ = ["Plan", "Stage", "plan", "plan_on", "quickest", "quickest_on"]
 
 TOLERANCE = 1e-4
 """How near the search comes to the best limit, relative to it."""
@@ -42,11 +42,15 @@ def plan(chain: Chain, cluster: Cluster, shares: Shares | None = None) -> Plan:
     Raises:
         ResourceLimit: the model does not fit into the memory of the devices.
     """
-    costs = RunCosts(chain, cluster, shares)
+    return plan_on(RunCosts(chain, cluster, shares))
+
+
+def plan_on(costs: RunCosts) -> Plan:
+    """The same, of costs."""
     search, bound = Search(costs), lower_bound(costs).seconds
     best = search.within(math.inf)
     if best is None:
-        raise too_large(chain, cluster)
+        raise too_large(costs.chain, costs.cluster)
     best = _best(costs, search, best, bound)
     best = frugal(costs, best, _slowest(costs, best) * (1.0 + SLACK))
     return Plan(stages_of(costs, best), bound, search.exact)
@@ -71,11 +75,15 @@ def _slowest(costs: RunCosts, runs: Sequence[Run]) -> float:
 
 def quickest(chain: Chain, cluster: Cluster, shares: Shares | None = None) -> Plan:
     """The stages through which one run by itself takes the least time; see `plan`."""
-    costs = RunCosts(chain, cluster, shares)
+    return quickest_on(RunCosts(chain, cluster, shares))
+
+
+def quickest_on(costs: RunCosts) -> Plan:
+    """The same, of costs."""
     search = Quickest(costs)
     best = search.runs()
     if best is None:
-        raise too_large(chain, cluster)
+        raise too_large(costs.chain, costs.cluster)
     return Plan(stages_of(costs, best), lower_bound(costs).seconds, search.exact)
 
 

@@ -7,6 +7,7 @@ weights, and bytes that are added up over the group behind it. That takes a ring
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -65,24 +66,36 @@ class RunCosts:
     """Costs of a chain on a cluster.
 
     Attributes:
-        units: what can compute a stage.
+        units: what can compute a stage: single devices where `single`, and groups.
         carried: bytes that cross the place behind each operator.
     """
 
-    def __init__(self, chain: Chain, cluster: Cluster, shares: Shares | None = None) -> None:
-        self.chain, self.cluster, self.classes = chain, cluster, Classes(cluster)
-        self.size = len(chain)
+    def __init__(
+        self, chain: Chain, cluster: Cluster, shares: Shares | None = None, single: bool = True
+    ) -> None:
+        self.chain, self.size = chain, len(chain)
         self.carried = np.array(chain.carried, float)
         self._shares = shares or {}
-        self.units = [
-            Unit(index, size)
-            for size in sorted({1, *self._shares})
-            for index, devices in enumerate(self.classes.devices)
-            if len(devices) >= size
-        ]
+        self._sizes = sorted({*([1] if single else []), *self._shares})
         self._times: dict[object, Numbers] = {}
         self._rooms: dict[object, Numbers] = {}
         self._held: dict[int, Numbers] = {}
+        self._take(cluster)
+
+    def on(self, cluster: Cluster) -> RunCosts:
+        """The same costs on some of the devices."""
+        found = copy.copy(self)
+        found._take(cluster)
+        return found
+
+    def _take(self, cluster: Cluster) -> None:
+        self.cluster, self.classes = cluster, Classes(cluster)
+        self.units = [
+            Unit(index, size)
+            for size in self._sizes
+            for index, devices in enumerate(self.classes.devices)
+            if len(devices) >= size
+        ]
 
     def device(self, unit: Unit) -> Device:
         """One of the unit's devices."""
@@ -126,7 +139,12 @@ class RunCosts:
     def _shared_memory(self, size: int) -> Numbers:
         if size not in self._held:
             pairs = zip(self.chain.atoms, self._shares[size], strict=True)
-            held = [item.weights + atom.state * item.share for atom, item in pairs]
+            # A weight that several operators read is counted with one; each of them needs it.
+            held = [
+                max(item.weights, (self.chain.memory(i, i + 1) - atom.state) * item.share)
+                + atom.state * item.share
+                for i, (atom, item) in enumerate(pairs)
+            ]
             self._held[size] = np.concatenate([[0.0], np.cumsum(held)])
         return self._held[size]
 

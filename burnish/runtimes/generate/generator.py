@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.optimizer.errors import UsageError
+from burnish.runtimes.generate.again import Again
 from burnish.runtimes.generate.batch import Batch, Generated, Model
 from burnish.runtimes.generate.chat import Chat, Message
 from burnish.runtimes.generate.prompts import Prompts, for_decoder, for_pair
@@ -76,12 +77,13 @@ class Generator:
 
         Raises:
             UsageError: what is given does not go with the model, or with each other.
+            WorkerFailed: a stage in a process of its own was lost, twice.
         """
-        batch = self._batch(texts, ids, features, begin, language, options)
-        for row, piece in batch.pieces():
+        again = Again(lambda: self._batch(texts, ids, features, begin, language, options))
+        for row, piece in again.pieces():
             if on_text is not None:
                 on_text(row, piece)
-        return batch.made
+        return again.batch.made
 
     def chat(self, messages: Sequence[Message], **options: Any) -> Generated:
         """The next message of a conversation, by the model's chat template; see `generate`.
@@ -105,8 +107,8 @@ class Generator:
 
     def stream(self, text: str, *, language: str | None = None, **options: Any) -> Iterator[str]:
         """The text that follows, piece by piece; see `generate`."""
-        batch = self._batch(text, None, None, None, language, options)
-        return (piece for _, piece in batch.pieces())
+        again = Again(lambda: self._batch(text, None, None, None, language, options))
+        return (piece for _, piece in again.pieces())
 
     def _batch(
         self,

@@ -1,0 +1,66 @@
+"""Stages together against the whole: `python benchmarks/stages.py FOLDER [--stages 2,3,4,8]`.
+
+`FOLDER` holds exports of `tests/matrix`; those that it lacks are made. Each is cut for as many
+equal devices as asked. All stages are opened by stock ONNX Runtime with default options, run one
+after the other, and held to the model (relative L2 error, the largest of all outputs and feeds).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import onnxruntime
+from matrix.exporters import cells, export_all
+
+from burnish import driver
+from burnish.driver import Request
+from burnish.optimizer.errors import BurnishError
+
+MODELS = (
+    "bert", "gpt2-cached", "llama", "llama-cached", "t5-encoder", "t5-decoder", "vit", "swin",
+)  # fmt: skip
+EXPORTERS = ("torchscript-sdpa-17", "dynamo-sdpa-20", "dynamo-eager-23")
+
+
+def exports(folder: Path) -> list[Path]:
+    """Of each model the exports that its exporters make."""
+    names = {f"{model}-{exporter}" for model in MODELS for exporter in EXPORTERS}
+    wanted = [cell for cell in cells() if str(cell) in names]
+    export_all(folder, wanted)
+    return [path for cell in wanted if (path := folder / f"{cell}.onnx").exists()]
+
+
+def cut(path: Path, count: int) -> str:
+    """How many stages there are for so many devices, and their error together."""
+    with tempfile.TemporaryDirectory() as scratch:
+        file, folder = Path(scratch, "cluster.yaml"), Path(scratch, "stages")
+        file.write_text(f"devices: [{{count: {count}, flops: 1G, bandwidth: 1G}}]\n")
+        try:
+            facts = driver.plan_stages(Request(str(path)), str(file), str(folder))
+        except BurnishError as error:
+            return str(error)
+        for stage in sorted(folder.glob("*.onnx")):
+            onnxruntime.InferenceSession(stage)
+    return f"{len(facts['stages'])}: {facts['error']:.1e}"
+
+
+def main() -> None:
+    """Export, cut, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--stages", default="2,3,4,8")
+    options = parser.parse_args()
+    counts = [int(item) for item in options.stages.split(",")]
+    print(f"| model | {' | '.join(f'{item} devices' for item in counts)} |")
+    print("|---" * (len(counts) + 1) + "|")
+    for path in exports(options.folder):
+        print(f"| {path.stem} | {' | '.join(cut(path, item) for item in counts)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
