@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx_ir as ir
 import svg
 from scale_models import MODELS, graph
 
@@ -58,10 +60,10 @@ class Machine:
 
 MACHINES = {
     "H100, InfiniBand": Machine(
-        989e12, 3.35e12, 80e9, Link(450e9, 5e-6), Link(50e9, 1e-5), shared=False
+        989e12, 3.35e12, 80e9, Link(450e9, 2e-6), Link(50e9, 1e-5), shared=False
     ),
     "A100, Ethernet": Machine(
-        312e12, 2.04e12, 80e9, Link(300e9, 5e-6), Link(12.5e9, 3e-5), shared=True
+        312e12, 2.04e12, 80e9, Link(300e9, 2e-6), Link(12.5e9, 3e-5), shared=True
     ),
 }
 
@@ -114,7 +116,8 @@ def shares(chain: Chain, group: int) -> list[Share]:
     Products and attentions are split by columns and heads, then by rows, behind which partial sums
     are added up; the rest is done by all.
     """
-    found, split = [], ("MatMul", "Attention", "Mul", "Sigmoid", "Gelu", "Gather")
+    split = ("MatMul", "Attention", "Mul", "Sigmoid", "Gelu", "Gather")
+    found = []
     for index, node in enumerate(chain.nodes):
         share = 1.0 / group if node.op_type in split else 1.0
         reads = {use.node.op_type for use in node.outputs[0].uses()}
@@ -124,9 +127,9 @@ def shares(chain: Chain, group: int) -> list[Share]:
     return found
 
 
-def _bytes(node: object) -> float:
-    value = node.outputs[0]
-    return 2.0 * functools.reduce(lambda a, b: a * b, (int(size) for size in value.shape), 1)
+def _bytes(node: ir.Node) -> float:
+    shape = node.outputs[0].shape
+    return 2.0 * math.prod(shape.numpy()) if shape is not None else 0.0
 
 
 @functools.cache
@@ -174,12 +177,14 @@ class Point:
         linear: throughput over that of as many devices without any losses.
         slowed: the same with stragglers.
         failing: the same with failures.
+        few: the same with as many feeds in flight as there are stages.
         idle: share of the time in which devices do nothing.
     """
 
     linear: float
     slowed: float
     failing: float
+    few: float
     latency: float
     idle: float
     stages: int
@@ -197,24 +202,24 @@ def point(model: str, machine: str, name: str, count: int) -> Point | None:
     if plan is None:
         return None
     replicas = count // each
-    feeds = replicas * 12 + 6 * len(plan.stages) + 40
+    feeds = replicas * (4 * len(plan.stages) + 12) + 40
     told = MACHINES[machine]
     device = Device("", told.flops * REACHED, told.bandwidth * READ)
     alone = sum(device.seconds(atom.flops, atom.moved) for atom in chain_of(model).atoms)
 
-    def run(slow: bool) -> Forecast:
-        # Time for all replicas to be at work alike, and for the slow ones to be told apart.
-        return simulate(lines(plan, machine, replicas, each, slow), max(feeds, 200))
+    def run(slow: bool, flight: int | None = None) -> Forecast:
+        made = lines(plan, machine, replicas, each, slow)
+        return simulate(made, max(feeds, 200), flight=flight)
 
-    even, slowed = run(False), run(True)
+    even, slowed, few = run(False), run(True), run(False, len(plan.stages))
     up = availability(replicas, each, FAILS, BACK).up
     used = [
         len(stage.devices) * even.busy[f"d{int(stage.device.name[1:])}"] for stage in plan.stages
     ]
     return Point(
         even.throughput * alone / count, slowed.throughput * alone / count,
-        even.throughput * up * alone / count, even.latency, 1.0 - sum(used) / each,
-        len(plan.stages), replicas,
+        even.throughput * up * alone / count, few.throughput * alone / count, few.latency,
+        max(0.0, 1.0 - sum(used) / each), len(plan.stages), replicas,
     )  # fmt: skip
 
 
@@ -232,11 +237,14 @@ def table(model: str, machine: str) -> list[str]:
 
 def details(model: str, machine: str, count: int) -> list[str]:
     """A row for each strategy at one size."""
-    rows = ["| strategy | replicas x stages | latency | idle | with failures |", "|---" * 5 + "|"]
+    rows = [
+        "| strategy | replicas x stages | s in flight | latency | idle | failures |",
+        "|---" * 6 + "|",
+    ]
     for name in STRATEGIES:
         if (p := point(model, machine, name, count)) is not None:
             rows.append(
-                f"| {name} | {p.replicas} x {p.stages} | {1e3 * p.latency:.0f} ms | "
+                f"| {name} | {p.replicas} x {p.stages} | {p.few:.2f} | {1e3 * p.latency:.0f} ms | "
                 f"{100 * p.idle:.0f} % | {p.failing:.3f} |"
             )
     return rows

@@ -99,17 +99,22 @@ def simulate(
     run = _Run(lines, comes, scatter, flight or math.inf, random)
     run.all()
     begun = run.begun if rate is None else comes
-    order = np.argsort(run.left, kind="stable")
-    first = max(int(feeds * WARM_UP), 1)
-    span = max(float(run.left[order[-1]] - run.left[order[first - 1]]), 1e-12)
-    waits = (run.left - begun)[order[first:]]
+    counted = np.argsort(run.left, kind="stable")[max(int(feeds * WARM_UP), 1) :]
+    waits = (run.left - begun)[counted]
     whole = max(float(run.left.max()), 1e-12)
     return Forecast(
-        throughput=(feeds - first) / span,
+        throughput=sum(
+            _rate(run.left[counted[run.taken[counted] == i]]) for i in range(len(lines))
+        ),
         latency=float(np.median(waits)),
         latency_99=float(np.quantile(waits, 0.99)),
         busy={name: resource.worked / whole for name, resource in run.resources.items()},
     )
+
+
+def _rate(left: np.ndarray) -> float:
+    """Feeds a second of one line, which is not held up by when others began or end."""
+    return (len(left) - 1) / max(float(left[-1] - left[0]), 1e-12) if len(left) > 1 else 0.0
 
 
 @dataclass
@@ -152,6 +157,7 @@ class _Run:
 
     Attributes:
         begun, left: when each feed began, and when it was done.
+        taken: the line of each.
     """
 
     def __init__(
@@ -169,6 +175,7 @@ class _Run:
         self._width = math.sqrt(math.log1p(scatter**2))
         self._random = random
         self.begun, self.left = np.zeros(len(comes)), np.zeros(len(comes))
+        self.taken = np.zeros(len(comes), int)
         self._inside = [0] * len(lines)
         self._next, self._now = 0, 0.0
         self._events: list[tuple[float, int, _Station | None, int]] = []
@@ -202,7 +209,7 @@ class _Run:
                 return
             feed, self._next = self._next, self._next + 1
             self._inside[line] += 1
-            self.begun[feed] = self._now
+            self.begun[feed], self.taken[feed] = self._now, line
             self._firsts[line].waits.append(feed)
             self._try(self._firsts[line])
             self._offer(line)
