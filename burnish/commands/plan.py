@@ -8,7 +8,7 @@ import typer
 
 from burnish import driver
 from burnish.commands import options
-from burnish.commands.terminal import errors, errors_as_lines, progress_shown, show
+from burnish.commands.terminal import errors, errors_as_lines, progress_shown, show, write_text
 from burnish.driver import Request
 from burnish.driver.sending import failed
 from burnish.optimizer.errors import printable
@@ -17,16 +17,18 @@ from burnish.rendering.plan import render_plan
 
 def plan(
     model: options.Model,
-    cluster: Annotated[
-        str, typer.Option("--cluster", metavar="FILE", help="YAML: devices, memory, rates, links.")
-    ],
+    cluster: options.Cluster = None,
+    devices: options.Devices = None,
+    write_cluster: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write what was measured as a cluster file.")
+    ] = None,
+    tuning: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Record of what was measured before.")
+    ] = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="FOLDER", help="Write the stages.")
     ] = None,
-    wire: Annotated[
-        str,
-        typer.Option(metavar="TYPE", help="Send activations as float32, float16, int8, or auto."),
-    ] = "float32",
+    wire: options.Wire = "float32",
     objective: Annotated[
         str | None,
         typer.Option(metavar="WHAT", help="pipeline (default), throughput, or latency."),
@@ -58,13 +60,15 @@ def plan(
         request = Request(
             model, shape=options.shape_of(shape), check=not no_check, seed=seed,
             memory_limit=options.bytes_of(memory_limit), time_limit=time_limit,
-            data=data, tokenizer=tokenizer, max_drop=max_drop,
+            data=data, tokenizer=tokenizer, max_drop=max_drop, tuning=tuning,
         )  # fmt: skip
         with progress_shown(quiet) as progress:
             facts = driver.plan_stages(
-                request, cluster, output, progress, wire=wire,
+                request, cluster, output, progress, devices=devices, wire=wire,
                 objective=objective, replicas=replicas, shards=shards,
             )  # fmt: skip
+        if write_cluster:
+            write_text(write_cluster, facts["cluster"], "the cluster")
         show(facts, json_file, quiet, lambda console: render_plan(console, facts))
         if missed := failed(facts, max_drop):
             errors.print(printable(f"error: {model}: {missed}"), markup=False)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from burnish.driver.combining import Planner, shares_of, verdict
+from burnish.driver.devices import Spec, measured, parsed
 from burnish.driver.original import run_original
 from burnish.driver.request import request_from
+from burnish.driver.runs import runs_of
 from burnish.driver.sending import Sender, Sent, admit
 from burnish.driver.staged import Staged, bearable, described, replicated, sending
 from burnish.driver.wishes import Wish
@@ -19,6 +22,7 @@ from burnish.optimizer.errors import UnsupportedModel
 from burnish.optimizer.partition import cluster
 from burnish.optimizer.partition.chain import Chain
 from burnish.optimizer.partition.cluster import Cluster
+from burnish.optimizer.partition.cluster_text import written
 from burnish.optimizer.partition.combinations import Combination
 from burnish.optimizer.partition.equal import equal_split
 from burnish.optimizer.partition.given import ask_inputs
@@ -37,6 +41,7 @@ class Planned:
         whole: bytes that cross the place behind each operator, as they are.
         maker: what made the plan.
         combination: of which it is the first replica.
+        measured: what was measured of devices of this machine.
     """
 
     bench: Workbench
@@ -48,6 +53,7 @@ class Planned:
     whole: list[float]
     maker: Planner
     combination: Combination
+    measured: list[dict[str, Any]]
 
 
 def plan_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
@@ -55,13 +61,14 @@ def plan_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
     Args:
         argument: a request's fields; `cluster`, a file; `folder`, where stages are written, or
-            empty for a plan only; `wire`, how activations are sent; `wish`, see `combining`.
+            empty for a plan only; `wire`, how activations are sent; `wish`, see `combining`;
+            `devices`, in place of a cluster, of this machine.
         emit: is told of progress.
     """
     request = request_from(argument)
-    devices = cluster.read(Path(argument["cluster"]))
+    given, wish = where(argument), Wish(**argument["wish"])
     with open_model(request, emit) as bench:
-        planned, error = prepared(bench, devices, argument["wire"], Wish(**argument["wish"])), None
+        planned, error = prepared(bench, given, argument["wire"], wish), None
         # What is sent in fewer bits is held to the budget also where only a plan is asked for.
         if argument["folder"] or (request.check and not planned.sent.is_exact):
             folder = Path(argument["folder"] or bench.executor.folder())
@@ -69,10 +76,20 @@ def plan_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         return _facts(planned) | {"error": error}
 
 
+def where(argument: dict[str, Any]) -> Cluster | list[Spec]:
+    """The cluster of a file, or devices of this machine, that were asked for."""
+    if argument["devices"]:
+        return parsed(argument["devices"])
+    return cluster.read(Path(argument["cluster"]))
+
+
 def prepared(
-    bench: Workbench, devices: Cluster, wire: str = FLOAT32, wish: Wish | None = None
+    bench: Workbench,
+    given: Cluster | Sequence[Spec],
+    wire: str = FLOAT32,
+    wish: Wish | None = None,
 ) -> Planned:
-    """The plan for the model of a workbench.
+    """The plan for the model of a workbench, for a cluster or for devices of this machine.
 
     Raises:
         UnsupportedModel: there is nothing in it to be spread.
@@ -88,6 +105,10 @@ def prepared(
     chain = Chain(model, known)
     if not len(chain):
         raise UnsupportedModel("it has no operators that could be spread over devices")
+    devices, measurements = given, list[dict[str, Any]]()
+    if not isinstance(devices, Cluster):
+        bench.settle()
+        devices, measurements = measured(bench, chain, devices, runs_of(bench, chain, known))
     whole, values = list(chain.carried), {}
     if wire != FLOAT32:
         values = sendable(model, chain, known)
@@ -99,7 +120,9 @@ def prepared(
     if sent.asked != FLOAT32:
         sent = replace(sent, kinds=sender.needed(plan, devices, sent.kinds, sent.asked))
         plan = sender.priced(plan, devices, sent.kinds)
-    return Planned(bench, chain, devices, sender, plan, sent, whole, maker, combination)
+    return Planned(
+        bench, chain, devices, sender, plan, sent, whole, maker, combination, measurements
+    )
 
 
 def _facts(planned: Planned) -> dict[str, Any]:
@@ -126,6 +149,8 @@ def _facts(planned: Planned) -> dict[str, Any]:
             "drop": sent.drop,
             "fidelity": sent.fidelity,
         },
+        "measured": planned.measured,
+        "cluster": written(planned.devices),
         "loose": chain.loose,
         "warnings": bench.warnings,
     }

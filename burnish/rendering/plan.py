@@ -19,6 +19,8 @@ WIDEST = 160
 def render_plan(console: Console, facts: dict[str, Any]) -> None:
     """Stages, what is sent between them, and how far the plan may be from the best."""
     stages = facts["stages"]
+    for line in _measured(facts["measured"]):
+        console.print(line, highlight=False, soft_wrap=True)
     columns = ["stage", "device", "operators", "from", "to", "memory", "time", "sends", "in"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
@@ -48,6 +50,21 @@ def render_plan(console: Console, facts: dict[str, Any]) -> None:
     if facts["loose"]:
         line = "note sizes of some values are not known, and count for nothing: --shape NAME=SIZE"
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def _measured(rows: list[dict[str, Any]]) -> list[str]:
+    """What was measured of devices of this machine."""
+    lines = []
+    for row in rows:
+        told = dict(row["calibration"])
+        each = told.pop("operator", 0.0)
+        factors = ", ".join(f"{kind} {factor:.2f}" for kind, factor in told.items())
+        lines.append(
+            f"{safe(row['device'])}: {row['flops'] / 1e9:.1f} GFLOP/s, "
+            f"{row['bandwidth'] / 1e9:.1f} GB/s; times over those: {factors}; {seconds(each)} an "
+            f"operator; {len(row['runs'])} runs within {100 * row['off']:.0f} %"
+        )
+    return lines
 
 
 def _sent(stage: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from burnish.optimizer.analysis.anchors.flow import OPERANDS
 from burnish.optimizer.analysis.costs.products import costs
+from burnish.optimizer.partition.operators import kind_of
 from burnish.optimizer.regions import captured, inner_nodes
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -37,12 +38,14 @@ class Atom:
         flops: of its matrix products.
         moved: bytes that it reads and writes, its weights included.
         state: bytes of caches that it is given or gives.
+        kind: see `operators`.
     """
 
     name: str
     flops: float
     moved: float
     state: float
+    kind: str = ""
 
 
 class Chain:
@@ -105,7 +108,8 @@ class Chain:
         own = [item for item in read if item.is_graph_input() and self._is_own(item)]
         caches = own + [item for item in node.outputs if item.is_graph_output()]
         state = sum(self._bytes(item) for item in caches if self._rank(item) >= CACHE_RANK)
-        return Atom(node.name or node.op_type, total, float(moved), float(state))
+        name = node.name or node.op_type
+        return Atom(name, total, float(moved), float(state), kind_of(node))
 
     def _is_own(self, value: ir.Value) -> bool:
         return len({use.node for use in value.uses()} & self._place.keys()) == 1

@@ -11,6 +11,11 @@ from typing import Any
 
 from burnish.optimizer import yaml_files
 from burnish.optimizer.errors import UsageError, about, nearest
+from burnish.optimizer.partition.host import Host
+from burnish.optimizer.partition.operators import KINDS
+
+OPERATOR = "operator"
+"""Key of a calibration: seconds that any operator takes."""
 
 UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 
@@ -25,6 +30,8 @@ class Device:
         bandwidth: bytes a second that it reads from its memory.
         memory: bytes that weights and caches may take.
         node: the machine that it is in, where the file tells; else empty.
+        calibration: by kind of operator, how many times as long it takes as its rates say; and
+            seconds for each operator, under `OPERATOR`. What is not there is 1, and 0.
     """
 
     name: str
@@ -32,15 +39,23 @@ class Device:
     bandwidth: float
     memory: float = math.inf
     node: str = ""
+    calibration: tuple[tuple[str, float], ...] = ()
 
-    def seconds(self, flops: float, moved: float) -> float:
-        """The least time for so many operations on so many bytes (roofline, Williams 2009)."""
-        return max(flops / self.flops, moved / self.bandwidth)
+    def seconds(self, flops: float, moved: float, kind: str = "") -> float:
+        """The time for so many operations on so many bytes.
+
+        The least one by its rates (roofline, Williams 2009), as it was found for the kind.
+        """
+        least = max(flops / self.flops, moved / self.bandwidth)
+        if not self.calibration:
+            return least
+        known = dict(self.calibration)
+        return least * known.get(kind, 1.0) + known.get(OPERATOR, 0.0)
 
     @property
-    def kind(self) -> tuple[float, float, float]:
+    def kind(self) -> tuple[float, float, float, tuple[tuple[str, float], ...]]:
         """What equal devices have in common."""
-        return self.flops, self.bandwidth, self.memory
+        return self.flops, self.bandwidth, self.memory, self.calibration
 
     @property
     def labels(self) -> frozenset[str]:
@@ -82,12 +97,14 @@ class Cluster:
         link: between any two devices.
         inside: between two of the same node; None for `link`.
         links: between devices by name; of several that fit, the last.
+        host: the machine that all devices share, where they do and it was measured.
     """
 
     devices: tuple[Device, ...]
     link: Link = Link()
     inside: Link | None = None
     links: tuple[Special, ...] = ()
+    host: Host | None = None
 
     def between(self, first: Device, second: Device) -> Link:
         """The link between two devices."""
@@ -117,7 +134,7 @@ def read(path: Path) -> Cluster:
     with about(path):
         if not isinstance(told, dict) or not isinstance(told.get("devices"), list):
             raise UsageError("it has no list of devices", hint=EXAMPLE)
-        _known(told, {"devices", "link", "inside", "links"}, "it")
+        _known(told, {"devices", "link", "inside", "links", "host"}, "it")
         devices: list[Device] = []
         for index, item in enumerate(told["devices"]):
             devices += _devices(item, f"device {index + 1}")
@@ -130,7 +147,9 @@ def read(path: Path) -> Cluster:
         if inside is not None and not any(device.node for device in devices):
             raise UsageError("inside is the link within a node, and no device has one", hint=NODES)
         link = _link(told.get("link", {}), "link")
-        return Cluster(tuple(devices), link, inside, _specials(told.get("links", []), devices))
+        links = _specials(told.get("links", []), devices)
+        host = _host(told["host"]) if "host" in told else None
+        return Cluster(tuple(devices), link, inside, links, host)
 
 
 MOST = 4096
@@ -146,13 +165,37 @@ PAIR = "links: [{between: [gpu, old], bandwidth: 16G, latency: 0.00001}]"
 def _devices(item: Any, place: str) -> list[Device]:
     if not isinstance(item, dict):
         raise UsageError(f"{place} is no mapping", hint=EXAMPLE)
-    _known(item, {"name", "node", "count", "nodes", "flops", "bandwidth", "memory"}, place)
+    known = {"name", "node", "count", "nodes", "flops", "bandwidth", "memory", "calibration"}
+    _known(item, known, place)
     count, nodes = _count(item, "count", place), _count(item, "nodes", place)
     name, node = str(item.get("name", "device")), str(item.get("node", ""))
     memory = _number(item, "memory", place) if "memory" in item else math.inf
     flops, bandwidth = (_number(item, key, place) for key in ("flops", "bandwidth"))
+    found = _calibration(item.get("calibration", {}), place)
     homes = [f"{node or name}.{index}" for index in range(nodes)] if "nodes" in item else [node]
-    return [Device(name, flops, bandwidth, memory, home) for home in homes for _ in range(count)]
+    return [
+        Device(name, flops, bandwidth, memory, home, found) for home in homes for _ in range(count)
+    ]
+
+
+def _calibration(item: Any, place: str) -> tuple[tuple[str, float], ...]:
+    if not isinstance(item, dict):
+        raise UsageError(f"{place}: calibration is no mapping", hint="calibration: {moves: 2.5}")
+    _known(item, {*KINDS, OPERATOR}, f"{place}: calibration")
+    keys = [key for key in (*KINDS, OPERATOR) if key in item]
+    return tuple((key, _least(item, key, f"{place}: calibration")) for key in keys)
+
+
+def _host(item: Any) -> Host:
+    if not isinstance(item, dict):
+        raise UsageError("host is no mapping", hint="host: {handover: 0.0001}")
+    _known(item, {"handover", "dispatch", "contention"}, "host")
+    return Host(**{key: _least(item, key, "host") for key in item})
+
+
+def _least(item: Mapping[str, Any], key: str, place: str) -> float:
+    """A number that may be 0."""
+    return 0.0 if item[key] in (0, 0.0) else _number(item, key, place)
 
 
 def _numbered(devices: Sequence[Device]) -> list[Device]:

@@ -27,7 +27,9 @@ def equal_split(chain: Chain, cluster: Cluster) -> Plan | None:
         if index + 1 < len(devices):
             carried = float(chain.carried[end - 1])
             sends = cluster.between(device, devices[index + 1]).seconds(carried)
-        seconds = sum(device.seconds(atom.flops, atom.moved) for atom in chain.atoms[start:end])
+        seconds = sum(
+            device.seconds(atom.flops, atom.moved, atom.kind) for atom in chain.atoms[start:end]
+        )
         memory = chain.memory(start, end)
         stages.append(Stage(device, start, end, seconds, sends, carried, memory))
     if any(item.memory > item.device.memory for item in stages):
@@ -38,7 +40,7 @@ def equal_split(chain: Chain, cluster: Cluster) -> Plan | None:
 def _places(chain: Chain, cluster: Cluster) -> list[int]:
     """Where stages start and end."""
     count, size = len(cluster.devices), len(chain)
-    work = [cluster.devices[0].seconds(atom.flops, atom.moved) for atom in chain.atoms]
+    work = [cluster.devices[0].seconds(atom.flops, atom.moved, atom.kind) for atom in chain.atoms]
     sums = list(itertools.accumulate(work, initial=0.0))
     ends, slack = [], sums[-1] / count / 10.0
     for index in range(1, count):

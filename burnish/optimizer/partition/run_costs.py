@@ -104,7 +104,7 @@ class RunCosts:
     def times(self, unit: Unit) -> Numbers:
         """Seconds of the first operators: [operators + 1], from 0 up."""
         device, link = self.device(unit), self.classes.links[unit.index][unit.index]
-        key = device.flops, device.bandwidth, unit.size, link if unit.size > 1 else None
+        key = device.kind, unit.size, link if unit.size > 1 else None
         if key not in self._times:
             self._times[key] = np.concatenate([[0.0], np.cumsum(self.each(unit))])
         return self._times[key]
@@ -112,7 +112,7 @@ class RunCosts:
     def each(self, unit: Unit) -> Numbers:
         """Seconds of each operator."""
         device, atoms = self.device(unit), self.chain.atoms
-        alone = np.array([device.seconds(atom.flops, atom.moved) for atom in atoms])
+        alone = np.array([device.seconds(atom.flops, atom.moved, atom.kind) for atom in atoms])
         if unit.size == 1:
             return alone
         shares = np.array([item.share for item in self._shares[unit.size]])
