@@ -87,6 +87,7 @@ def _told(sharding: Sharding) -> dict[str, Any]:
         "reduced": sharding.reduced,
         "gathered": sharding.gathered,
         "split_ports": sorted(sharding.ports),
+        "refused": dict(sharding.choice.refused),
         "whole": [
             {"weight": name, "bytes": sizes[name], "reason": reason}
             for name, reason in sharding.choice.whole.items()

@@ -51,6 +51,10 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         names = ", ".join(safe(name, 28) for name in facts["split_ports"][:MOST])
         more = len(facts["split_ports"]) - MOST
         lines.append(f"ports in parts: {names}" + (f" and {more} more" if more > 0 else ""))
+    for reason in dict.fromkeys(facts["refused"].values()):
+        names = [safe(name, 40) for name, why in facts["refused"].items() if why == reason]
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        lines.append(f"not by heads or groups: {names[0]}{more}: {reason}")
     return lines
 
 
