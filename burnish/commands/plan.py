@@ -13,6 +13,7 @@ from burnish.driver import Request
 from burnish.driver.sending import failed
 from burnish.optimizer.errors import printable
 from burnish.rendering.plan import render_plan
+from burnish.rendering.shards import render_shards
 
 
 def plan(
@@ -55,7 +56,7 @@ def plan(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Cut a model into pipeline stages for devices, and say how good the plan is."""
+    """Cut a model into stages for devices, or split it over ranks, and say how good that is."""
     with errors_as_lines(model, debug):
         request = Request(
             model, shape=options.shape_of(shape), check=not no_check, seed=seed,
@@ -67,9 +68,10 @@ def plan(
                 request, cluster, output, progress, devices=devices, wire=wire,
                 objective=objective, replicas=replicas, shards=shards,
             )  # fmt: skip
-        if write_cluster:
+        if write_cluster and "cluster" in facts:
             write_text(write_cluster, facts["cluster"], "the cluster")
-        show(facts, json_file, quiet, lambda console: render_plan(console, facts))
+        render = render_plan if cluster or devices else render_shards
+        show(facts, json_file, quiet, lambda console: render(console, facts))
         if missed := failed(facts, max_drop):
             errors.print(printable(f"error: {model}: {missed}"), markup=False)
             raise typer.Exit(1)

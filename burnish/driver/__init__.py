@@ -172,9 +172,12 @@ def plan_stages(
     replicas: int | None = None,
     shards: int | None = None,
 ) -> dict[str, Any]:
-    """Cut a model over devices; the plan as data; see `over_devices.planned`."""
+    """Cut a model over devices, or split it over ranks; the plan as data; see `over_devices`."""
+    if cluster is None and devices is None and shards is not None:
+        given: dict[str, Any] = {"shards": over_devices.ranks(shards)}
+        return over_devices.planned(_of_graph(request), _by(request, progress), given, output)
     where = over_devices.where(cluster, devices) | {"wire": wire}
-    where["wish"] = asdict(wish(objective, replicas, shards))
+    where["wish"] = asdict(wish(objective, replicas, shards, wire))
     return over_devices.planned(_of_graph(request), _by(request, progress), where, output)
 
 

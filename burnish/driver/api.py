@@ -16,8 +16,10 @@ from burnish.runtimes.generate import TASKS, open_generator
 from burnish.runtimes.pipeline import MODEL, Pipeline
 from burnish.runtimes.providers import PROVIDERS
 from burnish.runtimes.replicas import THREADS, open_replicas
+from burnish.runtimes.shards.plan import is_sharded
 from burnish.runtimes.stages import is_pipeline
 from burnish.runtimes.tasks import open_task
+from burnish.runtimes.tensor_parallel import open_shards
 from burnish.runtimes.workers.opening import Opening
 from burnish.runtimes.workers.service import Limits
 
@@ -163,13 +165,16 @@ def load(
         replicas or files, or where `workers` are named, a `runtimes.workers.service.Service`,
         which also takes many feeds; of a folder, or where a task is named, what answers for the
         task: see `runtimes.tasks` and `runtimes.generate`; of the stages of a plan, a
-        `runtimes.pipeline.Pipeline`.
+        `runtimes.pipeline.Pipeline`; of a model that is split over ranks, a
+        `runtimes.tensor_parallel.TensorParallel`.
 
     Raises:
         UsageError: where the provider is not known, or does not start here.
         UnsupportedModel: where it does not accept the model, or no answers are made for the task.
     """
     kind, limits = workers or THREADS, Limits(capacity=capacity, batch=batch)
+    if not isinstance(path, Mapping) and is_sharded(Path(path)):
+        return open_shards(Path(path), provider=provider, threads=threads, workers=workers)
     if not isinstance(path, Mapping) and is_pipeline(Path(path)):
         if task:
             if named(task).name not in TASKS:

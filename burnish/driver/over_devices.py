@@ -27,8 +27,19 @@ def where(cluster: str | None, devices: str | None) -> dict[str, Any]:
     """
     if (cluster is None) == (devices is None):
         hint = "--devices cpu:1,cpu:1"
-        raise UsageError("a plan needs one of --cluster and --devices", hint=hint)
+        raise UsageError("a plan needs one of --cluster, --devices and --shards", hint=hint)
     return {"cluster": cluster, "devices": devices}
+
+
+def ranks(count: int) -> int:
+    """How many ranks a model is split over, where no devices are told.
+
+    Raises:
+        UsageError: too few.
+    """
+    if count < 2:
+        raise UsageError(f"--shards {count} splits nothing", hint="--shards 2")
+    return count
 
 
 def planned(
@@ -39,10 +50,13 @@ def planned(
     Args:
         request: names the model, its shapes and limits.
         work: does the job.
-        given: the devices (see `where`), and how activations are sent under `wire`.
+        given: the devices (see `where`), and how activations are sent under `wire`; or how many
+            ranks under `shards`.
         output: a folder for the stages' models; None for the plan alone.
     """
     argument, job = asdict(request) | given | {"folder": ""}, "planning:plan_model"
+    if "shards" in given:
+        job = "sharding:shard_model"
     if output is None:
         return work(job, argument)
     target = Path(output)

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from burnish.driver.combining import Planner, shares_of, verdict
+from burnish.driver.copies import write_copies
 from burnish.driver.devices import Spec, measured, parsed
+from burnish.driver.grouped import write_groups
 from burnish.driver.original import run_original
 from burnish.driver.request import request_from
 from burnish.driver.runs import runs_of
 from burnish.driver.sending import Sender, Sent, admit
-from burnish.driver.staged import Staged, bearable, described, replicated, sending
+from burnish.driver.staged import Staged, bearable, described, sending
 from burnish.driver.wishes import Wish
 from burnish.driver.workbench import Emit, Workbench, open_model
 from burnish.optimizer import report
@@ -27,6 +29,7 @@ from burnish.optimizer.partition.combinations import Combination
 from burnish.optimizer.partition.equal import equal_split
 from burnish.optimizer.partition.given import ask_inputs
 from burnish.optimizer.partition.planner import Plan, Stage
+from burnish.optimizer.partition.run_costs import Shares
 from burnish.optimizer.partition.stages import stage_models
 from burnish.optimizer.partition.wire.kinds import FLOAT32
 from burnish.optimizer.partition.wire.sendable import sendable
@@ -113,7 +116,10 @@ def prepared(
     if wire != FLOAT32:
         values = sendable(model, chain, known)
     wish = wish or Wish()
-    maker = Planner(chain, devices, wish, shares_of(wish, model, chain, bench.sizes(), devices))
+    shares: Shares = {}
+    if wire == FLOAT32:  # ranks hand on their values as they are
+        shares = shares_of(wish, model, chain, bench.sizes(), devices)
+    maker = Planner(chain, devices, wish, shares)
     sender = Sender(chain, values, maker.plan)
     plan, sent = sender.planned(wire)
     combination = maker.combination(plan)
@@ -182,6 +188,9 @@ def _checked(planned: Planned, folder: Path) -> tuple[float | None, Planned]:
     Stages that send in fewer bits are also run as they are, to find out what the bits cost.
     """
     bench, plan, sender, sent = planned.bench, planned.plan, planned.sender, planned.sent
+    if any(stage.others for stage in plan.stages):
+        copies = write_copies(bench, planned.chain, planned.combination, folder)
+        return write_groups(bench, planned.chain, plan, folder, copies), planned
     plain_at = folder if sent.is_exact else bench.executor.folder()
     stages = stage_models(bench.loaded.model, planned.chain, plan)
     plain, error = Staged(bench, stages, plain_at), None
@@ -198,6 +207,6 @@ def _checked(planned: Planned, folder: Path) -> tuple[float | None, Planned]:
             kept = staged.kept(reference)
             told_of = report.fidelity_facts(kept, reference.description, len(reference.folders))
             sent = replace(sent, drop=kept.drop, fidelity=told_of)
-    told |= replicated(bench, planned.chain, planned.combination, folder)
+    told |= write_copies(bench, planned.chain, planned.combination, folder)
     described(stages, plan, bench, folder, told)
     return error, replace(planned, plan=plan, sent=sent)

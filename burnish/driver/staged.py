@@ -10,7 +10,6 @@ from typing import Any
 from burnish import __version__
 from burnish.driver import companions
 from burnish.driver.candidate import Reference
-from burnish.driver.original import run_original
 from burnish.driver.sending import Sender, Sent, within
 from burnish.driver.workbench import Workbench
 from burnish.optimizer.artifact import MANIFEST
@@ -19,7 +18,6 @@ from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.executor import Job
 from burnish.optimizer.fidelity import Fidelity, fidelity
 from burnish.optimizer.partition.chain import Chain
-from burnish.optimizer.partition.combinations import Combination
 from burnish.optimizer.partition.planner import Plan
 from burnish.optimizer.partition.stages import StageModel, file_of, manifest, stage_models
 from burnish.optimizer.partition.wire.ports import encoded
@@ -94,40 +92,6 @@ def described(
     companions.copy(bench.loaded.path, folder)
     content = manifest(stages, plan, bench.loaded.model, __version__) | told
     (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def replicated(
-    bench: Workbench, chain: Chain, combination: Combination, folder: Path
-) -> dict[str, Any]:
-    """What the manifest says of replicas; stages of those that are cut otherwise are written.
-
-    A replica that is cut as the first one is has the same files. Another one is a plan of its own,
-    in a folder of its own.
-    """
-    first, *others = combination.replicas
-    if not others:
-        return {}
-    told: list[dict[str, Any]] = [{"devices": _names(first)}]
-    written = {tuple(stage.end for stage in first.stages): ""}
-    for number, plan in enumerate(others, 2):
-        ends = tuple(stage.end for stage in plan.stages)
-        if ends not in written:
-            written[ends] = f"replica-{number}"
-            own = folder / written[ends]
-            own.mkdir()
-            stages = stage_models(bench.loaded.model, chain, plan)
-            staged = Staged(bench, stages, own)
-            if bench.request.check:
-                staged.error(run_original(bench))
-            described(stages, plan, bench, own, {})
-        place = {"folder": written[ends]} if written[ends] else {}
-        told.append({"devices": _names(plan)} | place)
-    return {"replicas": told}
-
-
-def _names(plan: Plan) -> list[list[str]]:
-    """Of each stage, its devices."""
-    return [[device.name for device in stage.devices] for stage in plan.stages]
 
 
 def bearable(

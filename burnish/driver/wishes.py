@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from burnish.optimizer.errors import UsageError
+from burnish.optimizer.partition.wire.kinds import FLOAT32
 
 THROUGHPUT, LATENCY = "throughput", "latency"
 
@@ -34,7 +35,9 @@ class Wish:
         return self.objective == PIPELINE
 
 
-def wish(objective: str | None, replicas: int | None, shards: int | None) -> Wish:
+def wish(
+    objective: str | None, replicas: int | None, shards: int | None, wire: str = FLOAT32
+) -> Wish:
     """What is asked for by options; numbers alone are for throughput.
 
     Raises:
@@ -45,6 +48,8 @@ def wish(objective: str | None, replicas: int | None, shards: int | None) -> Wis
     for name, count in (("replicas", replicas), ("shards", shards)):
         if count is not None and count < 1:
             raise UsageError(f"--{name} is {count}, not a number from 1")
+    if (shards or 1) > 1 and wire != FLOAT32:
+        raise UsageError(f"--wire {wire} is for stages of single devices", hint="without --shards")
     several = any((count or 1) > 1 for count in (replicas, shards))
     if objective == PIPELINE and several:
         raise UsageError(

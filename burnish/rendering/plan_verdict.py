@@ -26,9 +26,6 @@ def verdict(facts: Facts) -> list[str]:
     used = sum(len(stage["devices"]) for stages in facts["replicas"] for stage in stages)
     if used < facts["devices"]:
         lines.append(f"{facts['devices'] - used} of {facts['devices']} devices would gain nothing")
-    if any(len(stage["devices"]) > 1 for stages in facts["replicas"] for stage in stages):
-        lines.append("stages of several devices are written whole; --shards N without a cluster")
-        lines[-1] += " writes the parts of each"
     if facts["remedies"]:
         told = (f"{_remedy(item)} ({item['gain']:.2f} times)" for item in facts["remedies"])
         lines.append(f"what would help at most: {', '.join(told)}")

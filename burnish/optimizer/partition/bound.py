@@ -5,13 +5,16 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from burnish.optimizer.partition.cluster import Link
-from burnish.optimizer.partition.relaxation import memory_bound, memory_latency
+from burnish.optimizer.partition.relaxation import memory_latency, spread_bound
 from burnish.optimizer.partition.run_costs import RunCosts
+
+SLIP = 1e-3
+"""What a reason may be above the one before it, to be told in its place."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,17 @@ class Bound:
     @property
     def reason(self) -> str:
         """Which of them it is."""
-        names = ("work", "memory", "operator", "transfer")
-        return max(names, key=lambda name: (float(getattr(self, name)), -names.index(name)))
+        names = ("work", "operator", "transfer", "memory")
+        near = [name for name in names if getattr(self, name) * (1.0 + SLIP) >= self.seconds]
+        return near[0]
 
 
-def lower_bound(costs: RunCosts) -> Bound:
+def lower_bound(costs: RunCosts, *, relaxed: bool = True) -> Bound:
     """What no plan can beat.
+
+    Args:
+        costs: of runs on the devices.
+        relaxed: look at work and memory more closely where devices differ; see `relaxation`.
 
     A plan has some number k of stages on units, so that the least over all k of the largest of
     these holds:
@@ -62,15 +70,9 @@ def lower_bound(costs: RunCosts) -> Bound:
 
     Numbers of stages whose devices cannot hold the model are left out.
     """
-    singles = [unit for unit in costs.units if unit.size == base_size(costs)]
-    alone = np.array([costs.times(unit)[-1] for unit in singles])
-    if not alone.all():
+    speeds, spread = liquid(costs)
+    if not speeds:
         return Bound(0.0, 0.0, 0.0, 0.0)
-    each = [costs.each(unit) / seconds for unit, seconds in zip(singles, alone, strict=True)]
-    spread = float(np.min(each, axis=0).sum())
-    speeds = {
-        unit.index: float(1.0 / seconds) for unit, seconds in zip(singles, alone, strict=True)
-    }
     fastest = _unparted(costs)
     found = [
         Bound(spread / power, 0.0, fastest, transfer) for power, transfer in _choices(costs, speeds)
@@ -78,8 +80,10 @@ def lower_bound(costs: RunCosts) -> Bound:
     if not found:
         return Bound(0.0, 0.0, 0.0, 0.0)
     best = min(found, key=lambda item: item.seconds)
-    memory = memory_bound(costs) if len(costs.classes) > 1 else 0.0
-    return Bound(best.work, memory, best.operator, best.transfer)
+    if not relaxed or len({device.kind for device in costs.cluster.devices}) == 1:
+        return best
+    work = max(best.work, spread_bound(costs, memory=False))
+    return replace(best, work=work, memory=spread_bound(costs, memory=True))
 
 
 def latency_bound(costs: RunCosts) -> float:
@@ -111,6 +115,17 @@ class _Together:
     classes: tuple[int, ...]
     transfer: float | None
     quickest: Link
+
+
+def liquid(costs: RunCosts) -> tuple[dict[int, float], float]:
+    """What a unit of each class does in a second, and all that is to do; see `lower_bound`."""
+    singles = [unit for unit in costs.units if unit.size == base_size(costs)]
+    alone = np.array([costs.times(unit)[-1] for unit in singles])
+    if not alone.all():
+        return {}, 0.0
+    pairs = list(zip(singles, alone.tolist(), strict=True))
+    spread = np.min([costs.each(unit) / seconds for unit, seconds in pairs], axis=0)
+    return {unit.index: 1.0 / seconds for unit, seconds in pairs}, float(spread.sum())
 
 
 def base_size(costs: RunCosts) -> int:

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from burnish.optimizer.errors import ResourceLimit, UsageError
-from burnish.optimizer.partition.bound import latency_bound, lower_bound
-from burnish.optimizer.partition.cluster import Cluster, Device, Link
+from burnish.optimizer.partition.bound import base_size, latency_bound, liquid, lower_bound
+from burnish.optimizer.partition.cluster import Cluster, Device
 from burnish.optimizer.partition.placement import Counts, Kinds, packed
 from burnish.optimizer.partition.planner import plan_on, quickest_on, too_large
 from burnish.optimizer.partition.plans import Plan
@@ -155,11 +155,11 @@ def _rates(costs: RunCosts, kinds: Kinds, count: int | None) -> dict[Counts, flo
         sets.sort(key=lambda item: (item != kinds.whole, abs(sum(item) - like)))
     for counts in sets[:TRIED] + ([kinds.whole] if len(sets) > TRIED else []):
         inner = costs.on(_of(costs.cluster, kinds.first(counts)))
-        bound = lower_bound(inner).seconds if inner.units else 0.0
+        bound = lower_bound(inner, relaxed=False).seconds if inner.units else 0.0
         if not bound or (count is None and _filled(counts, found) >= ENOUGH / bound):
             continue
         with contextlib.suppress(ResourceLimit):
-            found[counts] = 1.0 / plan_on(inner).bottleneck
+            found[counts] = 1.0 / plan_on(inner, relaxed=False).bottleneck
     return found
 
 
@@ -175,9 +175,10 @@ def _filled(counts: Counts, rates: Mapping[Counts, float]) -> float:
 
 def _liquid(costs: RunCosts) -> float:
     """Feeds a second that the devices give at most, as if all work were a liquid."""
-    free = replace(costs.cluster, link=Link(), inside=None, links=())
-    bound = lower_bound(costs.on(free))
-    return 1.0 / max(bound.work, bound.memory, TINY)
+    speeds, spread = liquid(costs)
+    base, devices = base_size(costs), costs.classes.devices
+    power = sum(speed * (len(devices[index]) // base) for index, speed in speeds.items())
+    return power / max(spread, TINY)
 
 
 def _of(cluster: Cluster, devices: Sequence[Device]) -> Cluster:

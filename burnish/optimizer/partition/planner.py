@@ -45,9 +45,9 @@ def plan(chain: Chain, cluster: Cluster, shares: Shares | None = None) -> Plan:
     return plan_on(RunCosts(chain, cluster, shares))
 
 
-def plan_on(costs: RunCosts) -> Plan:
-    """The same, of costs."""
-    search, bound = Search(costs), lower_bound(costs).seconds
+def plan_on(costs: RunCosts, *, relaxed: bool = True) -> Plan:
+    """The same, of costs; see `lower_bound`."""
+    search, bound = Search(costs), lower_bound(costs, relaxed=relaxed).seconds
     best = search.within(math.inf)
     if best is None:
         raise too_large(costs.chain, costs.cluster)
@@ -91,9 +91,10 @@ def too_large(chain: Chain, cluster: Cluster) -> ResourceLimit:
     """What is told where no plan is found."""
     need = chain.memory(0, len(chain))
     have = sum(device.memory for device in cluster.devices)
+    why = ": no cuts leave each what it can hold" if have >= need else ""
     return ResourceLimit(
         f"{need / 1e9:.2f} GB of weights and caches do not fit into {have / 1e9:.2f} GB on "
-        f"{len(cluster.devices)} devices", hint="more devices, or --int8",
+        f"{len(cluster.devices)} devices{why}", hint="more devices, or --int8",
     )  # fmt: skip
 
 

@@ -20,20 +20,25 @@ import numpy as np
 from burnish.optimizer.partition.cluster import Device
 from burnish.optimizer.partition.run_costs import RunCosts, Unit
 
-STEPS = 400
+STEPS = 200
 
 
-def memory_bound(costs: RunCosts) -> float:
-    """Seconds that the slowest stage takes at least, by work and memory; 0 if that is not known."""
+def spread_bound(costs: RunCosts, *, memory: bool) -> float:
+    """Seconds that the slowest stage takes at least, with memory or without; 0 if not known."""
     kinds = _kinds(costs)
     counts = np.array([count for _, _, count in kinds], float)
     times = np.array([costs.each(unit) for unit, _, _ in kinds])
     held = np.array(costs.chain.portions, float)
     rooms = np.array([min(device.memory, held.sum()) for _, device, _ in kinds])
-    alone = times.sum(axis=1)
-    if not alone.all() or not held.sum():
+    if not memory or rooms.min() >= held.sum():
+        held = np.zeros_like(held)
+    elif not held.sum():
         return 0.0
-    times, held, rooms = times / alone.min(), held / held.sum(), rooms / held.sum()
+    alone = times.sum(axis=1)
+    if not alone.all():
+        return 0.0
+    whole = max(float(held.sum()), 1.0)
+    times, held, rooms = times / alone.min(), held / whole, rooms / whole
     speeds = 1.0 / times.sum(axis=1)
     log_y, z, best = np.log(speeds / (counts @ speeds)), np.zeros(len(kinds)), 0.0
     for step in range(STEPS):

@@ -78,6 +78,11 @@ class Process:
         pid: int = self._process.pid
         return pid
 
+    @property
+    def is_ended(self) -> bool:
+        """Whether it has been ended, or found dead."""
+        return self._log.closed
+
     def ready(self) -> dict[str, Any]:
         """What the work tells of itself, once it has begun.
 

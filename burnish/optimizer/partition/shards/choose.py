@@ -32,6 +32,9 @@ MEETING = 5e-6
 LEAST_WEIGHT = 4096
 """Bytes of a weight that is worth a try by itself, and a line where it stays whole."""
 
+TIE = 0.02
+"""What one place may save more than another, relative to it, and be as good."""
+
 SMALL = 1e-9
 """Seconds that count as nothing."""
 
@@ -44,11 +47,13 @@ class Choice:
         goals: where, in the order of the graph.
         flow: what follows.
         whole: weights of `LEAST_WEIGHT` and more that stay whole, and why.
+        refused: values of which what belongs together could not be kept so, and why.
     """
 
     goals: tuple[Goal, ...]
     flow: Flow
     whole: Mapping[str, str]
+    refused: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,11 @@ class _Tried:
     flow: Flow
     net: float
     cost: float
+
+    @property
+    def worth(self) -> float:
+        """What it saves; whole experts before parts of each, since their products stay large."""
+        return self.net * (1.0 + TIE if self.place.node.op_type == "ReduceSum" else 1.0)
 
     @cached_property
     def meets(self) -> set[ir.Node | ir.Value]:
@@ -91,7 +101,7 @@ class Chooser:
     def choose(self) -> Choice:
         """The places that are worth it."""
         tried = [item for place in places(self._sweep) if (item := self._best(place)) is not None]
-        tried.sort(key=lambda item: -item.net)
+        tried.sort(key=lambda item: -item.worth)
         taken: list[_Tried] = []
         covered: set[ir.Node | ir.Value] = set()
         for item in tried:
@@ -104,7 +114,8 @@ class Chooser:
             flow = self._together(taken)
         order = self._sweep.place
         goals = sorted((item.goal for item in taken), key=lambda goal: order[goal.node])
-        return Choice(tuple(goals), flow, self._whole(flow))
+        refused = {node.outputs[0].name or "": why for node, why in self._refused.items()}
+        return Choice(tuple(goals), flow, self._whole(flow), refused)
 
     def _together(self, taken: Iterable[_Tried]) -> Flow:
         return self._sweep.run(item.goal for item in taken)
@@ -149,7 +160,7 @@ class Chooser:
     def _better(self, best: _Tried | None, place: Place, goal: Goal, flow: Flow) -> _Tried | None:
         if flow.broken:
             return best
-        cost = 0.0 if place.port else self._sent(goal, flow) / LINK + MEETING
+        cost = (0.0 if place.port else self._sent(goal, flow) / LINK) + MEETING
         net = self._saved(flow, [goal]) - cost
         return _Tried(place, goal, flow, net, cost) if best is None or net > best.net else best
 
@@ -182,6 +193,8 @@ class Chooser:
         for value in self._sweep.graph.initializers.values():
             tensor = value.const_value
             if tensor is None or tensor.nbytes < LEAST_WEIGHT or not value.uses():
+                continue
+            if tensor.dtype in (ir.DataType.INT64, ir.DataType.BOOL):  # positions and masks
                 continue
             if stored_share(value, flow) >= 1.0:
                 found[value.name or ""] = self._why(value)

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from burnish.optimizer.partition.chain import Chain
 from burnish.optimizer.partition.shards.choose import stored_share
-from burnish.optimizer.partition.shards.sharding import Sharding, shard
+from burnish.optimizer.partition.shards.sharding import shard
 from burnish.optimizer.regions import captured
 
 
@@ -45,7 +45,7 @@ def shard_costs(
     sharding = shard(model, sizes, ranks)
     made = {value.name: node for node in sharding.model.graph for value in node.outputs}
     shares = {goal.node: goal.share for goal in sharding.choice.goals}
-    flow, brought = sharding.choice.flow, _brought(sharding)
+    flow, brought = sharding.choice.flow, sharding.reduced | sharding.gathered
     seen: set[str | None] = set()
     found = []
     for atom in chain.nodes:
@@ -64,11 +64,6 @@ def shard_costs(
         reduced = sum(brought.get(value.name or "", 0.0) for value in atom.outputs)
         found.append(ShardCost(share, weights, reduced))
     return found
-
-
-def _brought(sharding: Sharding) -> dict[str, float]:
-    gathered = {name: sharding.sizes.get(name, 0.0) for name in sharding.gathered}
-    return sharding.reduced | gathered
 
 
 def _whole(chain: Chain) -> list[ShardCost]:

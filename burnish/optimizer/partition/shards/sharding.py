@@ -13,7 +13,7 @@ from burnish.optimizer.analysis.costs.products import costs
 from burnish.optimizer.analysis.shapes import symbols
 from burnish.optimizer.partition.shards.choose import Choice, Chooser, stored_share
 from burnish.optimizer.partition.shards.flow import Sweep
-from burnish.optimizer.partition.shards.layout import WHOLE, Layout
+from burnish.optimizer.partition.shards.layout import WHOLE, Layout, Parts
 from burnish.optimizer.partition.shards.parts import Part, rank_parts
 from burnish.optimizer.partition.shards.rank import rank_model
 from burnish.optimizer.partition.shards.settle import settled
@@ -53,13 +53,25 @@ class Sharding:
         return {name: self.sizes.get(name, 0.0) for name in names}
 
     @property
-    def gathered(self) -> dict[str, int]:
-        """What ranks put beside each other within a run, and the axis."""
+    def gathers(self) -> dict[str, tuple[int, Parts]]:
+        """What ranks put beside each other within a run: along which axis, and which parts."""
         return {
-            goal.node.outputs[0].name or "": goal.gives.axes[0][0]
+            goal.node.outputs[0].name or "": goal.gives.axes[0]
             for goal in self.choice.goals
             if goal.gathers
         }
+
+    @property
+    def gathered(self) -> dict[str, float]:
+        """What ranks put beside each other within a run, and its bytes."""
+        return {name: self.sizes.get(name, 0.0) for name in self.gathers}
+
+    @property
+    def whole(self) -> float:
+        """Bytes of all weights, each counted once."""
+        values = self.model.graph.initializers.values()
+        tensors = {id(v.const_value): v.const_value for v in values if v.uses()}
+        return math.fsum(tensor.nbytes for tensor in tensors.values() if tensor is not None)
 
     @property
     def ports(self) -> dict[str, Layout]:

@@ -246,9 +246,8 @@ def fused_locally(local: Local) -> None:
 
     local.set("num_heads", own(local.before.attributes.get_int("num_heads", 1)))
     if local.node.op_type == "GroupQueryAttention":
-        groups = local.gives[1][1]
-        keys = local.before.attributes.get_int("kv_num_heads", 1)
-        local.set("kv_num_heads", groups.count(local.rank) if groups is not None else keys)
+        groups = local.before.attributes.get_int("kv_num_heads", 1)
+        local.set("kv_num_heads", int(parts.mask[local.rank].reshape(groups, -1).any(axis=1).sum()))
     if widths := local.before.attributes.get_ints("qkv_hidden_sizes", ()):
         values = [own(width) for width in widths]
         local.node.attributes["qkv_hidden_sizes"] = ir.AttrInt64s("qkv_hidden_sizes", values)
