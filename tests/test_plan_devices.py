@@ -85,7 +85,7 @@ def test_layers_are_timed_once() -> None:
 rows = st.lists(st.tuples(*[st.floats(0.1, 10.0)] * 4), min_size=5, max_size=9)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
 @given(rows, st.tuples(*[st.floats(0.2, 5.0)] * 4))
 def test_factors_give_the_times_that_they_make(
     by_kind: list[tuple[float, ...]], truth: tuple[float, ...]
@@ -143,7 +143,7 @@ def test_this_machine_is_measured_planned_for_and_written(small: str, tmp_path: 
         assert shown.exit_code == 0, shown.output
         assert "GFLOP/s" in shown.output and "an operator" in shown.output
         again = driver.plan_stages(Request(small), str(file))
-        with pytest.raises(UsageError, match="one of --cluster and --devices"):
+        with pytest.raises(UsageError, match="a plan needs one of"):
             driver.plan_stages(Request(small), str(file), devices="cpu")
     found = cluster.read(file)
     assert [device.name for device in found.devices] == ["cpu:1/1", "cpu:1/2"]
