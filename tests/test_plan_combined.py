@@ -113,7 +113,7 @@ def test_what_cannot_be_is_said(options: dict[str, Any], told: str, tmp_path: Pa
 
 
 def test_replicas_that_do_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(ResourceLimit, match="do not fit into 0.02 GB on 4 devices"):
+    with pytest.raises(ResourceLimit, match=r"do not fit into 0\.02 GB on 4 devices"):
         planned(tmp_path, NODES, replicas=4, shards=1)
 
 
