@@ -202,7 +202,7 @@ def point(model: str, machine: str, name: str, count: int) -> Point | None:
     if plan is None:
         return None
     replicas = count // each
-    feeds = replicas * (4 * len(plan.stages) + 12) + 40
+    feeds = replicas * (len(plan.stages) + 16) + 40
     told = MACHINES[machine]
     device = Device("", told.flops * REACHED, told.bandwidth * READ)
     alone = sum(device.seconds(atom.flops, atom.moved) for atom in chain_of(model).atoms)

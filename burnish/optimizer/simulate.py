@@ -53,7 +53,7 @@ class Forecast:
     Attributes:
         throughput: feeds a second, once it is full.
         latency, latency_99: median and 99th percentile of the seconds from coming in to leaving.
-        busy: share of the time in which each device and link works, by name.
+        busy: share of the time in which each device and link works, by name, once it is full.
     """
 
     throughput: float
@@ -100,16 +100,16 @@ def simulate(
     run.all()
     begun = run.begun if rate is None else comes
     counted = np.argsort(run.left, kind="stable")[max(int(feeds * WARM_UP), 1) :]
-    waits = (run.left - begun)[counted]
-    whole = max(float(run.left.max()), 1e-12)
+    waits, taken = (run.left - begun)[counted], run.taken[counted]
+    rates = [_rate(run.left[counted[taken == index]]) for index in range(len(lines))]
+    busy = dict.fromkeys(run.resources, 0.0)
+    for line, each in zip(lines, rates, strict=True):
+        for step in line:
+            busy[step.uses] += each * step.seconds
     return Forecast(
-        throughput=sum(
-            _rate(run.left[counted[run.taken[counted] == i]]) for i in range(len(lines))
-        ),
-        latency=float(np.median(waits)),
-        latency_99=float(np.quantile(waits, 0.99)),
-        busy={name: resource.worked / whole for name, resource in run.resources.items()},
-    )
+        sum(rates), float(np.median(waits)), float(np.quantile(waits, 0.99)),
+        {name: min(share, 1.0) for name, share in busy.items()},
+    )  # fmt: skip
 
 
 def _rate(left: np.ndarray) -> float:
@@ -119,10 +119,9 @@ def _rate(left: np.ndarray) -> float:
 
 @dataclass
 class _Resource:
-    """A device or link: whether it works, for how long it has, and who asks for it."""
+    """A device or link: whether it works, and who asks for it."""
 
     busy: bool = False
-    worked: float = 0.0
     asks: deque[_Station] = field(default_factory=deque)
 
 
@@ -246,7 +245,6 @@ class _Run:
         seconds = station.step.seconds
         if self._width:
             seconds *= self._random.lognormal(-(self._width**2) / 2, self._width)
-        resource.worked += seconds
         self._later(self._now + seconds, station, feed)
         self._room_before(station)
 
