@@ -1,21 +1,26 @@
 """Stages together against the whole: `python benchmarks/stages.py FOLDER [--stages 2,3,4,8]`.
 
 `FOLDER` holds exports of `tests/matrix`; those that it lacks are made. Each is cut for as many
-equal devices as asked. All stages are opened by stock ONNX Runtime with default options, run one
-after the other, and held to the model (relative L2 error, the largest of all outputs and feeds).
+equal devices as asked. A cell has the number of stages; the error of `optimize plan`'s own check
+(no optimizations, the feeds of any check); and that of stock sessions with default options, stage
+by stage after the manifest, against the whole in such a session, on feeds of other sizes. Errors
+are relative L2, the largest of all outputs and feeds.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+import numpy as np
 import onnxruntime
-from matrix.exporters import cells, export_all
+from matrix.exporters import cells, export_all, parse
+from matrix.inputs import TRIALS, Batch
 
 from burnish import driver
 from burnish.driver import Request
@@ -36,7 +41,7 @@ def exports(folder: Path) -> list[Path]:
 
 
 def cut(path: Path, count: int) -> str:
-    """How many stages there are for so many devices, and their error together."""
+    """How many stages there are for so many devices, and their two errors together."""
     with tempfile.TemporaryDirectory() as scratch:
         file, folder = Path(scratch, "cluster.yaml"), Path(scratch, "stages")
         file.write_text(f"devices: [{{count: {count}, flops: 1G, bandwidth: 1G}}]\n")
@@ -44,9 +49,27 @@ def cut(path: Path, count: int) -> str:
             facts = driver.plan_stages(Request(str(path)), str(file), str(folder))
         except BurnishError as error:
             return str(error)
-        for stage in sorted(folder.glob("*.onnx")):
-            onnxruntime.InferenceSession(stage)
-    return f"{len(facts['stages'])}: {facts['error']:.1e}"
+        stock = max(stock_error(path, folder, trial) for trial in TRIALS[:3])
+    return f"{len(facts['stages'])}: {facts['error']:.1e}, {stock:.1e}"
+
+
+def stock_error(path: Path, folder: Path, trial: Batch) -> float:
+    """The error of stages in sessions with default options."""
+    made = parse(path.stem).architecture.inputs(trial)
+    whole = onnxruntime.InferenceSession(path)
+    names = [port.name for port in whole.get_inputs()]
+    arrays = [value.numpy() for value, _ in made.values()]
+    values = dict(zip(names, arrays, strict=True))
+    outputs = [port.name for port in whole.get_outputs()]
+    expected = whole.run(outputs, values)
+    for row in json.loads((folder / "manifest.json").read_text())["stages"]:
+        session = onnxruntime.InferenceSession(folder / row["file"])
+        found = session.run(row["outputs"], {name: values[name] for name in row["inputs"]})
+        values |= dict(zip(row["outputs"], found, strict=True))
+    return max(
+        float(np.linalg.norm(values[name] - item) / max(np.linalg.norm(item), 1e-30))
+        for name, item in zip(outputs, expected, strict=True)
+    )
 
 
 def main() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from burnish import driver
 from burnish.commands import options
+from burnish.commands import plan_options as asked
 from burnish.commands.terminal import errors, errors_as_lines, progress_shown, show, write_text
 from burnish.driver import Request
 from burnish.driver.sending import failed
@@ -20,35 +19,18 @@ def plan(
     model: options.Model,
     cluster: options.Cluster = None,
     devices: options.Devices = None,
-    write_cluster: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write what was measured as a cluster file.")
-    ] = None,
-    tuning: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Record of what was measured before.")
-    ] = None,
-    output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="FOLDER", help="Write the stages.")
-    ] = None,
+    write_cluster: asked.WriteCluster = None,
+    tuning: asked.Tuning = None,
+    output: asked.Stages = None,
     wire: options.Wire = "float32",
-    objective: Annotated[
-        str | None,
-        typer.Option(metavar="WHAT", help="pipeline (default), throughput, or latency."),
-    ] = None,
-    replicas: Annotated[
-        int | None, typer.Option(metavar="N", help="So many copies, on devices of their own.")
-    ] = None,
-    shards: Annotated[
-        int | None, typer.Option(metavar="N", help="So many devices compute a stage together.")
-    ] = None,
+    objective: asked.Objective = None,
+    replicas: asked.Replicas = None,
+    shards: asked.Shards = None,
     shape: options.Shape = None,
     data: options.Data = None,
     tokenizer: options.Tokenizer = None,
-    max_drop: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Loss that sending in fewer bits may cost.")
-    ] = 0.01,
-    no_check: Annotated[
-        bool, typer.Option("--no-check", help="Do not run the stages against the model.")
-    ] = False,
+    max_drop: asked.MaxDrop = 0.01,
+    no_check: asked.Unchecked = False,
     seed: options.Seed = 0,
     json_file: options.Json = None,
     memory_limit: options.Memory = None,

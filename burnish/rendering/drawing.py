@@ -41,8 +41,8 @@ def drawing(replicas: Sequence[Sequence[Stage]], width: int) -> Lines:
             lines.append(f"replica {told}" if len(numbers) == 1 else f"replicas {told}")
         lines += _pipeline(replicas[numbers[0]], width, slowest)
         for number in numbers[1:]:
-            names = [names(stage["devices"], 60) for stage in replicas[number]]
-            lines.append(_fitting(f"replica {number + 1} on {' -> '.join(names)}", width))
+            homes = " -> ".join(names(stage["devices"], 60) for stage in replicas[number])
+            lines.append(_fitting(f"replica {number + 1} on {homes}", width))
     return lines
 
 

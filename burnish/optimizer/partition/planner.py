@@ -91,7 +91,12 @@ def too_large(chain: Chain, cluster: Cluster) -> ResourceLimit:
     """What is told where no plan is found."""
     need = chain.memory(0, len(chain))
     have = sum(device.memory for device in cluster.devices)
-    why = ": no cuts leave each what it can hold" if have >= need else ""
+    why, most = "", max(device.memory for device in cluster.devices)
+    if have >= need:
+        why = ": no cuts leave each what it can hold"
+        size, name = max((chain.memory(i, i + 1), a.name) for i, a in enumerate(chain.atoms))
+        if size > most:
+            why = f": {name} alone takes {size / 1e9:.4f} GB"
     return ResourceLimit(
         f"{need / 1e9:.2f} GB of weights and caches do not fit into {have / 1e9:.2f} GB on "
         f"{len(cluster.devices)} devices{why}", hint="more devices, or --int8",

@@ -16,6 +16,10 @@ from burnish.optimizer.partition.shards.layout import Layout
 from burnish.optimizer.partition.shards.site import Facts
 
 
+COMPARING = {"Less", "Greater", "GreaterOrEqual", "And"}
+"""Operators that give truths."""
+
+
 @dataclass
 class Local:
     """A node of a rank's graph beside the node that it was.
@@ -66,6 +70,9 @@ class Local:
         self, operator: str, inputs: Sequence[ir.Value], attributes: dict[str, Any], *, after: bool
     ) -> ir.Value:
         made = ir.node(operator, inputs, attributes)
+        told = operator in COMPARING
+        # Of a Where, the first input is no number.
+        made.outputs[0].type = ir.TensorType(ir.DataType.BOOL) if told else inputs[-1].type
         graph = self.node.graph
         assert isinstance(graph, ir.Graph)
         if after:
