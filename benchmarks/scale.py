@@ -237,10 +237,8 @@ def table(model: str, machine: str) -> list[str]:
 
 def details(model: str, machine: str, count: int) -> list[str]:
     """A row for each strategy at one size."""
-    rows = [
-        "| strategy | replicas x stages | s in flight | latency | idle | failures |",
-        "|---" * 6 + "|",
-    ]
+    head = "| strategy | replicas x stages | s in flight | latency | idle | with failures |"
+    rows = [f"{model} on {machine}, {count} devices:", "", head, "|---" * 6 + "|"]
     for name in STRATEGIES:
         if (p := point(model, machine, name, count)) is not None:
             rows.append(
