@@ -110,11 +110,9 @@ def measured(model: Path, scratch: str, size: Mapping[str, int]) -> dict[str, An
     request = Request(str(model), shape=size, tuning=f"{scratch}/tuning.json")
     stages = Path(scratch, f"stages-{model.stem}-{'-'.join(map(str, size.values()))}")
     facts = driver.plan_stages(request, None, str(stages), devices="cpu:1,cpu:1")
-    two, one = Path(scratch, "two.yaml"), Path(scratch, "one.yaml")
-    two.write_text(facts["cluster"])
-    told = yaml.safe_load(facts["cluster"])
-    one.write_text(yaml.safe_dump(told | {"devices": told["devices"][:1]}))
-    return facts | {"two": str(two), "one": str(one), "folder": stages}
+    file = Path(scratch, "here.yaml")
+    file.write_text(facts["cluster"])
+    return facts | {"file": str(file), "folder": stages}
 
 
 def rate_of(runtime: Any, feeds: Feeds) -> float:
@@ -137,8 +135,8 @@ def forecasts(model: Path, scratch: str, two: Any, count: int) -> None:
         request = Request(str(model), shape=size)
         stages = burnish.load(facts["folder"], threads=1)
         ways = {
-            "two stages": (stages, driver.simulate(request, Scenario(), facts["two"])),
-            "two replicas": (two, driver.simulate(request, Scenario(replicas=2), facts["one"])),
+            "two stages": (stages, driver.simulate(request, Scenario(), facts["file"])),
+            "two replicas": (two, driver.simulate(request, Scenario(), facts["file"], replicas=2)),
         }
         for name, (runtime, forecast) in ways.items():
             reached = rate_of(runtime, feeds)

@@ -212,7 +212,7 @@ def point(model: str, machine: str, name: str, count: int) -> Point | None:
         return simulate(made, max(feeds, 200), flight=flight)
 
     even, slowed, few = run(False), run(True), run(False, len(plan.stages))
-    up = availability(replicas, each, FAILS, BACK).up
+    up = availability([each] * replicas, FAILS, BACK).up
     used = [
         len(stage.devices) * even.busy[f"d{int(stage.device.name[1:])}"] for stage in plan.stages
     ]

@@ -8,6 +8,7 @@ import typer
 
 from burnish import driver
 from burnish.commands import options
+from burnish.commands import plan_options as asked
 from burnish.commands.terminal import errors_as_lines, progress_shown, show
 from burnish.driver import Request
 from burnish.driver.scenario import scenario
@@ -18,9 +19,9 @@ def simulate(
     model: options.Model,
     cluster: options.Cluster = None,
     devices: options.Devices = None,
-    replicas: Annotated[
-        int, typer.Option(min=1, max=4096, help="So many, each on devices of its own.")
-    ] = 1,
+    objective: asked.Objective = None,
+    replicas: asked.Replicas = None,
+    shards: asked.Shards = None,
     feeds: Annotated[int, typer.Option(min=2, max=1_000_000, help="That are sent.")] = 1000,
     rate: Annotated[
         float | None,
@@ -52,10 +53,13 @@ def simulate(
             model, shape=options.shape_of(shape), seed=seed, time_limit=time_limit,
             memory_limit=options.bytes_of(memory_limit),
         )  # fmt: skip
-        asked = scenario(
-            straggler=straggler or (), failures=failures, replicas=replicas, feeds=feeds,
-            rate=rate, scatter=scatter, seed=seed,
+        told = scenario(
+            straggler=straggler or (), failures=failures, feeds=feeds, rate=rate, scatter=scatter,
+            seed=seed,
         )  # fmt: skip
         with progress_shown(quiet) as progress:
-            facts = driver.simulate(request, asked, cluster, progress, devices=devices, wire=wire)
+            facts = driver.simulate(
+                request, told, cluster, progress, devices=devices, wire=wire,
+                objective=objective, replicas=replicas, shards=shards,
+            )  # fmt: skip
         show(facts, json_file, quiet, lambda console: render_simulation(console, facts))

@@ -82,7 +82,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "simulate": (
         ("optimize simulate model.onnx --cluster cluster.yaml", "throughput, latency, idle time"),
         (
-            "optimize simulate model.onnx --cluster cluster.yaml --replicas 8 --failures 50000h,5m",
+            "optimize simulate model.onnx --cluster cluster.yaml --replicas 2 --failures 50000h,5m",
             "replicas that fail",
         ),
     ),

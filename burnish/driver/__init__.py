@@ -189,10 +189,14 @@ def simulate(
     *,
     devices: str | None = None,
     wire: str = "float32",
+    objective: str | None = None,
+    replicas: int | None = None,
+    shards: int | None = None,
 ) -> dict[str, Any]:
     """What a simulation makes of a plan, as data; see `plan_stages` and `Scenario`."""
-    where = over_devices.where(cluster, devices) | {"wire": wire, "scenario": asdict(scenario)}
-    return _by(request, progress)("simulation:simulate_plan", asdict(_of_graph(request)) | where)
+    given = over_devices.where(cluster, devices) | {"wire": wire, "scenario": asdict(scenario)}
+    given["wish"] = asdict(wish(objective, replicas, shards, wire))
+    return _by(request, progress)("simulation:simulate_plan", asdict(_of_graph(request)) | given)
 
 
 def _by(request: Request, progress: Progress | None) -> over_devices.Work:

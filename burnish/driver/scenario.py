@@ -17,7 +17,6 @@ class Scenario:
     """What happens to a plan.
 
     Attributes:
-        replicas: how often it is there, each time on devices of its own.
         feeds: that are sent.
         rate: feeds that come in a second; None for as many as there is room for.
         scatter: standard deviation of times over their mean.
@@ -27,7 +26,6 @@ class Scenario:
         seed: of all that is drawn.
     """
 
-    replicas: int = 1
     feeds: int = 1000
     rate: float | None = None
     scatter: float = 0.0

@@ -8,6 +8,7 @@ until all that it lost is there again.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,33 +33,33 @@ class Availability:
 
 
 def availability(
-    replicas: int, devices: int, between: float, recovery: float, seed: int = 0
+    devices: Sequence[int], between: float, recovery: float, seed: int = 0
 ) -> Availability:
-    """What is up of replicas of so many devices each.
+    """What is up of replicas.
 
     Args:
-        replicas: that work beside each other.
-        devices: of each; one that fails takes its replica down.
+        devices: of each replica; one that fails takes its replica down.
         between: mean seconds until a device fails.
         recovery: seconds until its replica is up again.
         seed: of the times at which they fail.
     """
     random = np.random.default_rng(seed)
-    mean = between / devices
-    events = [(float(random.exponential(mean)), index) for index in range(replicas)]
+    means = [between / count for count in devices]
+    events = [(float(random.exponential(mean)), index) for index, mean in enumerate(means)]
     heapq.heapify(events)
     down: list[float] = []
+    count = least = len(devices)
     now = area = whole = 0.0
-    least = replicas
     for _ in range(FAILURES):
         when, index = heapq.heappop(events)
         while down and down[0] <= when:
-            now, area, whole = _to(heapq.heappop(down), now, area, whole, replicas, len(down) + 1)
-        now, area, whole = _to(when, now, area, whole, replicas, len(down))
+            now, area, whole = _to(heapq.heappop(down), now, area, whole, count, len(down) + 1)
+        now, area, whole = _to(when, now, area, whole, count, len(down))
         heapq.heappush(down, when + recovery)
-        least = min(least, replicas - len(down))
-        heapq.heappush(events, (when + recovery + float(random.exponential(mean)), index))
-    return Availability(area / now / replicas, whole / now, least / replicas)
+        least = min(least, count - len(down))
+        again = when + recovery + float(random.exponential(means[index]))
+        heapq.heappush(events, (again, index))
+    return Availability(area / now / count, whole / now, least / count)
 
 
 def _to(

@@ -16,7 +16,7 @@ ROWS = 24
 
 def render_simulation(console: Console, facts: dict[str, Any]) -> None:
     """Throughput and latency, then who works how much, those that work most first."""
-    told = facts["scenario"]
+    replicas = len(facts["replicas"])
     console.print(
         f"{facts['throughput']:.2f} feeds a second; {seconds(facts['latency_seconds'])} from end "
         f"to end, {seconds(facts['latency_99_seconds'])} at the 99th percentile",
@@ -26,7 +26,7 @@ def render_simulation(console: Console, facts: dict[str, Any]) -> None:
     if (up := facts["availability"]) is not None:
         console.print(
             f"with failures {facts['throughput_with_failures']:.2f} feeds a second: "
-            f"{100 * up['up']:.3f} % of {told['replicas']} replicas are up, all of them "
+            f"{100 * up['up']:.3f} % of {replicas} replicas are up, all of them "
             f"{100 * up['whole']:.2f} % of the time",
             highlight=False, soft_wrap=True,
         )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -76,11 +78,11 @@ def test_few_places_cost_throughput_where_times_scatter() -> None:
 
 
 def test_replicas_that_fail_are_up_as_renewal_theory_says() -> None:
-    found = availability(8, 16, 1e6, 6e3, seed=1)
+    found = availability([16] * 8, 1e6, 6e3, seed=1)
     assert found.up == pytest.approx(1e6 / (1e6 + 16 * 6e3), rel=0.01)
     assert found.whole == pytest.approx(found.up**8, rel=0.1)
     assert found.least < found.up
-    assert availability(8, 16, 1e6, 6e3, seed=1) == found
+    assert availability([16] * 8, 1e6, 6e3, seed=1) == found
 
 
 def test_devices_of_a_host_slow_each_other_down() -> None:
@@ -100,13 +102,15 @@ def planned() -> tuple[Plan, Cluster]:
 
 def test_plans_become_lines() -> None:
     plan, cluster = planned()
-    (only,) = lines_of(plan, cluster)
+    (only,) = lines_of([plan], cluster)
     assert [step.uses for step in only] == [
         "d0", "link of d0", "d1", "link of node one", "d2", "link of d2", "d3"
     ]  # fmt: skip
-    first, second = lines_of(plan, cluster, 2, {1: 3.0})
+    first, second = lines_of([plan, plan], cluster, {1: 3.0})
     assert [step.seconds for step in first] == [1.0, 0.25, 3.0, 0.25, 1.0, 0.25, 1.0]
-    assert second[2].seconds == 1.0 and second[2].uses == "2/d1"
+    assert [step.seconds for step in second] == [1.0, 0.25, 1.0, 0.25, 1.0, 0.25, 1.0]
+    shared = replace(cluster, host=Host(handover=0.5))
+    assert [step.seconds for step in lines_of([plan], shared)[0]][::2] == [1.5] * 4
 
 
 @pytest.mark.parametrize(("lines", "feeds"), [([], 5), ([[]], 5), ([[Step(1.0, "a")]], 1)])
