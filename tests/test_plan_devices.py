@@ -174,6 +174,22 @@ def test_forecasts_at_the_prompt(small: str, tmp_path: Path) -> None:
     assert wrong.exit_code == 2 and "there is no stage 9" in wrong.output
 
 
+def test_groups_that_some_nodes_have_no_devices_left_for(small: str, tmp_path: Path) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text(
+        "devices: [{name: g, count: 3, nodes: 2, flops: 1G, bandwidth: 1G}]\n"
+        "link: {bandwidth: 1G}\ninside: {bandwidth: 10G}\n"
+    )
+    with unsupervised():
+        facts = driver.simulate(
+            Request(small), scenario(feeds=100), str(file), replicas=2, shards=2
+        )
+    stages = [stage for replica in facts["replicas"] for stage in replica]
+    assert len(facts["replicas"]) == 2 and all(len(stage["devices"]) == 2 for stage in stages)
+    assert all(0 < stage["reduces_seconds"] < stage["seconds"] for stage in stages)
+    assert facts["throughput"] > 0
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [

@@ -145,6 +145,8 @@ def _choices(costs: RunCosts, speeds: Mapping[int, float]) -> Iterator[tuple[flo
             if index in speeds
             for device in costs.classes.devices[index][base - 1 :: base]
         ]
+        if not members:  # too few devices for a group
+            continue
         fast, roomy = (sorted(column, reverse=True) for column in zip(*members, strict=True))
         sends = [0.0, *np.sort(costs.sends(group.quickest)[:-1]).tolist()]
         counts = range(2, min(len(members), len(sends)) + 1)
