@@ -91,7 +91,9 @@ def test_latency(tmp_path: Path) -> None:
     facts = planned(tmp_path, free, objective="latency")
     (stages,) = facts["replicas"]
     assert len(stages) == 1 and len(stages[0]["devices"]) == 2
-    alone = planned(tmp_path, free)["latency_seconds"]
+    pipeline = planned(tmp_path, free)
+    alone = pipeline["latency_seconds"]
+    assert pipeline["combined"] is None or pipeline["combined"]["replicas"] == 4
     assert facts["bound_seconds"] * (1 - 1e-9) <= facts["latency_seconds"] < 0.65 * alone
 
 

@@ -15,10 +15,10 @@ from burnish.optimizer.partition.certificate import certified
 from burnish.optimizer.partition.chain import Chain
 from burnish.optimizer.partition.classes import Classes
 from burnish.optimizer.partition.cluster import Cluster
-from burnish.optimizer.partition.combinations import LATENCY, Combination, combine
+from burnish.optimizer.partition.combinations import LATENCY, THROUGHPUT, Combination, combine
 from burnish.optimizer.partition.planner import plan_on
 from burnish.optimizer.partition.plans import Plan
-from burnish.optimizer.partition.remedies import remedies
+from burnish.optimizer.partition.remedies import MOST, WORTH, remedies
 from burnish.optimizer.partition.run_costs import RunCosts, Shares
 from burnish.optimizer.partition.shards.costs import shard_costs
 
@@ -86,11 +86,24 @@ def verdict(planner: Planner, combination: Combination, plan: Plan) -> dict[str,
         },
     }  # fmt: skip
     told |= _gap(combination, plan, costs)
+    told["combined"] = _combined(combination, costs, told["throughput"])
     told["remedies"] = [
         {"change": item.change, "where": list(item.where), "gain": item.gain}
         for item in remedies(costs, planner.seconds)
     ]
     return told
+
+
+def _combined(
+    combination: Combination, costs: RunCosts, throughput: float
+) -> dict[str, float] | None:
+    """What replicas would give in place of one pipeline, where that is more."""
+    if combination.objective != PIPELINE or len(costs.cluster.devices) > MOST:
+        return None
+    found = combine(costs, THROUGHPUT)
+    if found.throughput < WORTH * throughput:
+        return None
+    return {"replicas": len(found.replicas), "throughput": found.throughput}
 
 
 def _gap(combination: Combination, plan: Plan, costs: RunCosts) -> dict[str, Any]:

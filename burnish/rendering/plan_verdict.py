@@ -26,6 +26,10 @@ def verdict(facts: Facts) -> list[str]:
     used = sum(len(stage["devices"]) for stages in facts["replicas"] for stage in stages)
     if used < facts["devices"]:
         lines.append(f"{facts['devices'] - used} of {facts['devices']} devices would gain nothing")
+    if (more := facts["combined"]) is not None:
+        gain = more["throughput"] / facts["throughput"]
+        many = f"{more['replicas']} replicas" if more["replicas"] > 1 else "another plan"
+        lines.append(f"--objective throughput: {gain:.2f} times as many runs, by {many}")
     if facts["remedies"]:
         told = (f"{_remedy(item)} ({item['gain']:.2f} times)" for item in facts["remedies"])
         lines.append(f"what would help at most: {', '.join(told)}")
