@@ -23,4 +23,13 @@ What is written:
     stages.py         the model of each stage
     shards/           the models of ranks that compute a stage together
     wire/             how activations are sent
+    given.py          sizes that are asked of inputs, so that masks are not sent
+Devices of this machine:
+    probes.py         products and streams that show their rates
+    segments.py       runs of the chain that stand for all that are like them
+    operators.py      kinds of operators; fit.py how far each is from the rates
+    host.py           what devices of one machine cost each other
+    cluster_text.py   all that as a cluster file
+Forecasts:
+    lines.py          plans for `optimizer.simulate`
 """
