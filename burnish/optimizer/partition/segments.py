@@ -16,7 +16,10 @@ LEAST = 0.01
 """Share of the operations and bytes that a run has at least: shorter ones are timed badly."""
 
 CHEAP = 1.01
-"""What may cross an end of a run, over the least that crosses any place in the middle."""
+"""What may cross an end of a run, over the least that crosses places in the middle."""
+
+RARE = 50
+"""One place of so many may have less than that: a bottleneck that no layer repeats."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,8 @@ def segments(chain: Chain, shapes: Shapes) -> list[Segment]:
     work = list(
         itertools.accumulate((atom.flops or atom.moved for atom in chain.atoms), initial=0.0)
     )
-    middle = [sent for sent in chain.carried[size // 8 : size - size // 8] if sent]
-    limit = min(middle, default=0.0) * CHEAP
+    middle = sorted(sent for sent in chain.carried[size // 8 : size - size // 8] if sent)
+    limit = middle[len(middle) // RARE] * CHEAP if middle else 0.0
     ends, start = [], 0
     for end in range(1, size):
         enough = work[end] - work[start] >= LEAST * work[-1]
