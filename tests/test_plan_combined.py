@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import burnish
 from burnish import driver
 from burnish.cli import app
-from burnish.driver import Request
+from burnish.driver import Request, grouped
 from burnish.optimizer.artifact import MANIFEST
 from burnish.optimizer.errors import ResourceLimit, UsageError
 from burnish.rendering.drawing import drawing, names
@@ -63,6 +63,26 @@ def test_groups_are_written_in_parts_and_run(tmp_path: Path) -> None:
         stage["devices"] for stage in stages
     ]
     assert right(tmp_path / "stages")
+
+
+def test_parts_that_differ_from_their_stage_are_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = grouped.run_ranks
+
+    def wrong(bench: Any, row: Any, folder: Path, feeds: Any) -> Any:
+        given = real(bench, row, folder, feeds)
+        if len(row["ranks"]) > 1 and "logits" in row["outputs"]:
+            given = [{name: array * 1.01 for name, array in item.items()} for item in given]
+        return given
+
+    monkeypatch.setattr(grouped, "run_ranks", wrong)
+    facts = planned(tmp_path, NODES, write=True, shards=2, replicas=1)
+    assert facts["error"] <= 1e-5
+    assert "stage 2 is written whole: its parts differ from it" in facts["warnings"]
+    told = json.loads((tmp_path / "stages" / MANIFEST).read_text())["stages"]
+    assert "ranks" in told[0] and told[1]["file"] == "stage-2.onnx"
+    assert not list((tmp_path / "stages").glob("stage-2-*"))
 
 
 def test_replicas_that_are_cut_otherwise_are_written_beside(tmp_path: Path) -> None:

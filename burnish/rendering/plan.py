@@ -47,6 +47,8 @@ def render_plan(console: Console, facts: dict[str, Any]) -> None:
         console.print(line, highlight=False, soft_wrap=True)
     for line in _wire(facts["wire"]):
         console.print(line, highlight=False, soft_wrap=True)
+    for warning in facts["warnings"]:
+        console.print(f"note {safe(warning)}", highlight=False, soft_wrap=True)
     if facts["loose"]:
         line = "note sizes of some values are not known, and count for nothing: --shape NAME=SIZE"
         console.print(line, highlight=False, soft_wrap=True)

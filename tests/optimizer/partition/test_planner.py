@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from burnish.optimizer.errors import ResourceLimit
 from burnish.optimizer.partition.bound import latency_bound, lower_bound
-from burnish.optimizer.partition.certificate import NEAR, certified
+from burnish.optimizer.partition.certificate import NEAR, certified, reachable
 from burnish.optimizer.partition.chain import Atom
 from burnish.optimizer.partition.cluster import Cluster, Device, Link, Special
 from burnish.optimizer.partition.equal import equal_split
@@ -82,6 +82,21 @@ def test_groups_of_devices_and_one_run_by_itself(some: list[Row], cluster: Clust
         used = made_plan.devices
         assert len(set(used)) == len(used)
         assert all(item.memory <= item.device.memory for item in made_plan.stages)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
+@given(st.lists(st.tuples(*[numbers] * 4), min_size=8, max_size=30), clusters)
+def test_no_pipeline_of_a_longer_chain_is_better(some: list[Row], cluster: Cluster) -> None:
+    flops, moved, carried, _ = map(list, zip(*some, strict=True))
+    chain: Any = made(flops, moved, carried)
+    costs = RunCosts(chain, cluster)
+    try:
+        found = plan(chain, cluster)
+    except ResourceLimit:
+        assert not reachable(costs, math.inf)
+        return
+    assert reachable(costs, found.bottleneck * (1 + 1e-6))
+    assert not reachable(costs, found.bottleneck / (1 + SLACK) * (1 - 3 * TOLERANCE))
 
 
 def twins(some: Sequence[Device]) -> Iterator[Device]:
