@@ -164,17 +164,17 @@ def test_a_deadline_ends_the_request(processes: TensorParallel) -> None:
 
 
 def test_nothing_is_left(sharded: tuple[Path, dict[str, Any]]) -> None:
-    runtime = burnish.load(sharded[0])
-    runtime.run(None, FEED)
-    started, files = pids(runtime), len(os.listdir("/proc/self/fd"))
-    os.kill(started[0], signal.SIGKILL)
-    with pytest.raises(WorkerFailed):
-        runtime.run(None, FEED)
-    runtime.run(None, FEED)
-    assert len(os.listdir("/proc/self/fd")) <= files
-    started += pids(runtime)
+    started, files = [], []
+    with burnish.load(sharded[0]) as runtime:
+        for _ in range(3):
+            runtime.run(None, FEED)
+            files.append(len(os.listdir("/proc/self/fd")))
+            started += pids(runtime)
+            os.kill(started[-2], signal.SIGKILL)
+            with pytest.raises(WorkerFailed):
+                runtime.run(None, FEED)
     runtime.close()
-    runtime.close()
+    assert files[1] == files[2]
     end = time.monotonic() + 60
     while not all(map(is_gone, started)):
         assert time.monotonic() < end
