@@ -155,7 +155,9 @@ def timed(model: Path) -> None:
     first = times["whole, one thread"]
     for name, found in times.items():
         ratios = [one / other for one, other in zip(first, found, strict=True)]
-        print(f"| {name} | {1e3 * statistics.median(found):.2f} | {statistics.median(ratios):.2f} |")
+        print(
+            f"| {name} | {1e3 * statistics.median(found):.2f} | {statistics.median(ratios):.2f} |"
+        )
 
 
 def _child(path: str, threads: int, workers: str) -> subprocess.Popen[str]:

@@ -183,9 +183,7 @@ def test_nothing_is_left(sharded: tuple[Path, dict[str, Any]]) -> None:
         runtime.run(None, FEED)
 
 
-def test_folders_that_hold_no_ranks(
-    sharded: tuple[Path, dict[str, Any]], tmp_path: Path
-) -> None:
+def test_folders_that_hold_no_ranks(sharded: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     shutil.copytree(sharded[0], tmp_path / "broken")
     file = tmp_path / "broken" / MANIFEST
     told = json.loads(file.read_text())
@@ -221,7 +219,9 @@ def test_the_command(tmp_path: Path) -> None:
 )
 def test_error_lines(arguments: list[str], line: str, tmp_path: Path) -> None:
     tiny = tmp_path / "tiny.onnx"
-    text = "<ir_version: 8, opset_import: ['': 17]> g (float[n, 4] x) => (float[n, 4] y) {y=Relu(x)}"
+    text = (
+        "<ir_version: 8, opset_import: ['': 17]> g (float[n, 4] x) => (float[n, 4] y) {y=Relu(x)}"
+    )
     onnx.save(onnx.parser.parse_model(text.replace("'", '"')), tiny)
     with unsupervised():
         shown = CliRunner().invoke(app, ["plan", str(tiny), *arguments])

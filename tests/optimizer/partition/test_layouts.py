@@ -60,7 +60,10 @@ def test_what_is_joined_has_all() -> None:
     first = Layout.of({1: Parts.of(np.array([[True, False, False], [False, True, False]]))})
     second = Layout.of({1: Parts.of(np.array([[False, False, True], [False, False, True]]))})
     both = joined(first, second)
-    assert both[1] is not None and both[1].mask.tolist() == [[True, False, True], [False, True, True]]
+    assert both[1] is not None and both[1].mask.tolist() == [
+        [True, False, True],
+        [False, True, True],
+    ]
     assert joined(first, WHOLE) == WHOLE and joined(one, one) == one and not other
     taken = positions(both, second, 1, 0, 3)
     assert taken is not None and taken.tolist() == [1]

@@ -15,7 +15,6 @@ from burnish.optimizer.contract import Array
 from burnish.optimizer.partition.shards.layout import Layout
 from burnish.optimizer.partition.shards.site import Facts
 
-
 COMPARING = {"Less", "Greater", "GreaterOrEqual", "And"}
 """Operators that give truths."""
 
