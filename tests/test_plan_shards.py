@@ -151,7 +151,7 @@ def test_errors_of_feeds_come_in_their_turn(ranks: TensorParallel) -> None:
 def test_a_lost_rank_ends_one_request(processes: TensorParallel, sign: signal.Signals) -> None:
     before, lost = processes.run(None, FEED)[0], pids(processes)
     os.kill(lost[1], sign)
-    with pytest.raises(WorkerFailed, match="stage 1, rank 2 (died|hangs)"):
+    with pytest.raises(WorkerFailed, match=r"stage 1, rank 2 (died|hangs)"):
         processes.run(None, FEED)
     assert (processes.run(None, FEED)[0] == before).all()
     assert not set(lost) & set(pids(processes)) and all(map(is_gone, lost))
@@ -206,7 +206,7 @@ def test_the_command(tmp_path: Path) -> None:
     with unsupervised():
         shown = CliRunner().invoke(app, command, env={"COLUMNS": "140"})
     assert shown.exit_code == 0, shown.output
-    for words in ("2 ranks meet", "sums of", "whole on each rank"):
+    for words in ("2 ranks meet", "sums of", "ports in parts: logits"):
         assert words in shown.output
 
 

@@ -231,7 +231,8 @@ def plan_stages(
 
     Args:
         request: names the model, its shapes and limits.
-        cluster: a file; see `optimizer.partition.cluster`. None to split it over `shards` ranks.
+        cluster: a file; see `optimizer.partition.cluster`. None to split it over ranks.
+        shards: how many ranks.
         output: a folder for the stages' models; None for the plan alone.
         progress: told of what goes on.
     """
@@ -243,8 +244,7 @@ def plan_stages(
     target = Path(output)
     artifact.admit_folder(target, request.model)
     with artifact.staging(target) as folder:
-        staged = folder / target.name
-        staged.mkdir()
+        (staged := folder / target.name).mkdir()
         facts = _supervised(job, argument | {"folder": str(staged)}, request, progress)
         artifact.publish_folder(staged, target)
     return facts | {"output": str(target)}

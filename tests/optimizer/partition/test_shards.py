@@ -1,4 +1,4 @@
-"""Each way in which a layer is split, against the whole: what is split, where ranks meet, errors."""
+"""Each way in which a layer is split, against the whole: what is split, and where ranks meet."""
 
 from __future__ import annotations
 
