@@ -229,6 +229,23 @@ def test_stages_of_a_decoder_generate(tmp_path: Path) -> None:
             assert future.result(60).ids == whole.generate(batch, max_new_tokens=60).ids
 
 
+def test_the_decoder_of_a_pair_generates_from_stages(tmp_path: Path) -> None:
+    """Its encoder comes along, and what that gave goes to the stages once."""
+    source = artifact("t5", tmp_path / "t5", built("t5"))
+    with unsupervised():
+        two = cluster(tmp_path, THREE.replace("3", "2"))
+        driver.plan_stages(Request(str(source / "decoder.onnx")), two, str(tmp_path / "stages"))
+    whole, parts = (
+        burnish.load(folder, task="text2text-generation", threads=1)
+        for folder in (source, tmp_path / "stages")
+    )
+    texts = ["the model", "and the text goes on"]
+    with whole, parts:
+        for more in ({}, {"num_beams": 2}, {"do_sample": True, "seed": 1}):
+            expected = whole.generate(texts, max_new_tokens=12, **more)
+            assert parts.generate(texts, max_new_tokens=12, **more).ids == expected.ids
+
+
 def test_stages_of_no_decoder_generate_nothing(planned: tuple[Path, dict[str, Any]]) -> None:
     with unsupervised(), pytest.raises(UnsupportedModel, match="hands no caches on"):
         burnish.load(planned[0], task="text-generation")
