@@ -213,7 +213,7 @@ def test_the_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ([], "no devices are named; try --cluster FILE, or --shards 2"),
+        ([], "a plan needs one of --cluster, --devices and --shards"),
         (["--shards", "64"], "nothing of it is worth splitting over 64 ranks"),
     ],
 )

@@ -12,8 +12,8 @@ import onnx_ir as ir
 
 from burnish import __version__
 from burnish.driver.original import run_original
-from burnish.driver.planning import TOLERANCE
 from burnish.driver.request import request_from
+from burnish.driver.staged import TOLERANCE
 from burnish.driver.workbench import Emit, Workbench, open_model
 from burnish.optimizer import report
 from burnish.optimizer.analysis import shapes
@@ -123,7 +123,7 @@ def _written(bench: Workbench, sharding: Sharding, folder: Path, emit: Emit) -> 
         return None
     emit({"stage": "comparing with the input"})
     reference = run_original(bench)
-    found = _run_all(bench, row, folder, reference.folders)
+    found = run_ranks(bench, row, folder, reference.folders)
     error = max(
         relative_l2(expected[name], values[name])
         for expected, values in zip(reference.outputs, found, strict=True)
@@ -135,10 +135,17 @@ def _written(bench: Workbench, sharding: Sharding, folder: Path, emit: Emit) -> 
     return error
 
 
-def _run_all(
+def run_ranks(
     bench: Workbench, row: Mapping[str, Any], folder: Path, feeds: Sequence[Path]
 ) -> list[dict[str, Array]]:
-    """What ranks give together, for each feed: all parts one after the other."""
+    """What ranks give together, for each feed: all parts one after the other.
+
+    Args:
+        bench: with an executor.
+        row: of the manifest; see `stage_row`.
+        folder: of the parts.
+        feeds: of the stage.
+    """
     ranks, split = row["ranks"], row["split"]
     values = [
         [_ports(bench.executor.read(feed), split, rank) for rank in range(len(ranks))]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from burnish.optimizer.constants import Constants
 from burnish.optimizer.contract import Array
-from burnish.optimizer.model import add_initializer
+from burnish.optimizer.model import add_initializer, without_weights
 from burnish.optimizer.partition.shards.flow import Flow, Goal
 from burnish.optimizer.partition.shards.layout import WHOLE, Layout, positions
 from burnish.optimizer.partition.shards.local import Local
@@ -48,7 +49,20 @@ def rank_model(
         if before in once and rank:
             writer.silence(node)
     writer.describe()
+    _say_types(copy)
     return copy
+
+
+def _say_types(model: ir.Model) -> None:
+    """Let what was added, and may go from part to part, say its type."""
+    untyped = [value for node in model.graph for value in node.outputs if value.type is None]
+    if not untyped:
+        return
+    light = onnx.shape_inference.infer_shapes(without_weights(model))
+    found = {value.name: value.type.tensor_type.elem_type for value in light.graph.value_info}
+    for value in untyped:
+        if kind := found.get(value.name or "", 0):
+            value.type = ir.TensorType(ir.DataType(kind))
 
 
 class _Writer:
