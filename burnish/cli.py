@@ -15,6 +15,7 @@ import typer
 from burnish import __version__, driver
 from burnish.commands import options
 from burnish.commands.check import check
+from burnish.commands.distill import distill
 from burnish.commands.evaluate import evaluate
 from burnish.commands.passes import passes
 from burnish.commands.plan import plan
@@ -117,7 +118,10 @@ def main_job(
     window: options.Window = 0,
     global_tokens: options.GlobalTokens = 0,
     layers: options.Layers = None,
+    prune: options.Prune = None,
     low_rank: options.LowRank = False,
+    sparsity: options.Sparsity = None,
+    mask: options.Mask = None,
     sparse_storage: options.SparseStorage = False,
     languages: options.Languages = None,
     corpus: options.Corpus = None,
@@ -154,8 +158,9 @@ def main_job(
             html=html_file, profile=html_file is not None,
             shape=options.shape_of(shape), threads=threads, opset=opset,
             min_ort=options.release_of(min_ort), force=force, pack=pack, kv_cache=kv_cache,
-            fast_gelu=fast_gelu, low_rank=low_rank, sparse_storage=sparse_storage, seed=seed,
-            window=window, global_tokens=global_tokens, layers=options.layers_of(layers),
+            fast_gelu=fast_gelu, prune=prune, low_rank=low_rank, sparse_storage=sparse_storage,
+            seed=seed, window=window, global_tokens=global_tokens, layers=options.layers_of(layers),
+            sparsity=sparsity, mask=mask,
             languages=options.languages_of(languages), corpus=corpus, keep_tokens=keep_tokens,
             keep_ids=keep_ids, min_coverage=min_coverage, vocabulary=None,
             check=not no_check, measure=not no_measure, dry_run=dry_run, target_cpu=target,
@@ -260,6 +265,7 @@ def compare(
 
 app.command(cls=PanelledCommand, epilog=epilog("evaluate"))(evaluate)
 app.command(cls=PanelledCommand, epilog=epilog("check"))(check)
+app.command(cls=PanelledCommand, epilog=epilog("distill"))(distill)
 app.command(cls=PanelledCommand, epilog=epilog("recipes"))(list_recipes)
 app.command(cls=PanelledCommand, epilog=epilog("zoo"))(zoo)
 app.command(cls=PanelledCommand, epilog=epilog("report"))(report)

@@ -17,6 +17,7 @@ from burnish.driver.values import shape_of as shape_of
 from burnish.optimizer.frontend.tasks import TASKS
 from burnish.optimizer.partition.wire.kinds import AUTO as WIRE_AUTO
 from burnish.optimizer.partition.wire.kinds import KINDS
+from burnish.passes.compress.masks.methods import METHODS
 from burnish.runtimes.providers import AUTO, PROVIDERS
 from burnish.runtimes.targets import NATIVE, TARGETS
 
@@ -158,10 +159,26 @@ FastGelu = Annotated[
     bool,
     typer.Option("--fast-gelu/--no-fast-gelu", help="GELU by the tanh formula: another function."),
 ]
+Prune = Annotated[
+    str | None,
+    typer.Option(metavar="S|auto", help="Heads, channels, layers that go: a share, or auto."),
+]
 LowRank = Annotated[
     bool,
     typer.Option(
         "--low-rank/--no-low-rank", help="Weights as products of two of low rank, if faster."
+    ),
+]
+Sparsity = Annotated[
+    str | None,
+    typer.Option(metavar="0.5|2:4", help="Weights that become zero: for size, and for TensorRT."),
+]
+Mask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOW",
+        help="magnitude, wanda or sparsegpt (with --data); default: the last that can be.",
+        autocompletion=lambda: [*METHODS],
     ),
 ]
 SparseStorage = Annotated[

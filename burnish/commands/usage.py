@@ -11,8 +11,8 @@ PANELS = {
         "force", "max_drop", "recipe", "print_recipe",
     ),
     "Less work": (
-        "level", "pack", "window", "global_tokens", "layers", "low_rank", "fast_gelu",
-        "sparse_storage",
+        "level", "pack", "window", "global_tokens", "layers", "prune", "low_rank",
+        "fast_gelu", "sparsity", "mask", "sparse_storage",
     ),
     "Vocabulary": ("languages", "corpus", "keep_tokens", "keep_ids", "min_coverage"),
     "Where it runs": (
@@ -27,6 +27,10 @@ PANELS = {
     "How texts are written": (
         "chat", "language", "max_new_tokens", "temperature", "top_k", "top_p", "min_p", "beams",
         "speculate", "repetition_penalty", "stop",
+    ),
+    "How a student learns": (
+        "student", "minutes", "steps", "rate", "batch", "patience", "logits", "hidden",
+        "relations", "softening", "max_length", "resume",
     ),
     "What comes out": (
         "output", "write_cluster", "json_file", "html_file", "junit_file", "update", "dry_run",
@@ -94,6 +98,16 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "check": (
         ("optimize check model.onnx --against baseline.json --update", "write the baseline"),
         ("optimize check model.onnx --against baseline.json", "exit 1 where it got worse"),
+    ),
+    "distill": (
+        (
+            "optimize distill model.onnx --student layers=2 --data texts.txt --minutes 10",
+            "a part of it, trained",
+        ),
+        (
+            "optimize distill model.onnx --student pruned.onnx --data texts.txt --steps 2000",
+            "what pruning lost",
+        ),
     ),
     "recipes": (
         ("optimize recipes", "those that are shipped"),

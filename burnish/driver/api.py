@@ -59,8 +59,11 @@ class Options(TypedDict, total=False):
     window: int
     global_tokens: int
     layers: Sequence[int]
+    prune: str | None
     low_rank: bool
     sparse_storage: bool
+    sparsity: str | None
+    mask: str | None
     task: str | None
     allow_pickle: bool
     trust_remote_code: bool

@@ -13,6 +13,7 @@ On the way the first assignment within the budget is looked for, judged on the f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from burnish.driver.assignment import Form, Step, Unit, way
 from burnish.driver.candidate import Candidate
@@ -23,6 +24,7 @@ from burnish.optimizer import pipeline
 from burnish.optimizer.analysis.costs.products import matrix_flops
 from burnish.optimizer.contract import Pass, Sparing
 from burnish.optimizer.pipeline import Compiled
+from burnish.passes.compress.pruning.prune import Prune
 
 MOST_ALONE = 64
 """Units that are measured one by one; where there are more, those of one kind are together."""
@@ -76,7 +78,7 @@ class Search:
         if candidate.fidelity is None or candidate.fidelity.drop <= budget:
             return candidate
         spent = self._least = candidate.fidelity.drop
-        index = pipeline.first_lossy(compiled)
+        index = _spender(compiled)
         if index is None:
             return candidate
         transform = compiled.steps[index].transform
@@ -221,6 +223,17 @@ class Search:
             compiled.steps[:index] + tail.steps,
             compiled.snapshots[:index] + tail.snapshots,
         )
+
+
+def _spender(compiled: Compiled) -> int | None:
+    """The first step that spends the budget; pruning last, since it was held to its part of it."""
+    first = pipeline.first_lossy(compiled)
+    if first is None or not isinstance(compiled.steps[first].transform, Prune):
+        return first
+    steps = list(compiled.steps)
+    steps[first] = pipeline.rejected(steps[first], "")
+    later = pipeline.first_lossy(replace(compiled, steps=tuple(steps)))
+    return first if later is None else later
 
 
 def _energy_of(members: Sequence[Place], errors: Mapping[str, float]) -> float:

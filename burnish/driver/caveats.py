@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from burnish.driver import masking
 from burnish.driver.request import Request
 from burnish.optimizer.model import Loaded
 from burnish.runtimes import onnxruntime as ort
@@ -31,6 +32,8 @@ def caveats(loaded: Loaded, request: Request) -> list[str]:
     random = {node.op_type for node in loaded.model.graph.all_nodes()} & RANDOM
     if random:
         found.append(f"it holds random operators ({', '.join(sorted(random))}): no two runs agree")
+    if request.sparsity:
+        found.append(masking.caveat(request.sparsity, request.provider))
     if several := ort.several_distributions():
         found.append(
             f"{' and '.join(several)} are installed together and overwrite each other's files: "

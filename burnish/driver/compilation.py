@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
 from burnish import __version__
-from burnish.driver import budget, findings, retreat, whole
+from burnish.driver import budget, findings, pruning, retreat, whole
 from burnish.driver.candidate import Candidate, Reference
 from burnish.driver.judge import Judge
+from burnish.driver.learning import activations_of
 from burnish.driver.net import Net
 from burnish.driver.original import run_original
 from burnish.driver.plan import only_raised, passes_for
 from burnish.driver.request import Request, request_from
 from burnish.driver.workbench import Emit, Workbench, open_model
 from burnish.optimizer import artifact, feeds, pipeline, report, tuner
+from burnish.optimizer.activations import Activations
 from burnish.optimizer.calibration import Calibration
 from burnish.optimizer.contract import Pass
 from burnish.optimizer.digests import digest_file
@@ -29,6 +32,7 @@ from burnish.optimizer.measure import Contest
 from burnish.optimizer.pipeline import Compiled
 from burnish.optimizer.signature import Signature
 from burnish.optimizer.verify import Checker
+from burnish.passes.compress.pruning.prune import Prune
 from burnish.runtimes.providers import PROVIDERS, REFERENCE
 
 SENSED = 8
@@ -57,8 +61,10 @@ class Compilation:
         self.original = bench.loaded.model
         self.reference: Reference | None = None
         self.observe: Calibration | None = None
+        self.activations: Activations | None = None
         self.judge = self.sense = Judge(bench, None)
         self.chooser: tuner.Tuner
+        self.pruning = pruning.Pruning(self.request, self._compile, self._judged)
         self.over_budget: list[dict[str, str]] = []
         self._staged = 0
 
@@ -85,28 +91,53 @@ class Compilation:
                 bench.settle()
         with bench.contest() as contest, self._tuner(contest) as chooser:
             self.chooser = chooser
-            compiled = self._compile(passes_for(request), self.original)
-            if only_raised(compiled, request):
-                compiled = pipeline.undone(compiled, "nothing was found that needs it")
-            search = budget.Search(bench, self._compile, self._judged, self._sensed, self._without)
-            runtime = PROVIDERS[request.provider].runtime
-            net = Net(self.original, self._judged, self._without, runtime, bench.warnings)
-            candidate = net.sound(search.within_budget(compiled), request.max_drop)
-            self.over_budget = search.over_budget
-            return self._not_slower(candidate)
+            candidate = self._best()
+            for _ in range(pruning.ROUNDS - 1):
+                if not self.pruning.again(candidate):
+                    break
+                candidate = self._best()
+            return candidate
+
+    def _best(self) -> Candidate:
+        """The result of all passes, within the budget, sound, and not slower than the input."""
+        bench, request = self.bench, self.request
+        compiled = self._compiled()
+        if only_raised(compiled, request):
+            compiled = pipeline.undone(compiled, "nothing was found that needs it")
+        search = budget.Search(bench, self._compile, self._judged, self._sensed, self._without)
+        runtime = PROVIDERS[request.provider].runtime
+        net = Net(self.original, self._judged, self._without, runtime, bench.warnings)
+        candidate = net.sound(search.within_budget(compiled), request.max_drop)
+        self.over_budget = search.over_budget
+        return self._not_slower(candidate)
+
+    def _compiled(self) -> Compiled:
+        """All passes; how much is pruned is settled before those behind begin."""
+        passes = passes_for(self.request)
+        at = next((i for i, item in enumerate(passes) if isinstance(item, Prune)), None)
+        if at is None:
+            return self._compile(passes, self.original)
+        head = self.pruning.settle(self._compile(passes[:at], self.original))
+        if self.pruning.limited:
+            self.bench.warnings.append(f"pruning: {self.pruning.limited}")
+        tail = self._compile(passes[at + 1 :], head.model)
+        return Compiled(tail.model, head.steps + tail.steps, head.snapshots + tail.snapshots)
 
     def _calibrate(self, reference: Reference) -> None:
         """Decide what is calibrated on which feeds, and which the result is judged on."""
         bench, real = self.bench, self.request.data is not None
         used = judged = reference
         request = self.request
-        if real and (request.precision or request.kv_cache or request.low_rank):
+        spends = request.precision or request.kv_cache or request.low_rank or request.prune
+        if real and spends:
             used, judged = reference.split()
             read = [bench.executor.read(folder) for folder in used.folders]
             bench.warnings += doubts(read, bench.slots, bench.tokenizer)
         self.judge, self.sense = Judge(bench, judged), Judge(bench, used.some(SENSED))
         masks = [slot.port.name for slot in bench.slots if feeds.is_padding_mask(slot)]
         self.observe = Calibration(bench.executor, used.folders, masks, real=real)
+        if request.prune:
+            self.activations = activations_of(bench, used.folders, masks)
 
     def _tuner(self, contest: Contest) -> tuner.Tuner:
         request = self.request
@@ -137,6 +168,7 @@ class Compilation:
             self.bench.emit({"stage": name})
 
         context = self.bench.context(self.chooser, self.observe)
+        context = replace(context, activations=self.activations)
         return pipeline.run(start, passes, context, check, progress)
 
     def _without(self, compiled: Compiled, index: int, reason: str) -> Compiled:
@@ -216,6 +248,8 @@ class Compilation:
         self.bench.warnings += report.elsewhere(provider, candidate.fallen)
         self.bench.warnings += filter(None, [PROVIDERS[provider].note])
         result = findings.facts(self.bench, candidate, self.judge, self.over_budget)
+        if told := pruning.facts(compiled, self.request, self.pruning.limited):
+            result["pruning"] = told
         result |= {"providers": list(providers), "precisions": list(precisions)}
         result |= findings.details(self.bench, candidate, self.sense, self.folder)
         if self.request.dry_run:

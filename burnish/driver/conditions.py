@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from burnish.driver import pruning
 from burnish.driver.foreign import is_foreign
 from burnish.driver.net import tolerated
 from burnish.driver.request import Request
@@ -23,7 +24,7 @@ def missed(request: Request, report: dict[str, Any]) -> str:
     if report["over_budget"]:
         first = report["over_budget"][0]
         return f"--max-drop is not met by {first['name']}: {first['reason']}"
-    if wrong := _wrong(request, report):
+    if wrong := _wrong(request, report) or pruning.missed(request, report.get("pruning")):
         return wrong
     if request.speedup is not None:
         kept = any(step["status"] == "kept" for step in report["passes"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from burnish.driver import vocabulary
+from burnish.driver.masking import method_of
 from burnish.driver.request import INT8, LEVELS, STATIC, Request
 from burnish.driver.retreat import NEEDED
 from burnish.optimizer.contract import Pass, Sparing
@@ -17,6 +18,8 @@ from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.compress.int8.qdq import StaticInt8
 from burnish.passes.compress.kv_cache.kv_cache import KvCache
 from burnish.passes.compress.low_rank.low_rank import LowRank
+from burnish.passes.compress.masks.weight_masks import WeightMasks
+from burnish.passes.compress.pruning.prune import Prune
 from burnish.passes.compress.vocabulary.vocabulary import Vocabulary
 from burnish.passes.compress.window import Window
 from burnish.passes.lower.attention.static_cache import LowerStaticCache
@@ -87,6 +90,8 @@ def _asked_for(request: Request, spared: Spared) -> list[Pass]:
     keep, finer = spared.keep, spared.finer
     if request.pack:
         asked.append(Pack())
+    if request.prune:
+        asked.append(Prune())
     if request.vocabulary:
         chosen = vocabulary.chosen(request.vocabulary)
         asked.append(Vocabulary(chosen.kept, request.keep_ids, chosen.unknown))
@@ -94,6 +99,9 @@ def _asked_for(request: Request, spared: Spared) -> list[Pass]:
         asked.append(Window(request.window, request.global_tokens, tuple(request.layers), keep))
     if request.low_rank:
         asked.append(LowRank(keep, finer))
+    if request.sparsity:
+        runs = bool(request.data) and request.check
+        asked.append(WeightMasks(request.sparsity, method_of(request.mask, runs=runs), keep))
     if request.int8 and request.int8_kind == "products":
         asked.append(DynamicInt8(tables, force, keep, finer, request.static))
     if request.int8 and request.int8_kind == "qdq":

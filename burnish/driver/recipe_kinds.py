@@ -66,6 +66,12 @@ SIZES = Kind(
     _sizes,
     lambda value: shape_of(value) if isinstance(value, str) else dict(value),
 )  # fmt: skip
+SHARE = Kind(
+    "a share between 0 and 1, or auto",
+    {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, _TEXT]},
+    lambda value: _text(value) or (_number(value) and 0 < value < 1),
+    str,
+)
 NAMES = Kind(
     "a list of texts",
     {"anyOf": [{"type": "array", "items": _TEXT}, _TEXT]},

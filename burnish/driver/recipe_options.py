@@ -22,6 +22,7 @@ from burnish.driver.recipe_kinds import (
     NUMBERS,
     PATH,
     RELEASE,
+    SHARE,
     SIZES,
     TEXT,
     Kind,
@@ -30,6 +31,7 @@ from burnish.driver.recipe_kinds import (
 from burnish.driver.request import INT8, PRECISIONS, STATIC, Request
 from burnish.driver.values import precision_of
 from burnish.optimizer.errors import UsageError
+from burnish.passes.compress.masks.methods import METHODS
 from burnish.runtimes.providers import AUTO, PROVIDERS
 from burnish.runtimes.targets import NATIVE, TARGETS
 
@@ -98,7 +100,10 @@ OPTIONS: dict[str, Option] = {
     "window": Option(INTEGER, "Queries see so many keys around them: lossy.", 0),
     "global-tokens": Option(INTEGER, "First tokens that see all, and all see.", 0, 256),
     "layers": Option(NUMBERS, "Attentions that get the window."),
+    "prune": Option(SHARE, "Heads, channels, layers that go: a share, or auto."),
     "low-rank": Option(FLAG, "Weights as products of two of low rank, if faster."),
+    "sparsity": Option(TEXT, "Weights that become zero: a share, or 2:4."),
+    "mask": Option(TEXT, "How those are chosen.", choices=METHODS),
     "sparse-storage": Option(FLAG, "Store weights with many zeros without those."),
     "languages": Option(NAMES, "Keep their tokens only, as the corpus shows them."),
     "corpus": Option(PATH, "Folder of texts by language."),

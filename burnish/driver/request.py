@@ -11,6 +11,8 @@ from typing import Any
 import onnx
 
 from burnish import report
+from burnish.driver import masking
+from burnish.driver.prunable import validate_pruning
 from burnish.optimizer import sandbox
 from burnish.optimizer.contract import Kind
 from burnish.optimizer.errors import UsageError
@@ -61,14 +63,14 @@ class Request:
         window: keys that a query sees in attentions that get a window; 0 for none.
         global_tokens: so many tokens at the start are seen by all and see all, beside a window.
         layers: numbers of the attentions that get one; empty for all.
+        prune: share of the layers' operations that goes ("0.3"), or "auto"; None for none.
         low_rank: weights as products of two where that is faster.
+        sparsity, mask: weights that become zero (`0.5`, `2:4`), and how they are chosen.
         sparse_storage: weights with many zeros are stored by the other elements.
-        json: where the report will be written.
-        html: where it will be written to be looked at.
+        json, html: where the report will be written, as data and to be looked at.
         profile: also measure the model after each pass, and its kernels, for such a report.
         task: what a checkpoint's model is for; None for what its configuration says.
-        allow_pickle: its weights may be pickles, which can run code.
-        trust_remote_code: code that comes with it may run.
+        allow_pickle, trust_remote_code: its weights may be pickles; code with it may run.
         memory_limit, time_limit: bytes and seconds, for the whole tree of processes.
         turn: a file that the driver gives to compilations side by side; see `optimizer.turns`.
     """
@@ -115,7 +117,10 @@ class Request:
     window: int = 0
     global_tokens: int = 0
     layers: Sequence[int] = ()
+    prune: str | None = None
     low_rank: bool = False
+    sparsity: str | None = None
+    mask: str | None = None
     sparse_storage: bool = False
     json: str | None = None
     html: str | None = None
@@ -205,8 +210,11 @@ def validate(request: Request) -> None:
         raise UsageError(f"--pack rounds, which -O{request.level} rules out", hint="-O2")
     if request.kv_cache is not None:
         _validate_cache(request)
+    if request.prune is not None:
+        validate_pruning(request)
     if (request.global_tokens or request.layers) and not request.window:
         raise UsageError("--global-tokens and --layers are those of a window", hint="--window 128")
+    masking.validate(request.sparsity, request.mask, runs=bool(request.data) and request.check)
     if request.speedup is not None and not request.measure:
         raise UsageError("--speedup needs the times that --no-measure skips")
     if not target.parent.is_dir():

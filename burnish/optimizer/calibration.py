@@ -50,11 +50,20 @@ class Calibration:
         self.real = real
         self._picks = executor.store(self._picked(masks)) if real and feeds else []
 
-    def __call__(self, model: ir.Model, names: Sequence[str]) -> dict[str, Observation]:
+    def __call__(
+        self, model: ir.Model, names: Sequence[str], *, fresh: bool = False
+    ) -> dict[str, Observation]:
         """What was observed; none where the model does not run with more outputs.
 
         A value keeps its range in every later form of the model: passes rename what they change.
+        What is seen `fresh` is that of this form alone, and not remembered.
         """
+        if fresh:
+            inputs = {value.name for value in model.graph.inputs}
+            given = [name for name in names if name in inputs]
+            computed = [name for name in names if name not in inputs]
+            seen = self._observe(model, computed) if computed and self._feeds else {}
+            return seen | (self._from_feeds(given) if given else {})
         unknown = [name for name in names if name not in self._known] if self._feeds else []
         inputs = {value.name for value in model.graph.inputs}
         made = {value.name for node in model.graph for value in node.outputs}

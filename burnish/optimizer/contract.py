@@ -18,7 +18,7 @@ import abc
 import enum
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +26,14 @@ import onnx
 import onnx_ir as ir
 
 from burnish.optimizer.caches import Cache
+from burnish.optimizer.pruned import Pruned
 from burnish.optimizer.renumbering import Renumbering
 from burnish.optimizer.sandbox import Limits
 from burnish.optimizer.static_caches import StaticCache
 from burnish.optimizer.undefined import Undefined
+
+if TYPE_CHECKING:
+    from burnish.optimizer.activations import Activations
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -95,6 +99,7 @@ class Outcome:
         renumbering: token ids have other numbers in the artifact.
         hidden: values that it scaled, in order, with later ones that their error shows in.
         lengths: sequences longer than these take another way through the graph.
+        pruned: what is left of heads and hidden channels.
     """
 
     rewrites: int = 0
@@ -108,6 +113,7 @@ class Outcome:
     renumbering: Renumbering | None = None
     hidden: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lengths: tuple[int, ...] = ()
+    pruned: tuple[Pruned, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -160,7 +166,10 @@ class Observer(Protocol):
     @property
     def real(self) -> bool: ...
 
-    def __call__(self, model: ir.Model, names: Sequence[str]) -> dict[str, Observation]: ...
+    def __call__(
+        self, model: ir.Model, names: Sequence[str], *, fresh: bool = False
+    ) -> dict[str, Observation]:
+        """Of the model as it is; `fresh`: also where values had these names in another model."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +184,7 @@ class Context:
         saturating: whether the target adds two products of uint8 and int8 in 16 bits.
         shapes: of values by name at `sizes`, as far as inference can tell.
         observe: see `Observer`; None where the model is not run.
+        activations: runs parts of models on all of the user's data; None where there is none.
         memo: what passes have computed and may need again: they run more than once on a model.
     """
 
@@ -185,6 +195,7 @@ class Context:
     saturating: bool = False
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     observe: Observer | None = None
+    activations: Activations | None = None
     memo: dict[Hashable, Any] = field(default_factory=dict)
 
 

@@ -258,14 +258,17 @@ def first_lossy(compiled: Compiled) -> int | None:
 def first_asked(compiled: Compiled) -> int | None:
     """Index of the step to take back first where the result is slower; None where there is none.
 
-    What gains on padded batches only goes before what spends the user's budget.
+    What gains on padded batches only goes before what spends the user's budget; what lasts stays.
     """
+    spending = None
     for index, step in enumerate(compiled.steps):
-        lossy = step.transform.promise.kind is Kind.LOSSY
-        transform = step.transform
-        if step.status == "kept" and transform.asked and not (lossy or transform.lasting):
+        if step.status != "kept" or step.transform.lasting:
+            continue
+        if step.transform.promise.kind is not Kind.LOSSY and step.transform.asked:
             return index
-    return first_lossy(compiled)
+        if spending is None and step.transform.promise.kind is Kind.LOSSY:
+            spending = index
+    return spending
 
 
 def without_effect(compiled: Compiled) -> list[str]:

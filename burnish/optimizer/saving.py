@@ -11,8 +11,9 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import onnx
 import onnx_ir as ir
@@ -167,6 +168,29 @@ def write_text(path: Path, text: str) -> None:
     try:
         with _atomic(path) as stream:
             stream.write(text.encode())
+    except OSError as error:
+        raise not_written("writing failed", error) from None
+
+
+def write_with(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let a function write a file, which is there whole or not at all.
+
+    Raises:
+        StorageError: where writing failed; what was at `path` is still there.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(
+            prefix=f".{path.name}.", dir=path.parent, delete=False
+        ) as stream:
+            temporary = Path(stream.name)
+            try:
+                write(cast(BinaryIO, stream))
+                stream.flush()
+                os.fsync(stream.fileno())
+                temporary.chmod(0o666 & ~_umask())
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
     except OSError as error:
         raise not_written("writing failed", error) from None
 

@@ -12,6 +12,8 @@ from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.compress.int8.qdq import StaticInt8
 from burnish.passes.compress.kv_cache.kv_cache import KvCache
 from burnish.passes.compress.low_rank.low_rank import LowRank
+from burnish.passes.compress.masks.weight_masks import WeightMasks
+from burnish.passes.compress.pruning.prune import Prune
 from burnish.passes.compress.vocabulary.vocabulary import Vocabulary
 from burnish.passes.compress.window import Window
 from burnish.passes.lower.activation.activation import LowerActivation
@@ -60,7 +62,9 @@ REGISTRY: tuple[type[Pass], ...] = (
     Debris,
     RecoverAttention,
     NanGuard,
-    # restructure: the same function, computed with less work
+    # restructure: the same function, computed with less work; before it, less of a function, so
+    # that what follows chooses for the widths that stay
+    Prune,
     Spectral,
     FoldAffine,
     HoistConstants,
@@ -73,6 +77,7 @@ REGISTRY: tuple[type[Pass], ...] = (
     Vocabulary,
     Window,
     LowRank,
+    WeightMasks,
     DynamicInt8,
     StaticInt8,
     WeightOnly,

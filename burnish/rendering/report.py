@@ -12,6 +12,7 @@ from burnish.rendering.structure import (
     port_lines,
     precision_lines,
     provider_lines,
+    pruning_lines,
     recovered_lines,
     vocabulary_lines,
 )
@@ -67,6 +68,7 @@ def render_report(console: Console, report: dict[str, Any], verbose: bool) -> No
     _texts(console, precision_lines(report.get("precisions", [])))
     _texts(console, port_lines(report.get("ports", [])))
     _texts(console, vocabulary_lines(report.get("vocabulary")))
+    _texts(console, pruning_lines(report.get("pruning")))
     if padding := report.get("padding"):
         _line(console, _padding(padding))
     _texts(console, recovered_lines(report["recovered"]), verbose)

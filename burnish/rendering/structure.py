@@ -92,6 +92,22 @@ def vocabulary_lines(facts: dict[str, Any] | None) -> Iterator[str]:
         )
 
 
+def pruning_lines(facts: dict[str, Any] | None) -> Iterator[str]:
+    """What went, in one line; then what is left of each site, in the order of the graph."""
+    if facts is None:
+        return
+    if not facts["sites"]:
+        yield f"pruning: nothing went: {facts['limited']}"
+        return
+    ratio = facts["flops_ratio"] or 0.0
+    share = f"{facts['removed']:.0%} of the layers' operations"
+    yield f"pruning: {share} went, {ratio:.2f} times fewer are left"
+    for kind in ("heads", "channels"):
+        rows = [row for row in facts["sites"] if row["kind"] == kind]
+        if rows:
+            yield f"  {kind}: " + ", ".join(f"{row['after']} of {row['before']}" for row in rows)
+
+
 def recovered_lines(recovered: dict[str, Any]) -> Iterator[str]:
     """The account in one line, and a line for each reason why something was missed."""
     present = {kind: facts for kind, facts in recovered.items() if facts["expected"]}

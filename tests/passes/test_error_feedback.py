@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from burnish.passes.compress import error_feedback
+from burnish.passes.compress import correlations
 from burnish.passes.compress.error_feedback import Feedback, Grid, rounded
 
 
@@ -72,7 +72,7 @@ def test_the_loss_that_it_foresees_is_the_one_it_has() -> None:
         decoded(codes, grid) - matrix
         for codes in (to_nearest(matrix, grid), rounded(matrix, feedback, grid))
     )
-    damping = error_feedback.DAMPING * (x**2).sum() / 192
+    damping = correlations.DAMPING * (x**2).sum() / 192
 
     def loss(errors: np.ndarray) -> float:
         return float(((x @ errors) ** 2).sum() + damping * (errors**2).sum())
@@ -101,7 +101,7 @@ def test_columns_do_not_depend_on_each_other(monkeypatch: pytest.MonkeyPatch) ->
     matrix = np.random.default_rng(0).standard_normal((64, 50)).astype(np.float32)
     x, grid = correlated(200, 64, 0), grid_of(matrix, 4, 16)
     whole = rounded(matrix, Feedback(x), grid)
-    monkeypatch.setattr(error_feedback, "COLUMNS", 7)
+    monkeypatch.setattr("burnish.passes.compress.error_feedback.COLUMNS", 7)
     np.testing.assert_array_equal(rounded(matrix, Feedback(x), grid), whole)
 
 

@@ -14,6 +14,7 @@ import onnx_ir as ir
 import pytest
 from harness import last_form, made_up, make_context, run_model
 
+from burnish.optimizer.activations import Activations
 from burnish.optimizer.calibration import Calibration
 from burnish.optimizer.contract import Pass, relative_l2
 from burnish.optimizer.executor import Executor
@@ -53,7 +54,9 @@ def test_golden(before: Path, executor: Executor, update_golden: bool) -> None:
     real = before.name.endswith("-data.before.onnxtxt")
     seen = real or before.name.endswith("-seen.before.onnxtxt")
     observe = Calibration(executor, executor.store(feeds), real=real) if seen else None
-    context = make_context(last_form, provider=provider, observe=observe)
+    activations = Activations(executor, executor.store(feeds)) if real else None
+    known = {"observe": observe, "activations": activations}
+    context = make_context(last_form, provider=provider, **known)
     outcome = transform.apply(model, context)
 
     assert outcome.rewrites > 0

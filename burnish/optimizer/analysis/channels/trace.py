@@ -1,0 +1,104 @@
+"""All that has to change with a set of channels: a closure over what reads and writes them.
+
+It starts at what a product multiplies, and goes both ways through every node that keeps channels
+apart, until products with constant weights end it on all sides: those that write the channels by
+their columns, and those that read them by their rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from burnish.optimizer.analysis.channels.axis import Axis, Coupled
+from burnish.optimizer.analysis.matching import rank
+from burnish.optimizer.analysis.products import Product
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of a product that write channels: those of `axis`, from column `start` on."""
+
+    product: Product
+    start: int
+    axis: Axis
+
+
+@dataclass
+class Trace:
+    """What was found so far; see the module.
+
+    Attributes:
+        by_input, by_output: products by the node that multiplies, and by what they give.
+        keys_stay: whether keys and values of attentions are not to be cut.
+        axes: the channels of each value.
+        columns, rows: products that write them, and that read them.
+        attentions: nodes with heads that are units.
+        constants: places, as node and index of input, of constants with an axis of channels.
+        nodes: nodes on the way, in the order found.
+        cut: values of products of whose columns single parts are taken.
+        masks: attentions whose masks differ by head, with the axis of heads.
+        reshaped: nodes that take columns of a product apart into several blocks of channels.
+    """
+
+    by_input: Mapping[ir.Node, Product]
+    by_output: Mapping[ir.Value, Product]
+    keys_stay: bool = False
+    axes: dict[ir.Value, Axis] = field(default_factory=dict)
+    columns: list[Columns] = field(default_factory=list)
+    rows: list[Product] = field(default_factory=list)
+    attentions: list[ir.Node] = field(default_factory=list)
+    nodes: dict[ir.Node, None] = field(default_factory=dict)
+    constants: dict[tuple[ir.Node, int], Axis] = field(default_factory=dict)
+    cut: dict[ir.Value, None] = field(default_factory=dict)
+    masks: dict[ir.Node, int] = field(default_factory=dict)
+    reshaped: dict[ir.Node, None] = field(default_factory=dict)
+    pending: list[ir.Value] = field(default_factory=list)
+
+    def add(self, value: ir.Value | None, axis: Axis) -> None:
+        """Channels of one more value.
+
+        Raises:
+            Coupled: they cannot be removed there.
+        """
+        if value is None:
+            return
+        if value in self.axes:
+            if self.axes[value] != axis:
+                raise Coupled("the same channels are needed in two orders")
+            return
+        if value.is_graph_output() or value.is_graph_input():
+            raise Coupled(f"port {value.name} has them")
+        if not 0 <= axis.place < rank(value):
+            raise Coupled("the sizes of a value are not known")
+        self.axes[value] = axis
+        self.pending.append(value)
+
+    def constant(self, node: ir.Node, index: int, axis: Axis) -> None:
+        """A constant input whose axis holds a number for each channel."""
+        self.constants[node, index] = axis
+
+    def writes(self, product: Product, start: int, axis: Axis) -> None:
+        """Columns of a product give channels."""
+        if axis.place != rank(product.output) - 1:
+            raise Coupled("a product gives them along another axis")
+        _own(product)
+        found = Columns(product, start, axis.at(0))
+        if found not in self.columns:
+            self.columns.append(found)
+
+    def reads(self, product: Product, axis: Axis) -> None:
+        """Rows of a product take channels."""
+        if axis.place != rank(product.activation) - 1 or product.k != axis.length:
+            raise Coupled("a product reads them along another axis")
+        _own(product)
+        if product not in self.rows:
+            self.rows.append(product)
+
+
+def _own(product: Product) -> None:
+    shared = len(product.weight.uses()) > 1 or product.weight.is_graph_output()
+    if shared:
+        raise Coupled("a weight has other readers")

@@ -1,0 +1,111 @@
+"""The products around a site as one layer before it and one behind: weights read and replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from burnish.optimizer.activations import Course
+from burnish.optimizer.analysis.channels.nodes import NORMALIZATIONS
+from burnish.optimizer.analysis.channels.sites import Site
+from burnish.optimizer.analysis.products import Product
+from burnish.optimizer.contract import Array
+from burnish.passes.compress.pruning.cutting import Repaired, bias_of, matrix_of
+from burnish.passes.compress.pruning.elimination import Layer
+from burnish.passes.compress.pruning.moments import Moments
+
+WIDEST = 6144
+"""Inputs of the widest layer that is solved for: its moments take 300 MB."""
+
+
+def stacked(products: Sequence[Product]) -> tuple[Array, Array]:
+    """The weights of products of one input side by side, [k, n], and their biases [n]."""
+    weight = np.hstack([matrix_of(product) for product in products])
+    return np.ascontiguousarray(weight), np.hstack([bias_of(product) for product in products])
+
+
+def apart(weight: Array, bias: Array, products: Sequence[Product]) -> Repaired:
+    """What is side by side, as the products have it."""
+    ends = np.cumsum([product.n for product in products])[:-1]
+    return Repaired(tuple(np.split(weight, ends, axis=1)), tuple(np.split(bias, ends)))
+
+
+def is_biased(products: Sequence[Product]) -> bool:
+    """Whether all products add a bias, so that means can be made up for at no cost."""
+    return all(product.bias is not None and product.beta != 0.0 for product in products)
+
+
+def writers_of(site: Site) -> list[Product]:
+    """The products that write a site; one that writes several parts of it is there once."""
+    return list({item.product.output: item.product for item in site.writers}.values())
+
+
+def inputs_of(products: Sequence[Product]) -> list[list[Product]]:
+    """The products by what they multiply."""
+    found: dict[ir.Value, list[Product]] = {}
+    for product in products:
+        found.setdefault(product.activation, []).append(product)
+    return list(found.values())
+
+
+def first_node(model: ir.Model, products: Sequence[Product]) -> ir.Node:
+    """The earliest node of some products."""
+    members = {product.nodes[0] for product in products}
+    return next(node for node in model.graph if node in members)
+
+
+def fitted(products: Sequence[Product], before: Course, now: Course) -> Layer:
+    """Least squares for products of one input.
+
+    Args:
+        products: of the original model.
+        before: its course, which stands before them and says what they gave.
+        now: a course that says what they get; it may be the same.
+    """
+    weight, bias = stacked(products)
+    name = products[0].activation.name or ""
+    moments = Moments(*weight.shape)
+    for given, x in _pairs(before, now, name):
+        moments.add(x, given @ weight + bias)
+    scale = np.hstack([importance(product) for product in products])
+    return Layer(moments.about(mean=is_biased(products)), weight, scale)
+
+
+def importance(product: Product) -> Array:
+    """How much each channel that a product gives counts, [n].
+
+    Where a normalization reads it, or the sum that it is added to, that is its scale: channels of a
+    residual stream that are much larger than others are mostly scaled down.
+    """
+    readers = [use.node for use in product.output.uses()]
+    sums = [node.outputs[0] for node in readers if node.op_type == "Add"]
+    readers += [use.node for value in sums for use in value.uses()]
+    for node in readers:
+        scale = node.inputs[1] if node.op_type in NORMALIZATIONS else None
+        if scale is not None and scale.const_value is not None:
+            array = np.abs(scale.const_value.numpy().reshape(-1).astype(np.float64))
+            if len(array) == product.n and array.any():
+                return np.asarray(array)
+    return np.ones(product.n)
+
+
+def _pairs(before: Course, now: Course, name: str) -> Iterator[tuple[Array, Array]]:
+    if before is now:
+        return ((rows, rows) for rows in now.rows(name))
+    return zip(before.rows(name), now.rows(name), strict=True)
+
+
+def put(products: Sequence[Product], repaired: Repaired) -> None:
+    """Give products other weights of the same sizes, in place; biases where they have one."""
+    for product, weight, bias in zip(products, repaired.weights, repaired.biases, strict=True):
+        array = weight / np.float32(product.alpha)
+        array = array.T if product.transposed else array
+        product.weight.const_value = ir.Tensor(np.ascontiguousarray(array, np.float32))
+        if product.bias is None or product.beta == 0.0:
+            continue
+        old = product.bias.const_value
+        assert old is not None
+        moved = (bias / np.float32(product.beta)).reshape(old.shape.numpy())
+        product.bias.const_value = ir.Tensor(np.ascontiguousarray(moved, np.float32))

@@ -1,0 +1,83 @@
+"""What sites cost at their widths: operations, times of samples, and what a speed-up takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from harness import made_up, make_context
+from samples import encoder
+from test_prune import SIZES, recovered
+
+from burnish.optimizer.activations import Activations
+from burnish.optimizer.analysis import shapes
+from burnish.optimizer.analysis.channels.sites import find_sites
+from burnish.optimizer.contract import Choice
+from burnish.optimizer.executor import Executor
+from burnish.passes.compress.pruning.costs import operations, shape_of, times
+from burnish.passes.compress.pruning.levels import widths
+from burnish.passes.compress.pruning.prune import Prune
+from burnish.passes.compress.pruning.sample import layers
+
+
+@pytest.fixture(scope="module")
+def model() -> ir.Model:
+    return recovered(ir.from_proto(encoder(layers=1, width=32, heads=4)))
+
+
+def measured(key: str, forms: Mapping[str, Callable[[], onnx.ModelProto]], rule: str) -> Choice:
+    """A machine on which time goes by the size of the model."""
+    whole, narrow = (len(build().SerializeToString()) for build in forms.values())
+    return Choice("narrow", whole / narrow, measured=True, ms=whole / 1000)
+
+
+def test_operations_fall_with_the_width(model: ir.Model) -> None:
+    context = make_context(sizes=SIZES, shapes=shapes.infer(model, SIZES))
+    for site in find_sites(model)[0]:
+        found = [operations(site, width, context) for width in widths(site)]
+        assert found == sorted(found, reverse=True)
+        assert found[-1] == 0.0
+    channels = find_sites(model)[0][1]
+    rows = SIZES["batch"] * SIZES["sequence"]
+    assert operations(channels, 64, context) == 2 * rows * 64 * 2 * 32
+
+
+def test_samples_run_at_every_width(model: ir.Model) -> None:
+    context = make_context(sizes=SIZES, shapes=shapes.infer(model, SIZES))
+    for site in find_sites(model)[0]:
+        shape = shape_of(site, context)
+        for width in widths(site)[:-1]:
+            message = layers(shape, width).SerializeToString()
+            session = onnxruntime.InferenceSession(message, providers=["CPUExecutionProvider"])
+            axes = session.get_inputs()[0].shape
+            (given,) = session.run(None, {"x": np.ones(axes, np.float32)})
+            assert given.shape == (*axes[:2], 32)
+
+
+def test_times_lie_between_those_measured(model: ir.Model) -> None:
+    context = make_context(measured, sizes=SIZES, shapes=shapes.infer(model, SIZES))
+    for site in find_sites(model)[0]:
+        found = times(site, widths(site), context)
+        assert found is not None
+        assert found == sorted(found, reverse=True)
+        assert found[-1] == 0.0
+
+
+def test_a_speed_up_of_the_layers_is_reached(model: ir.Model, executor: Executor) -> None:
+    activations = Activations(executor, executor.store(made_up(model)), ["attention_mask"])
+    known = shapes.infer(model, SIZES)
+    context = make_context(measured, sizes=SIZES, shapes=known, activations=activations)
+    copy = model.clone()
+    outcome = Prune(share=None, speedup=1.5).apply(copy, context)
+    spent = {width: 0.0 for width in ("before", "after")}
+    sites = {site.key: site for site in find_sites(model)[0]}
+    for row in outcome.pruned:
+        site = sites[row.site]
+        by_width = dict(zip(widths(site), times(site, widths(site), context) or [], strict=True))
+        spent["before"] += by_width[row.before]
+        spent["after"] += by_width[row.after]
+    assert spent["before"] >= 1.49 * spent["after"]
