@@ -13,6 +13,7 @@ from burnish.driver import Progress, Request, Result, recipes
 from burnish.driver.recipe_options import options_for
 from burnish.optimizer.errors import BurnishError, UsageError, nearest
 from burnish.optimizer.frontend.tasks import named
+from burnish.runtimes import ray_cluster
 from burnish.runtimes.pipeline import Pipeline, is_pipeline
 from burnish.runtimes.providers import PROVIDERS
 from burnish.runtimes.replicas import Replicas
@@ -138,6 +139,7 @@ def load(
     threads: int = 0,
     task: str | None = None,
     replicas: int = 1,
+    ray: str | None = None,
 ) -> Any:
     """An artifact, ready to run.
 
@@ -147,17 +149,25 @@ def load(
         threads: 0 for the runtime's own choice.
         task: what a file's model is for; of a folder, the manifest tells.
         replicas: how many times a file's model is opened, each with so many threads.
+        ray: the address of a Ray cluster (`auto`, HOST:PORT, or `local` for one of its own) on
+            whose nodes replicas and stages run; see docs/ray.md.
 
     Returns:
         Of a file, a `Runtime`, whose `run` has the signature of `InferenceSession.run`, or of
         several replicas a `runtimes.replicas.Replicas`, which also takes many feeds; of a
         folder, or where a task is named, what answers for the task: see `runtimes.tasks` and
-        `runtimes.generate`; of the stages of a plan, a `runtimes.pipeline.Pipeline`.
+        `runtimes.generate`; of the stages of a plan, a `runtimes.pipeline.Pipeline`. On Ray
+        likewise, of a file or a folder with one graph as arrays.
 
     Raises:
         UsageError: where the provider is not known, or does not start here.
         UnsupportedModel: where it does not accept the model, or no answers are made for the task.
     """
+    if ray is not None:
+        on_ray = ray_cluster.part("loading").load
+        return on_ray(
+            Path(path), address=ray, provider=provider, threads=threads, replicas=replicas
+        )
     if is_pipeline(Path(path)):
         return Pipeline(Path(path), provider=provider, threads=threads)
     if Path(path).is_dir() or task:

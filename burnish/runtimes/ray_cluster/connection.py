@@ -1,0 +1,124 @@
+"""Connecting to a cluster, or starting one on this machine that only this machine can reach."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+from collections.abc import Mapping
+
+import ray
+from ray import exceptions
+
+from burnish.optimizer.errors import BurnishError, UsageError, first_line
+from burnish.runtimes.ray_cluster.loopback import (
+    OWN,
+    addresses_of_loopback,
+    environment,
+    is_loopback,
+)
+
+LOCAL = "local"
+"""The address that stands for a cluster of one's own, which ends with its user."""
+
+WITHOUT_ROOM = 120.0
+"""Seconds that actors may take to start, their imports and models included."""
+
+
+class Connection:
+    """This process as a driver of a cluster.
+
+    Args:
+        address: `local` for a cluster of its own, `auto` for the one that runs on this machine, or
+            HOST:PORT. Where this process is connected already, that connection is used and kept.
+
+    Raises:
+        UsageError: there is no cluster at that address.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._ours = not ray.is_initialized()
+        self._environment = contextlib.ExitStack()
+        self.local = self._ours and address == LOCAL
+        if not self._ours:
+            return
+        for name in ("ray", "ray.serve", "ray.data"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        if self.local:
+            self._environment.enter_context(environment(OWN))
+        try:
+            _start(address, self.local)
+        except (ConnectionError, RuntimeError, ValueError, exceptions.RayError) as error:
+            self._environment.close()
+            hint = "ray start --head there, or `local` for a cluster of its own"
+            raise UsageError(
+                f"no Ray cluster answers at {address}: {first_line(error)}", hint=hint
+            ) from None
+
+    def close(self) -> None:
+        """Leave the cluster, and end it where it was started for this; once is enough."""
+        if self._ours:
+            self._ours = False
+            ray.shutdown()
+            self._environment.close()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _start(address: str, local: bool) -> None:
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+    with addresses_of_loopback() if local else contextlib.nullcontext():
+        ray.init(address=address, **({"include_dashboard": False} if local else {}), **quiet)
+    if local and not is_loopback():
+        ray.shutdown()
+        raise RuntimeError("Ray would listen beyond this machine")
+
+
+def admit_port(host: str, port: int) -> None:
+    """Raise UsageError where nothing can listen there: Ray says it late, and not in a line."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"{host}:{port} is not free: {reason}", hint="another --port") from None
+
+
+def admit(processors: float, what: str, devices: Mapping[str, float] | None = None) -> None:
+    """Raise UsageError where the cluster as a whole has not what actors ask for.
+
+    Args:
+        processors: how many they need together.
+        what: who they are, for the message.
+        devices: other resources by name.
+    """
+    has = ray.cluster_resources()
+    for name, needed in {"CPU": processors, **(devices or {})}.items():
+        if needed > has.get(name, 0.0):
+            called = "processors" if name == "CPU" else f"of the resource {name}"
+            raise UsageError(
+                f"{what} need {needed:g} {called}, and the cluster has {has.get(name, 0.0):g}",
+                hint="more nodes, or fewer",
+            )
+
+
+def explained(error: BaseException) -> BaseException:
+    """What went wrong on a node, without what Ray wraps around it."""
+    while isinstance(error, exceptions.RayTaskError) and error.cause not in (None, error):
+        error = error.cause
+    if isinstance(error, exceptions.GetTimeoutError):
+        return UsageError(
+            f"the cluster has had no room for it in {WITHOUT_ROOM:g} seconds",
+            hint="more nodes, or fewer replicas",
+        )
+    if isinstance(error, exceptions.RayError):
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        said = lines[-1] if isinstance(error, exceptions.RayTaskError) else first_line(error)
+        return BurnishError(f"a worker of the cluster failed: {said}")
+    return error
