@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import socket
+import threading
 from collections.abc import Mapping
 
 import ray
@@ -46,8 +48,11 @@ class Connection:
             logging.getLogger(name).setLevel(logging.ERROR)
         if self.local:
             self._environment.enter_context(environment(OWN))
+        ending = signal.getsignal(signal.SIGTERM)
         try:
             _start(address, self.local)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, ending)  # Ray's own would abort the process
         except (ConnectionError, RuntimeError, ValueError, exceptions.RayError) as error:
             self._environment.close()
             hint = "ray start --head there, or `local` for a cluster of its own"

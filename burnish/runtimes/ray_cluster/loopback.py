@@ -42,11 +42,18 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
     """Variables that the processes of a cluster are started with, unless the user has set them."""
     added = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(added)
+    _read_again()
     try:
         yield
     finally:
         for name in added:
             os.environ.pop(name, None)
+        _read_again()
+
+
+def _read_again() -> None:
+    """This process has read whether it needs a token when Ray was imported."""
+    ray._raylet.Config.initialize("")
 
 
 def serve_on_loopback() -> None:

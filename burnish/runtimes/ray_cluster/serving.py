@@ -14,6 +14,7 @@ from typing import Any
 import ray
 from ray import serve
 from ray.serve.config import HTTPOptions
+from ray.serve.exceptions import RayServeException
 
 from burnish.optimizer.errors import BurnishError, UsageError, first_line
 from burnish.runtimes.pipeline import is_pipeline
@@ -27,7 +28,6 @@ from burnish.runtimes.ray_cluster.connection import (
 )
 from burnish.runtimes.ray_cluster.files import shipped
 from burnish.runtimes.ray_cluster.front import Front
-from burnish.runtimes.ray_cluster.loopback import is_loopback
 from burnish.runtimes.ray_cluster.service import Opening, Service
 from burnish.runtimes.ray_cluster.stages import read
 
@@ -91,9 +91,10 @@ class Serving:
         self._name = f"burnish-{wishes.port}"
         self._left = contextlib.ExitStack()
         with contextlib.ExitStack() as left:
-            admit_port(wishes.host, wishes.port)
             say("starting Ray")
-            left.enter_context(Connection(address))
+            connection = left.enter_context(Connection(address))
+            ending = _start(wishes.host, wishes.port, local=connection.local)
+            left.callback(ending)
             staged = is_pipeline(wishes.path)
             _admit(wishes, staged)
             shipment, depot = shipped(wishes.path)
@@ -106,7 +107,6 @@ class Serving:
             self._left = left.pop_all()
 
     def _deploy(self, wishes: Wishes, opening: Opening, left: contextlib.ExitStack) -> None:
-        _started(wishes.host, wishes.port)
         service = _service(wishes, opening)
         front = serve.deployment(Front).options(
             name="front",
@@ -121,7 +121,7 @@ class Serving:
                 wait_for_ingress_deployment_creation=False,
                 wait_for_applications_running=False,
             )
-        except (serve.exceptions.RayServeException, ValueError) as error:
+        except (RayServeException, ValueError) as error:
             raise UsageError(f"Serve refuses it: {first_line(error)}") from None
         self._wait()
 
@@ -141,6 +141,13 @@ class Serving:
             f"replicas have not started in {WITHOUT_ROOM:g} seconds", hint="fewer --replicas"
         )
 
+    def check(self) -> None:
+        """Raise BurnishError where the cluster is gone."""
+        try:
+            serve.status()
+        except Exception as error:
+            raise BurnishError(f"the cluster has ended: {first_line(error)}") from None
+
     def close(self) -> None:
         """Answer what is under way, and end; a second call does nothing."""
         self._left.close()
@@ -159,13 +166,11 @@ class Serving:
 
 def _admit(wishes: Wishes, staged: bool) -> None:
     """Raise where the cluster has no room for the least that is to run."""
-    least, most = wishes.replicas
     needs = resources(wishes.provider, wishes.threads)
     each = len(read(wishes.path)[0]) if staged else 1
-    count = max(least, 1)
+    count = max(wishes.replicas[0], 1)
     gpus = {"GPU": count * each * needs["num_gpus"]} if "num_gpus" in needs else {}
     admit(count * each * needs["num_cpus"], f"{count} replicas", gpus)
-    del most
 
 
 def _described(opening: Opening) -> dict[str, Any]:
@@ -216,30 +221,32 @@ def _service(wishes: Wishes, opening: Opening) -> Any:
     return kind.bind(opening, wishes.batch, wishes.wait)
 
 
-def _started(host: str, port: int) -> None:
-    """Serve's proxy on the head node, where that is to listen."""
+def _start(host: str, port: int, *, local: bool) -> Callable[[], None]:
+    """Serve's proxy on the head node listens there; how to end what that has started."""
+    before = _client()
+    if before is None:
+        admit_port(host, port)
     quiet = {"log_level": "ERROR", "enable_access_log": False}
     serve.start(
         proxy_location="HeadOnly",
         http_options=HTTPOptions(host=host, port=port),
         logging_config=quiet,
     )
-    client = serve.context._get_global_client(raise_if_no_controller_running=False)
-    config = getattr(client, "http_config", None)
+    config = getattr(_client(), "http_config", None)
     if config is not None and (config.host, config.port) != (host, port):
-        place = f"{config.host}:{config.port}"
-        raise UsageError(
-            f"Serve runs on this cluster at {place}, and has one place",
-            hint=f"--port {config.port}",
-        )
+        told = f"Serve runs on this cluster already, at {config.host}:{config.port}"
+        raise UsageError(told, hint=f"--host {config.host} --port {config.port}")
+    # A cluster of one's own ends as a whole.
+    return serve.shutdown if before is None and not local else lambda: None
+
+
+def _client() -> Any:
+    return serve.context._get_global_client(raise_if_no_controller_running=False)
 
 
 def _delete(name: str) -> None:
-    """End an application, and Serve where it was the last one."""
     with contextlib.suppress(Exception):  # the cluster may be gone
         serve.delete(name)
-        if not serve.status().applications and not is_loopback():
-            serve.shutdown()
 
 
 def curl(url: str, facts: Mapping[str, Any]) -> str:
