@@ -18,7 +18,7 @@ PANELS = {
     "Where it runs": (
         "provider", "target", "threads", "shape", "cluster", "tuning", "opset", "min_ort",
         "speedup", "max_latency_ratio", "max_size_ratio", "host", "port", "replicas", "autoscale",
-        "address",
+        "address", "ray",
     ),
     "What goes in": (
         "text", "file", "lines", "image", "data", "tokenizer", "task", "context", "classes",

@@ -158,20 +158,22 @@ def run_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
             outputs = bench.executor.read(results / str(index))
             runs.append(
                 {
-                    "inputs": {name: _facts(array) for name, array in feed.items()},
-                    "outputs": {name: _facts(array) for name, array in outputs.items()},
+                    "inputs": {name: facts_of(array) for name, array in feed.items()},
+                    "outputs": {name: facts_of(array) for name, array in outputs.items()},
                 }
             )
             if request.output:
-                np.savez(_numbered(Path(request.output), index, len(feeds)), **outputs)  # type: ignore[arg-type]
+                np.savez(numbered(Path(request.output), index, len(feeds)), **outputs)  # type: ignore[arg-type]
         return {"schema": report.SCHEMA, "feeds": description, "runs": runs}
 
 
-def _numbered(path: Path, index: int, count: int) -> Path:
+def numbered(path: Path, index: int, count: int) -> Path:
+    """Where the outputs for a feed go."""
     return path if count == 1 else path.with_name(f"{path.stem}.{index}{path.suffix}")
 
 
-def _facts(array: Array) -> dict[str, Any]:
+def facts_of(array: Array) -> dict[str, Any]:
+    """What is told of an array."""
     facts: dict[str, Any] = {"dtype": str(array.dtype), "shape": list(array.shape)}
     if array.size and array.dtype.kind in "fiub":
         numbers = array.astype(np.float64)

@@ -165,15 +165,25 @@ class Copy:
 def _root() -> Path:
     """The folder of copies on this node, which nobody else may write to."""
     node: str = ray.get_runtime_context().get_node_id()
-    base = Path(tempfile.gettempdir()) / f"burnish-ray-{os.getuid()}"
-    root = base / node[:16]
-    for folder in (base, root):
-        folder.mkdir(exist_ok=True, mode=0o700)
-        found = folder.lstat()
-        if found.st_uid != os.getuid() or found.st_mode & 0o077:
-            raise StorageError(f"{folder} belongs to somebody else", hint="another TMPDIR")
+    base = own_folder()
     _sweep(base)
+    root = base / node[:16]
+    root.mkdir(exist_ok=True, mode=0o700)
     return root
+
+
+def own_folder() -> Path:
+    """A folder of this user on this machine.
+
+    Raises:
+        StorageError: somebody else has made it.
+    """
+    folder = Path(tempfile.gettempdir()) / f"burnish-ray-{os.getuid()}"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    found = folder.lstat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise StorageError(f"{folder} belongs to somebody else", hint="another TMPDIR")
+    return folder
 
 
 def _sweep(base: Path) -> None:
