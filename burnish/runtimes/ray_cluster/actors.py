@@ -24,8 +24,9 @@ AHEAD = 4
 WAITING = 64
 """Requests for each actor that may be under way; more are refused."""
 
-RETRIES = 3
-"""How often Ray sends a request again whose actor has died."""
+RETRIES = 30
+"""How often Ray sends a request again whose actor has died. It counts each time that it does not
+reach a node, of which it is sure after seconds only that it is gone (3 were used up in 10)."""
 
 PATIENT = {"max_restarts": -1, "max_task_retries": RETRIES}
 """An actor is always started again; a request that ends it each time is given up."""
@@ -64,14 +65,25 @@ class Member:
     """
 
     def __init__(self, shipment: Shipment, file: str, provider: str, threads: int) -> None:
-        self._copy = shipment.here()
-        path = self._copy.folder / file if file else self._copy.path
-        opened = PROVIDERS[provider].open(path, provider=provider, threads=threads or 1)
-        self._session: Runtime = opened
+        self._failure: Exception | None = None
+        try:
+            self._copy = shipment.here()
+            path = self._copy.folder / file if file else self._copy.path
+            opened = PROVIDERS[provider].open(path, provider=provider, threads=threads or 1)
+            self._session: Runtime = opened
+        except Exception as error:  # is told by `ports`: Ray would tell of a death
+            self._failure = error
 
     def ports(self) -> tuple[list[Port], list[Port]]:
-        """Inputs and outputs."""
+        """Inputs and outputs; raises what has kept the model from being opened."""
+        if self._failure is not None:
+            raise self._failure
         return ports_of(self._session.get_inputs()), ports_of(self._session.get_outputs())
+
+    def node(self) -> str:
+        """The node that it is on."""
+        found: str = ray.get_runtime_context().get_node_id()
+        return found
 
     def fallen(self) -> list[tuple[str, int]] | None:
         return self._session.fallen()
@@ -85,8 +97,9 @@ class Member:
         return found[0] if len(found) == 1 else found
 
     def close(self) -> None:
-        self._session.close()
-        self._copy.close()
+        for held in ("_session", "_copy"):
+            if hasattr(self, held):
+                getattr(self, held).close()
 
 
 def started(actors: Sequence[Any]) -> list[tuple[list[Port], list[Port]]]:

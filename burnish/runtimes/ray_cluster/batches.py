@@ -21,7 +21,7 @@ from burnish.runtimes.arrays import Array
 from burnish.runtimes.ray_cluster.actors import resources
 from burnish.runtimes.ray_cluster.connection import Connection, admit, explained
 from burnish.runtimes.ray_cluster.files import Shipment, shipped
-from burnish.runtimes.ray_cluster.service import Opening
+from burnish.runtimes.ray_cluster.opening import Opening
 from burnish.runtimes.tasks.ports import Opened
 
 INDEX, GIVEN, FOUND, ERROR = "index", "given", "found", "error"

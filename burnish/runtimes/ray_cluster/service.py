@@ -7,16 +7,13 @@ import functools
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from ray import serve
 
 from burnish.optimizer.errors import BurnishError, ResourceLimit, UsageError
-from burnish.runtimes.ray_cluster.files import Copy, Shipment
 from burnish.runtimes.ray_cluster.loopback import serve_on_loopback
-from burnish.runtimes.ray_cluster.staged_answers import open_staged
-from burnish.runtimes.requests import Answerer, open_answerer
+from burnish.runtimes.ray_cluster.opening import Opening
 from burnish.runtimes.requests.prompts import PromptAnswers
 
 FRESH = 10.0
@@ -27,32 +24,6 @@ STUCK = 600.0
 
 Reply = dict[str, Any]
 """`status` as HTTP has it, and `body`."""
-
-
-@dataclass(frozen=True)
-class Opening:
-    """How an artifact is opened.
-
-    Attributes:
-        shipment: its files.
-        provider, threads, task: see `requests.open_answerer`.
-        staged: whether it is a folder of stages, which become actors of their own.
-    """
-
-    shipment: Shipment
-    provider: str
-    threads: int
-    task: str | None = None
-    staged: bool = False
-
-    def opened(self) -> tuple[Answerer, Copy]:
-        """The artifact on this node, and its files there."""
-        copy = self.shipment.here()
-        threads = self.threads or 1
-        if self.staged:
-            return open_staged(copy.folder, provider=self.provider, threads=threads), copy
-        made = open_answerer(copy.path, provider=self.provider, threads=threads, task=self.task)
-        return made, copy
 
 
 class Service:

@@ -28,7 +28,8 @@ from burnish.runtimes.ray_cluster.connection import (
 )
 from burnish.runtimes.ray_cluster.files import shipped
 from burnish.runtimes.ray_cluster.front import Front
-from burnish.runtimes.ray_cluster.service import Opening, Service
+from burnish.runtimes.ray_cluster.opening import Opening
+from burnish.runtimes.ray_cluster.service import Service
 from burnish.runtimes.ray_cluster.stages import read
 
 MOST_BYTES = 16 << 20
