@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from burnish.commands import options
-from burnish.commands.terminal import errors, errors_as_lines
+from burnish.commands.terminal import errors, errors_as_lines, given
 from burnish.driver import Request
 from burnish.driver.serving import scale_of, serving
 from burnish.optimizer.errors import UsageError, printable
@@ -50,16 +51,12 @@ def serve(
 ) -> None:
     """Answer HTTP requests on a Ray cluster: JSON in, JSON out; Ctrl-C ends it."""
 
-    def say(words: str) -> None:
-        if not quiet:
-            errors.print(printable(words), markup=False)
-
     with errors_as_lines(artifact, debug):
-        given = context.get_parameter_source("replicas")
-        if autoscale and given is not None and given.name == "COMMANDLINE":
+        if autoscale and "replicas" in given(context):
             raise UsageError("--replicas and --autoscale exclude each other")
         request = Request(artifact, task=task, provider=provider, threads=threads)
         least, most = scale_of(replicas, autoscale)
+        say = (lambda words: None) if quiet else _say
         service, example = serving(
             request, address, say, host=host, port=port, replicas=(least, most),
             batch=batch, wait=wait, queue=queue,
@@ -70,8 +67,16 @@ def serve(
             told = f"serving {about} from {artifact} at {service.url}, replicas: {count}"
             print(printable(told), flush=True)
             print(f"try: {example}", flush=True)
-            with contextlib.suppress(KeyboardInterrupt):
-                while True:
-                    time.sleep(LOOK)
-                    service.check()
+            _until_interrupted(service.check)
             say("ending")
+
+
+def _say(words: str) -> None:
+    errors.print(printable(words), markup=False)
+
+
+def _until_interrupted(check: Callable[[], None]) -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(LOOK)
+            check()

@@ -18,9 +18,11 @@ import numpy as np
 import pytest
 from clusters import RAY_WARNINGS, TwoNodes, token_feeds, two_nodes
 from generating import artifact, built
+from harness import unsupervised
 from test_cli import command
 
 import burnish
+from burnish import driver
 from burnish.driver import Request
 from burnish.driver.serving import scale_of, serving
 from burnish.optimizer.errors import BurnishError, UsageError
@@ -148,6 +150,26 @@ def test_texts_are_written_and_streamed(cluster: TwoNodes, tmp_path: Path) -> No
         text = "".join(line["text"] for line in lines)
         assert text == asked(alone)[1]["texts"][0]["text"]
     here.close()
+
+
+def test_stages_are_served(cluster: TwoNodes, tmp_path: Path) -> None:
+    """Each is an actor of its own, on what the cluster has."""
+    (tmp_path / "cluster.yaml").write_text("devices: [{count: 2, flops: 1G, bandwidth: 1G}]")
+    plan = str(tmp_path / "cluster.yaml"), str(tmp_path / "stages")
+    with unsupervised():
+        driver.plan_stages(Request(str(TAGGER)), *plan)
+    feeds = token_feeds(20, seed=3)
+    bodies = [{"inputs": {key: item.tolist() for key, item in feed.items()}} for feed in feeds]
+    one = burnish.load(TAGGER, threads=1)
+    with served(cluster, tmp_path / "stages"), ThreadPoolExecutor(4) as pool:
+        assert asked(None, "/health")[0] == 200
+        given = {"input_ids": [[10**9]], "attention_mask": [[1]]}
+        refused({"inputs": given}, 400, "indices element out of data bounds")
+        for (status, body), feed in zip(pool.map(asked, bodies), feeds, strict=True):
+            wanted = one.run(None, feed)[0]
+            assert status == 200
+            np.testing.assert_allclose(body["outputs"]["logits"], wanted, atol=1e-5)
+    one.close()
 
 
 def test_what_cannot_be_served(

@@ -110,9 +110,10 @@ class Service:
             self._answered = now
 
     def __del__(self) -> None:
-        """Let go of the files; Serve calls this when it ends a replica."""
-        if (copy := getattr(self, "_copy", None)) is not None:
-            copy.close()
+        """End stages, and let go of the files; Serve calls this when it ends a replica."""
+        for name in ("_answerer", "_copy"):
+            if (held := getattr(self, name, None)) is not None:
+                held.close()
 
 
 def failed(error: Exception) -> Reply:
