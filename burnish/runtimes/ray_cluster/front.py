@@ -20,6 +20,10 @@ TRIES = 3
 PATIENCE = 30.0
 """Seconds after which /health counts as failed."""
 
+PATIENT = 4
+"""Times the bytes that a request may have, of which what is too much is read and let go: a client
+that is still sending would not see the answer."""
+
 ROUTES = {"/": ("GET", "POST"), "/health": ("GET",)}
 
 
@@ -80,17 +84,19 @@ class Front:
         return JSONResponse(reply["body"], reply["status"])
 
     async def _body(self, request: Request) -> bytes | None:
-        """The body; None where it is too large, of which no more is read then."""
+        """The body; None where it is too large, of which nothing is kept then."""
         told = request.headers.get("content-length", "0")
-        if not told.isdigit() or int(told) > self._most:
-            return None
-        parts, size = [], 0
+        fits, parts, size = told.isdigit() and int(told) <= self._most, list[bytes](), 0
         async for part in request.stream():
             size += len(part)
-            if size > self._most:
-                return None
-            parts.append(part)
-        return b"".join(parts)
+            fits = fits and size <= self._most
+            if fits:
+                parts.append(part)
+            else:
+                parts.clear()
+            if size > PATIENT * self._most:
+                break
+        return b"".join(parts) if fits else None
 
     async def _asked(self, method: str, *arguments: Any) -> Any:
         """What a replica gives; another one is asked where it dies meanwhile."""
