@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray
 from ray.cluster_utils import Cluster
 
 import burnish
@@ -101,6 +102,7 @@ def main() -> None:
             for way in ways.values():
                 way.close()
     finally:
+        ray.shutdown()
         cluster.shutdown()
     print("| way | feeds a second | one feed alone, ms |\n|---|---|---|")
     for name in ways:

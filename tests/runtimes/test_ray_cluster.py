@@ -105,6 +105,17 @@ def test_stages_lose_no_request_with_a_node(cluster: TwoNodes, stages: Path) -> 
         held([*first, *results], feeds)
 
 
+def test_the_last_one_leaves_the_cluster(cluster: TwoNodes) -> None:
+    feeds = token_feeds(3)
+    first = burnish.load(TAGGER, ray=cluster.address)
+    second = burnish.load(TAGGER, ray=cluster.address)
+    first.close()
+    first.close()
+    held([second.run(None, feed) for feed in feeds], feeds)
+    second.close()
+    assert not ray.is_initialized()
+
+
 def test_an_error_comes_in_its_turn(cluster: TwoNodes, stages: Path) -> None:
     feeds = token_feeds(6)
     feeds[3]["input_ids"] = feeds[3]["input_ids"].astype(np.float32)

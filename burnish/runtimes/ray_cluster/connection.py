@@ -14,10 +14,10 @@ from ray import exceptions
 
 from burnish.optimizer.errors import BurnishError, UsageError, first_line
 from burnish.runtimes.ray_cluster.loopback import (
-    OWN,
     addresses_of_loopback,
     environment,
     is_loopback,
+    own_environment,
 )
 
 LOCAL = "local"
@@ -27,45 +27,46 @@ WITHOUT_ROOM = 120.0
 """Seconds that actors may take to start, their imports and models included."""
 
 
+class _Shared:
+    """What this process has begun for its connections, of which the last one ends it."""
+
+    lock = threading.Lock()
+    users = 0
+    local = False
+    left = contextlib.ExitStack()
+
+
 class Connection:
     """This process as a driver of a cluster.
 
     Args:
         address: `local` for a cluster of its own, `auto` for the one that runs on this machine, or
-            HOST:PORT. Where this process is connected already, that connection is used and kept.
+            HOST:PORT. Where this process is connected already, that connection is used; the last
+            one to close leaves the cluster, unless the user has made the connection.
+
+    Attributes:
+        local: whether the cluster is this process's own.
 
     Raises:
         UsageError: there is no cluster at that address.
     """
 
     def __init__(self, address: str) -> None:
-        self._ours = not ray.is_initialized()
-        self._environment = contextlib.ExitStack()
-        self.local = self._ours and address == LOCAL
-        if not self._ours:
-            return
-        for name in ("ray", "ray.serve", "ray.data"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        if self.local:
-            self._environment.enter_context(environment(OWN))
-        ending = signal.getsignal(signal.SIGTERM)
-        try:
-            _start(address, self.local)
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, ending)  # Ray's own would abort the process
-        except (ConnectionError, RuntimeError, ValueError, exceptions.RayError) as error:
-            self._environment.close()
-            hint = "ray start --head there, or `local` for a cluster of its own"
-            raise UsageError(
-                f"no Ray cluster answers at {address}: {first_line(error)}", hint=hint
-            ) from None
+        with _Shared.lock:
+            self._counts = _Shared.users > 0 or not ray.is_initialized()
+            if self._counts and not _Shared.users:
+                _Shared.left = _connected(address)
+                _Shared.local = address == LOCAL
+            _Shared.users += self._counts
+            self.local = self._counts and _Shared.local
 
     def close(self) -> None:
         """Leave the cluster, and end it where it was started for this; once is enough."""
-        if self._ours:
-            self._ours = False
-            ray.shutdown()
-            self._environment.close()
+        with _Shared.lock:
+            _Shared.users -= self._counts
+            if self._counts and not _Shared.users:
+                _Shared.left.close()
+            self._counts = False
 
     def __enter__(self) -> Connection:
         return self
@@ -74,12 +75,32 @@ class Connection:
         self.close()
 
 
+def _connected(address: str) -> contextlib.ExitStack:
+    """Connect; what is to be closed to leave."""
+    for name in ("ray", "ray.serve", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    ending = signal.getsignal(signal.SIGTERM)
+    with contextlib.ExitStack() as left:
+        if address == LOCAL:
+            left.enter_context(environment(own_environment()))
+        left.callback(ray.shutdown)
+        try:
+            _start(address, address == LOCAL)
+        except (ConnectionError, RuntimeError, ValueError, exceptions.RayError) as error:
+            hint = "ray start --head there, or `local` for a cluster of its own"
+            raise UsageError(
+                f"no Ray cluster answers at {address}: {first_line(error)}", hint=hint
+            ) from None
+        if ending is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ending)  # Ray's own would abort the process
+        return left.pop_all()
+
+
 def _start(address: str, local: bool) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     with addresses_of_loopback() if local else contextlib.nullcontext():
         ray.init(address=address, **({"include_dashboard": False} if local else {}), **quiet)
     if local and not is_loopback():
-        ray.shutdown()
         raise RuntimeError("Ray would listen beyond this machine")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,12 @@ OWN = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 """The environment that a cluster of one's own is started in, where the user has not set it."""
+
+
+def own_environment() -> dict[str, str]:
+    """That, with a token that nobody else can read: Ray's own file is open to all users."""
+    told = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    return OWN if told else OWN | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def is_loopback() -> bool:
@@ -52,8 +59,10 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def _read_again() -> None:
-    """This process has read whether it needs a token when Ray was imported."""
+    """This process has read whether it needs a token, and which one, when Ray was imported."""
     ray._raylet.Config.initialize("")
+    if (loader := getattr(ray._raylet, "AuthenticationTokenLoader", None)) is not None:
+        loader.instance().reset_cache()
 
 
 def serve_on_loopback() -> None:
