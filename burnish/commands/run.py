@@ -16,6 +16,7 @@ from burnish.driver import Request, on_ray
 from burnish.optimizer.errors import StorageError, UsageError, printable, reason_of
 from burnish.rendering.answers import render_answers
 from burnish.rendering.report import render_run
+from burnish.runtimes.stages import is_pipeline
 
 STDIN = "-"
 
@@ -68,7 +69,8 @@ def run(
             provider=provider, threads=threads, seed=seed, time_limit=time_limit,
             memory_limit=options.bytes_of(memory_limit), task=task,
         )  # fmt: skip
-        if text or file or image or (Path(model).is_dir() and not data):
+        answers = Path(model).is_dir() and not is_pipeline(Path(model))
+        if text or file or image or (answers and not data):
             if data or output or shape:
                 raise UsageError("--data, -o and --shape are for runs on neither texts nor images")
             argument = {

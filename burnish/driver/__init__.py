@@ -23,8 +23,8 @@ from burnish.optimizer import artifact, sandbox
 from burnish.optimizer.configurations import told_in
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.report import SCHEMA, release
-from burnish.runtimes.pipeline import is_pipeline
 from burnish.runtimes.providers import AUTO, PROVIDERS
+from burnish.runtimes.stages import is_pipeline
 from burnish.runtimes.targets import NATIVE
 
 __all__ = [
@@ -258,7 +258,10 @@ def bench(request: Request, others: list[str], progress: Progress | None = None)
 
 
 def run(request: Request) -> dict[str, Any]:
-    """Run a model on data or made-up inputs; what came out, as data."""
+    """Run a model, or the stages of one, on data or made-up inputs; what came out, as data."""
+    if is_pipeline(Path(request.model)):
+        validate_provider(request, auto=False)
+        return _supervised("burnish.driver.stage_runs:run_stages", asdict(request), request, None)
     request = _of_graph(request)
     return _supervised("burnish.driver.inspection:run_model", asdict(request), request, None)
 
@@ -274,9 +277,6 @@ def run_artifact(
         progress: told of pieces of text as they come: `row` and `text`.
     """
     validate_provider(request, auto=False)
-    if is_pipeline(Path(request.model)):
-        hint = "burnish.load(FOLDER).run(None, feeds) in Python"
-        raise UsageError("stages of a plan are not run from here", hint=hint)
     asked = asdict(request) | argument
     return _supervised("burnish.driver.running:run_artifact", asked, request, progress)
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from burnish import driver, report
-from burnish.driver import Progress, Request, Result, recipes
+from burnish.driver import Progress, Request, Result, loading, recipes
 from burnish.driver.recipe_options import options_for
 from burnish.optimizer.errors import BurnishError, UsageError, nearest
 from burnish.optimizer.frontend.tasks import named
 from burnish.runtimes import ray_cluster
-from burnish.runtimes.pipeline import Pipeline, is_pipeline
-from burnish.runtimes.providers import PROVIDERS
-from burnish.runtimes.replicas import Replicas
-from burnish.runtimes.tasks import open_task
 
 __all__ = ["BurnishError", "Options", "Progress", "Result", "inspect", "load", "optimize"]
 
@@ -132,50 +127,76 @@ def inspect(model: str | os.PathLike[str], *, shape: Mapping[str, int] | None = 
     return Inspection(driver.inspect(Request(os.fspath(model), shape=dict(shape or {}))))
 
 
+class Serving(TypedDict, total=False):
+    """Keyword arguments of `load` for runtimes that take many feeds.
+
+    Attributes:
+        workers: `threads` of this process, which is the default, or `processes` of their own.
+        batch: feeds of like length that wait are run as one, at most so many (1).
+        capacity: feeds that wait at most; `submit` refuses more at once (1000).
+        restarts: how often each worker process is started anew within a minute (20).
+    """
+
+    workers: str
+    batch: int
+    capacity: int
+    restarts: int
+
+
 def load(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]],
     *,
-    provider: str = "cpu",
-    threads: int = 0,
+    provider: str | Sequence[str] = "cpu",
+    threads: int | Sequence[int] = 0,
     task: str | None = None,
     replicas: int = 1,
     ray: str | None = None,
+    **serving: Unpack[Serving],
 ) -> Any:
     """An artifact, ready to run.
 
     Args:
-        path: an .onnx file, or an artifact folder.
-        provider: `cpu`, `cuda`, `tensorrt` or `openvino`.
-        threads: 0 for the runtime's own choice.
-        task: what a file's model is for; of a folder, the manifest tells.
-        replicas: how many times a file's model is opened, each with so many threads.
+        path: an .onnx file, or an artifact folder; or several files by name.
+        provider: `cpu`, `cuda`, `tensorrt` or `openvino`; of stages, also one for each.
+        threads: 0 for the runtime's own choice; of stages, also a number for each.
+        task: what a file's model is for; of a folder, the manifest tells. Stages of a decoder
+            generate text where that is named.
+        replicas: how many times files or stages are opened, each with so many threads.
         ray: the address of a Ray cluster (`auto`, HOST:PORT, or `local` for one of its own) on
             whose nodes replicas and stages run; see docs/ray.md.
+        serving: see `Serving`; not on Ray.
 
     Returns:
-        Of a file, a `Runtime`, whose `run` has the signature of `InferenceSession.run`, or of
-        several replicas a `runtimes.replicas.Replicas`, which also takes many feeds; of a
-        folder, or where a task is named, what answers for the task: see `runtimes.tasks` and
-        `runtimes.generate`; of the stages of a plan, a `runtimes.pipeline.Pipeline`. On Ray
-        likewise, of a file or a folder with one graph as arrays.
+        Of a file, a `Runtime`, whose `run` has the signature of `InferenceSession.run`; of several
+        replicas or files, or where `serving` is asked for, a `runtimes.workers.service.Service`,
+        which also takes many feeds; of a folder, or where a task is named, what answers for the
+        task: see `runtimes.tasks` and `runtimes.generate`; of the stages of a plan, a
+        `runtimes.pipeline.Pipeline`. On Ray likewise, of a file or a folder of one graph as arrays.
 
     Raises:
         UsageError: where the provider is not known, or does not start here.
         UnsupportedModel: where it does not accept the model, or no answers are made for the task.
     """
+    for key in serving:
+        if key not in Serving.__optional_keys__:
+            hint = nearest(key, Serving.__optional_keys__) or "help(burnish.load)"
+            raise UsageError(f"{key} is no option of burnish.load", hint=hint)
     if ray is not None:
-        on_ray = ray_cluster.part("loading").load
-        return on_ray(
-            Path(path), address=ray, provider=provider, threads=threads, replicas=replicas
+        return _on_ray(ray, path, provider, threads, replicas, plain=not (task or serving))
+    name = named(task).name if task else None
+    return loading.load(path, provider, threads, name, replicas, dict(serving))
+
+
+def _on_ray(
+    address: str, path: Any, provider: Any, threads: Any, replicas: int, *, plain: bool
+) -> Any:
+    """What `load` opens on a cluster: one file or folder, alike on all nodes."""
+    alike = isinstance(provider, str) and isinstance(threads, int)
+    if not plain or not alike or isinstance(path, Mapping):
+        raise UsageError(
+            "Ray runs one artifact, on arrays, alike on all nodes", hint="optimize serve for texts"
         )
-    if is_pipeline(Path(path)):
-        return Pipeline(Path(path), provider=provider, threads=threads)
-    if Path(path).is_dir() or task:
-        name = named(task).name if task else None
-        return open_task(Path(path), provider=provider, threads=threads, task=name)
-    if provider not in PROVIDERS:
-        raise UsageError(f"provider {provider} is not known", hint=", ".join(PROVIDERS))
-    opened = functools.partial(
-        PROVIDERS[provider].open, Path(path), provider=provider, threads=threads
+    on_ray = ray_cluster.part("loading").load
+    return on_ray(
+        Path(path), address=address, provider=provider, threads=threads, replicas=replicas
     )
-    return opened() if replicas == 1 else Replicas([opened() for _ in range(replicas)])

@@ -168,12 +168,12 @@ def run_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
 
 def numbered(path: Path, index: int, count: int) -> Path:
-    """Where the outputs for a feed go."""
+    """The file of one feed of several."""
     return path if count == 1 else path.with_name(f"{path.stem}.{index}{path.suffix}")
 
 
 def facts_of(array: Array) -> dict[str, Any]:
-    """What is told of an array."""
+    """Type and shape of an array, and of numbers their range."""
     facts: dict[str, Any] = {"dtype": str(array.dtype), "shape": list(array.shape)}
     if array.size and array.dtype.kind in "fiub":
         numbers = array.astype(np.float64)

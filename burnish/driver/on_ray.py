@@ -20,7 +20,7 @@ from burnish.optimizer.artifact import graph_of
 from burnish.optimizer.errors import UsageError
 from burnish.runtimes import ray_cluster
 from burnish.runtimes.arrays import read_arrays
-from burnish.runtimes.pipeline import is_pipeline
+from burnish.runtimes.stages import is_pipeline
 
 TEXTS = 32
 """Texts of a request, where each is answered by itself."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish import __version__
+from burnish.driver import companions
 from burnish.driver.original import run_original
 from burnish.driver.request import request_from
 from burnish.driver.workbench import Emit, Workbench, open_model
@@ -100,6 +101,7 @@ def _written(
     emit({"stage": "writing"})
     for index, stage in enumerate(stages):
         save(stage.model, folder / file_of(index), external=bench.loaded.external)
+    companions.copy(bench.loaded.path, folder)
     content = manifest(stages, plan, model, __version__)
     (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     if not bench.request.check:

@@ -9,6 +9,7 @@ from typing import Any
 
 from burnish.driver.answering import answered
 from burnish.optimizer import admission
+from burnish.optimizer.artifact import PIPELINE
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.frontend.tasks import named
 from burnish.runtimes import generate
@@ -38,6 +39,9 @@ def run_artifact(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
 def kind_of(path: Path, asked: str | None) -> tuple[str, bool]:
     """The task of an artifact, which is asked for or told; and whether it writes text."""
     task = named(asked).name if asked else task_of(path)
+    if task == PIPELINE:
+        # Of stages only decoders answer to texts.
+        task = generate.TASKS[0]
     untold = not task and path.is_dir()
     return task, _hands_caches_on(path) if untold else task in generate.TASKS
 

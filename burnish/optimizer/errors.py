@@ -6,6 +6,9 @@
     │   └── UnsupportedModel 3  a legal model that we or the runtime asked for cannot run
     ├── UnsafeInput         4   a file that reaches outside its own folder
     ├── ResourceLimit       5   memory, processor or wall-clock limit reached
+    │   ├── DeadlineExceeded 5  no answer within the seconds that were given for it
+    │   └── Overloaded      5   more requests wait than there is room for
+    ├── WorkerFailed        5   a process that worked on it died or hangs
     └── StorageError        7   reading or writing failed
 
 A threshold that is not met (exit code 1) is a result, not an error.
@@ -75,6 +78,20 @@ class ResourceLimit(BurnishError):
     exit_code = 5
 
 
+class DeadlineExceeded(ResourceLimit):
+    """There was no answer within the seconds that were given for it."""
+
+
+class Overloaded(ResourceLimit):
+    """More requests wait than there is room for."""
+
+
+class WorkerFailed(BurnishError):
+    """A process that worked on a request died or hangs."""
+
+    exit_code = 5
+
+
 class StorageError(BurnishError):
     """Reading or writing failed."""
 
@@ -132,10 +149,29 @@ KINDS: dict[str, type[BurnishError]] = {
         UnsupportedModel,
         UnsafeInput,
         ResourceLimit,
+        DeadlineExceeded,
+        Overloaded,
+        WorkerFailed,
         StorageError,
     )
 }
 """The kinds by name, for errors that cross a process boundary."""
+
+
+def letter(error: BurnishError) -> dict[str, str]:
+    """An error as it crosses a process boundary."""
+    fields = ("message", "place", "hint", "file")
+    return {"kind": type(error).__name__} | {name: getattr(error, name) for name in fields}
+
+
+def revived(told: dict[str, str]) -> BurnishError:
+    """The error that a `letter` tells of."""
+    kind = KINDS.get(told["kind"], InvalidModel)
+    error = kind(told["message"], place=told["place"], hint=told["hint"])
+    error.file = told["file"]
+    if "trace" in told:
+        error.add_note(told["trace"])
+    return error
 
 
 def printable(text: str, limit: int = 400) -> str:

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from burnish.optimizer.errors import KINDS, BurnishError, InvalidModel, ResourceLimit
+from burnish.optimizer.errors import BurnishError, InvalidModel, ResourceLimit, revived
 from burnish.optimizer.processes import kill_tree, tree_memory
 
 GRACE = 5.0
@@ -165,7 +165,7 @@ class Worker:
                 event: dict[str, Any] = message["event"]
                 return event
             if "error" in message:
-                raise _revive(message["error"])
+                raise revived(message["error"])
         try:
             code = self._process.wait(GRACE)
         except subprocess.TimeoutExpired:  # it has garbled its channel and lives on
@@ -188,7 +188,7 @@ class Worker:
         if answer is None:
             raise self._explain_death(code)
         if "error" in answer:
-            raise _revive(answer["error"])
+            raise revived(answer["error"])
         result: dict[str, Any] = answer["result"]
         return result
 
@@ -267,12 +267,3 @@ def _write_line(process: subprocess.Popen[bytes], order: dict[str, Any]) -> None
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write(json.dumps(order).encode() + b"\n")
         process.stdin.flush()
-
-
-def _revive(error: dict[str, str]) -> BurnishError:
-    kind = KINDS.get(error["kind"], InvalidModel)
-    revived = kind(error["message"], place=error["place"], hint=error["hint"])
-    revived.file = error["file"]
-    if "trace" in error:
-        revived.add_note(error["trace"])
-    return revived

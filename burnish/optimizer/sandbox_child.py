@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from burnish.optimizer.errors import BurnishError, InvalidModel, ResourceLimit, not_written
+from burnish.optimizer.errors import BurnishError, InvalidModel, ResourceLimit, letter, not_written
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """Failures of the system that are about where we write, and no fault of ours."""
@@ -46,15 +46,15 @@ def main() -> None:
         work = getattr(importlib.import_module(module), function)
         say({"result": work(order["argument"], lambda event: say({"event": event}))})
     except BurnishError as error:
-        say({"error": _letter(error)})
+        say({"error": letter(error)})
     except MemoryError:
         limit = ResourceLimit("the memory limit was reached", hint="--memory-limit")
-        say({"error": _letter(limit)})
+        say({"error": letter(limit)})
     except RecursionError:
-        say({"error": _letter(InvalidModel("the graph is nested too deeply"))})
+        say({"error": letter(InvalidModel("the graph is nested too deeply"))})
     except OSError as error:
         if error.errno in FULL:
-            say({"error": _letter(not_written("writing failed", error))})
+            say({"error": letter(not_written("writing failed", error))})
         else:
             _say_internal(error, say)
     except Exception as error:
@@ -69,12 +69,7 @@ def _say_internal(error: Exception, say: Callable[[dict[str, Any]], None]) -> No
     traceback.print_exc()
     message = f"internal error: {type(error).__name__}: {error}"
     internal = BurnishError(message, hint="--debug for the traceback, and report it")
-    say({"error": _letter(internal) | {"trace": traceback.format_exc()}})
-
-
-def _letter(error: BurnishError) -> dict[str, str]:
-    fields = ("message", "place", "hint", "file")
-    return {"kind": type(error).__name__} | {name: getattr(error, name) for name in fields}
+    say({"error": letter(internal) | {"trace": traceback.format_exc()}})
 
 
 def _take_limits(memory: int, processor: float, parent: int) -> None:

@@ -38,9 +38,17 @@ MISSING = "pip install 'burnish[openvino]'"
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output by name, as `InferenceSession.get_inputs` gives them."""
+    """An input or output, as `InferenceSession.get_inputs` gives them.
+
+    Attributes:
+        name: in the model's file.
+        type: as ONNX Runtime writes it.
+        shape: None for each size that is open.
+    """
 
     name: str
+    type: str
+    shape: tuple[int | None, ...] | None
 
 
 class Session:
@@ -70,6 +78,7 @@ class Session:
             model = core.read_model(str(path))
             # Of the model as it was read: compiling gives values the names of what they replace.
             self._inputs, self._outputs = _names(model.inputs), _names(model.outputs)
+            self._ports = _ports(model.inputs, self._inputs), _ports(model.outputs, self._outputs)
             self._request = core.compile_model(model, DEVICE, settings).create_infer_request()
         except Exception as error:  # the binding raises RuntimeError for all that goes wrong
             raise explain(error) from None
@@ -97,11 +106,11 @@ class Session:
 
     def get_inputs(self) -> list[Port]:
         """The inputs, in the order of the model."""
-        return [Port(name) for name in self._inputs]
+        return self._ports[0]
 
     def get_outputs(self) -> list[Port]:
         """The outputs, likewise."""
-        return [Port(name) for name in self._outputs]
+        return self._ports[1]
 
     def fallen(self) -> list[tuple[str, int]]:
         """None of them: OpenVINO takes a model as a whole or not at all."""
@@ -130,6 +139,26 @@ def _names(ports: Sequence[Any]) -> list[str]:
         names = port.get_names()
         known = port.node.friendly_name.removesuffix("/sink_port_0")
         found.append(known if known in names or not names else min(names))
+    return found
+
+
+TYPES = {"float32": "float", "float64": "double"}
+"""Types that ONNX Runtime calls otherwise than numpy does."""
+
+
+def _ports(ports: Sequence[Any], names: Sequence[str]) -> list[Port]:
+    """Types and shapes, as far as OpenVINO has them as numpy does."""
+    found = []
+    for port, name in zip(ports, names, strict=True):
+        kind, shape = port.get_element_type(), port.get_partial_shape()
+        try:
+            told = kind.to_dtype().name
+        except Exception:  # of strings and the types that numpy has not
+            told = kind.get_type_name()
+        sizes = None
+        if shape.rank.is_static:
+            sizes = tuple(size.get_length() if size.is_static else None for size in shape)
+        found.append(Port(name, f"tensor({TYPES.get(told, told)})", sizes))
     return found
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ import pytest
 
 import burnish
 from burnish.optimizer.errors import UsageError
-from burnish.runtimes.replicas import AHEAD, Replicas
+from burnish.runtimes.replicas import Replicas
+from burnish.runtimes.workers.service import AHEAD
 
 TAGGER = Path(__file__).parents[2] / "examples" / "tagger" / "model.onnx"
 
@@ -32,10 +34,10 @@ class Slow:
         return [feed["x"] * 2]
 
     def get_inputs(self) -> list[Any]:
-        return []
+        return [SimpleNamespace(name="x")]
 
     def get_outputs(self) -> list[Any]:
-        return []
+        return [SimpleNamespace(name="y")]
 
     def fallen(self) -> None:
         return None

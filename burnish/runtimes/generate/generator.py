@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import mmap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from burnish.optimizer.errors import UsageError
+from burnish.runtimes.generate.again import Again
 from burnish.runtimes.generate.batch import Batch, Generated, Model
 from burnish.runtimes.generate.chat import Chat, Message
+from burnish.runtimes.generate.many import Many
 from burnish.runtimes.generate.prompts import Prompts, for_decoder, for_pair
 from burnish.runtimes.generate.sequences import Array
 from burnish.runtimes.generate.settings import Settings
@@ -76,12 +79,13 @@ class Generator:
 
         Raises:
             UsageError: what is given does not go with the model, or with each other.
+            WorkerFailed: a stage in a process of its own was lost, twice.
         """
-        batch = self._batch(texts, ids, features, begin, language, options)
-        for row, piece in batch.pieces():
+        again = Again(lambda: self._batch(texts, ids, features, begin, language, options))
+        for row, piece in again.pieces():
             if on_text is not None:
                 on_text(row, piece)
-        return batch.made
+        return again.batch.made
 
     def chat(self, messages: Sequence[Message], **options: Any) -> Generated:
         """The next message of a conversation, by the model's chat template; see `generate`.
@@ -105,8 +109,27 @@ class Generator:
 
     def stream(self, text: str, *, language: str | None = None, **options: Any) -> Iterator[str]:
         """The text that follows, piece by piece; see `generate`."""
-        batch = self._batch(text, None, None, None, language, options)
-        return (piece for _, piece in batch.pieces())
+        again = Again(lambda: self._batch(text, None, None, None, language, options))
+        return (piece for _, piece in again.pieces())
+
+    def submit(self, texts: str | Sequence[str] | None = None, **options: Any) -> Future[Generated]:
+        """What `generate` gives, once it is there.
+
+        As many batches are generated at once as the decoder has stages; the rest wait.
+        """
+        return self._many.submit(texts, **options)
+
+    def map(self, batches: Iterable[str | Sequence[str]], **options: Any) -> Iterator[Generated]:
+        """What `generate` gives for each batch of texts, in order; see `submit`."""
+        return self._many.map(batches, options)
+
+    def health(self) -> dict[str, Any]:
+        """Whether a token comes: `healthy`, `seconds` (None where none did), and `error`."""
+        return self._many.health()
+
+    @functools.cached_property
+    def _many(self) -> Many:
+        return Many(self.generate, self.model.decoder.session.together)
 
     def _batch(
         self,
@@ -175,10 +198,18 @@ class Generator:
         return self.model.vocabulary
 
     def close(self) -> None:
-        """Free the sessions."""
+        """Free the sessions, once what was submitted and has begun is there."""
+        if "_many" in self.__dict__:
+            self._many.close()
         self.model.decoder.close()
         if self.model.encoder is not None:
             self.model.encoder.close()
+
+    def __enter__(self) -> Generator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _mentions(path: Path, word: bytes) -> bool:

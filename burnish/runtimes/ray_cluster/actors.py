@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from burnish.optimizer.errors import BurnishError, ResourceLimit
+from burnish.optimizer.errors import BurnishError, Overloaded
 from burnish.runtimes.arrays import Array
 from burnish.runtimes.interface import Runtime
 from burnish.runtimes.providers import PROVIDERS
@@ -159,12 +159,12 @@ class Crew:
         """Have a method of some actor called.
 
         Raises:
-            ResourceLimit: `WAITING` requests are under way for each of them.
+            Overloaded: `WAITING` requests are under way for each of them.
         """
         with self._lock:
             index = min(range(len(self._busy)), key=self._busy.__getitem__)
             if self._busy[index] >= WAITING:
-                raise ResourceLimit(
+                raise Overloaded(
                     f"{sum(self._busy)} requests are under way", hint="later, or more replicas"
                 )
             self._busy[index] += 1

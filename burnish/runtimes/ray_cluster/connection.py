@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import ray
 from ray import exceptions
 
-from burnish.optimizer.errors import BurnishError, UsageError, first_line
+from burnish.optimizer.errors import UsageError, WorkerFailed, first_line
 from burnish.runtimes.ray_cluster.loopback import (
     addresses_of_loopback,
     environment,
@@ -146,5 +146,5 @@ def explained(error: BaseException) -> BaseException:
     if isinstance(error, exceptions.RayError):
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         said = lines[-1] if isinstance(error, exceptions.RayTaskError) else first_line(error)
-        return BurnishError(f"a worker of the cluster failed: {said}")
+        return WorkerFailed(f"a worker of the cluster failed: {said}")
     return error

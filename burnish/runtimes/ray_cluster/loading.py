@@ -7,11 +7,11 @@ from typing import Any
 
 from burnish.optimizer.artifact import PIPELINE, graph_of
 from burnish.optimizer.errors import UsageError
-from burnish.runtimes.pipeline import is_pipeline
 from burnish.runtimes.providers import PROVIDERS
 from burnish.runtimes.ray_cluster.connection import Connection
 from burnish.runtimes.ray_cluster.replicas import RayReplicas
 from burnish.runtimes.ray_cluster.stages import RayPipeline
+from burnish.runtimes.stages import is_pipeline
 
 
 def load(path: Path, *, address: str, provider: str, threads: int, replicas: int) -> Any:

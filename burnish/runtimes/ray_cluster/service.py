@@ -11,7 +11,7 @@ from typing import Any
 
 from ray import serve
 
-from burnish.optimizer.errors import BurnishError, ResourceLimit, UsageError
+from burnish.optimizer.errors import BurnishError, ResourceLimit, UsageError, WorkerFailed
 from burnish.runtimes.ray_cluster.loopback import serve_on_loopback
 from burnish.runtimes.ray_cluster.opening import Opening
 from burnish.runtimes.requests.prompts import PromptAnswers
@@ -119,7 +119,7 @@ class Service:
 def failed(error: Exception) -> Reply:
     """The reply that says what is wrong, in one line."""
     if isinstance(error, BurnishError):
-        status = 503 if isinstance(error, ResourceLimit) else 400
+        status = 503 if isinstance(error, ResourceLimit | WorkerFailed) else 400
         return {"status": status, "body": {"error": said(error)}}
     return {"status": 500, "body": {"error": f"internal error: {type(error).__name__}"}}
 

@@ -17,7 +17,6 @@ from ray.serve.config import HTTPOptions
 from ray.serve.exceptions import RayServeException
 
 from burnish.optimizer.errors import BurnishError, UsageError, first_line
-from burnish.runtimes.pipeline import is_pipeline
 from burnish.runtimes.ray_cluster.actors import resources
 from burnish.runtimes.ray_cluster.connection import (
     WITHOUT_ROOM,
@@ -31,6 +30,7 @@ from burnish.runtimes.ray_cluster.front import Front
 from burnish.runtimes.ray_cluster.opening import Opening
 from burnish.runtimes.ray_cluster.service import Service
 from burnish.runtimes.ray_cluster.stages import read
+from burnish.runtimes.stages import is_pipeline
 
 MOST_BYTES = 16 << 20
 """Bytes of a request's body."""

@@ -20,7 +20,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from burnish.optimizer.artifact import MANIFEST
 from burnish.optimizer.configurations import told_in
-from burnish.optimizer.errors import InvalidModel, ResourceLimit, UnsupportedModel, UsageError
+from burnish.optimizer.errors import Overloaded, UnsupportedModel, UsageError
+from burnish.runtimes import stages
 from burnish.runtimes.arrays import Array
 from burnish.runtimes.ray_cluster.actors import (
     PATIENT,
@@ -107,13 +108,13 @@ class RayPipeline:
 
         Raises:
             UsageError: an input is missing, or there is no such output.
-            ResourceLimit: `WAITING` requests are under way.
+            Overloaded: `WAITING` requests are under way.
         """
         names = self._known(output_names)
         values = self._given(input_feed)
         with self._lock:
             if self._busy >= WAITING:
-                raise ResourceLimit(f"{self._busy} requests are under way", hint="later")
+                raise Overloaded(f"{self._busy} requests are under way", hint="later")
             self._busy += 1
         sent = self._sent(values)
         result = _all([sent[name] for name in names])
@@ -192,38 +193,23 @@ def read(folder: Path) -> tuple[list[Stage], tuple[str, ...], tuple[str, ...]]:
     Raises:
         InvalidModel: it names none. UnsupportedModel: a stage is spread over ranks.
     """
-    told = told_in(folder / MANIFEST)
-    rows = told.get("stages")
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise InvalidModel("the manifest names no stages", place=MANIFEST)
+    told = told_in(folder / MANIFEST).get("stages")
+    rows = [row for row in told if isinstance(row, dict)] if isinstance(told, list) else []
     if any("ranks" in row for row in rows):
         told_so = "a stage in ranks, which share memory: they do not run on Ray"
         raise UnsupportedModel(told_so, place=MANIFEST, hint="burnish.load without ray")
-    stages = [
-        # A name without folders: nothing outside of the artifact is opened.
-        Stage(
-            Path(str(row.get("file"))).name,
-            str(row.get("device")),
-            _names(row, "inputs"),
-            _names(row, "outputs"),
-        )
-        for row in rows
-    ]
-    return stages, _names(told, "inputs"), _names(told, "outputs")
+    found = stages.read(folder)
+    devices = [str(row.get("device")) for row in rows]
+    pairs = zip(found.stages, devices, strict=True)
+    placed = [Stage(item.path.name, name, item.inputs, item.outputs) for item, name in pairs]
+    return placed, found.inputs, found.outputs
 
 
-def _names(told: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    names = told.get(key)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InvalidModel(f"the manifest lists no {key}", place=MANIFEST)
-    return tuple(names)
-
-
-def _placed(stages: Sequence[Stage], needs: Mapping[str, float]) -> Any:
+def _placed(placed: Sequence[Stage], needs: Mapping[str, float]) -> Any:
     """A placement group with a bundle for each stage."""
     known = ray.cluster_resources()
     bundles, devices = [], Counter[str]()
-    for stage in stages:
+    for stage in placed:
         bundle = {"CPU": needs["num_cpus"]}
         if "num_gpus" in needs:
             bundle["GPU"] = needs["num_gpus"]
@@ -232,7 +218,7 @@ def _placed(stages: Sequence[Stage], needs: Mapping[str, float]) -> Any:
             bundle[device] = max(1.0, bundle.get(device, 0.0))
         devices.update({name: count for name, count in bundle.items() if name != "CPU"})
         bundles.append(bundle)
-    admit(len(stages) * needs["num_cpus"], f"{len(stages)} stages", devices)
+    admit(len(placed) * needs["num_cpus"], f"{len(placed)} stages", devices)
     group = placement_group(bundles, strategy="SPREAD")
     try:
         ray.get(group.ready(), timeout=WITHOUT_ROOM)
