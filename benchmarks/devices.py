@@ -1,20 +1,24 @@
-"""Two workers of one thread each against one: replicas, a pipeline, and uneven workers.
+"""Two workers of one thread each against one: replicas, a pipeline, uneven workers; and forecasts.
 
-    python benchmarks/devices.py MODEL [--feeds 48] [--rounds 5]
+    python benchmarks/devices.py MODEL [--folder FOLDER] [--feeds 48] [--rounds 5]
 
 Runs feeds of 8 x 128 tokens through one session of one thread, through two replicas, and through
 a pipeline of two stages that `optimize plan` cuts, in turn. Then one of the replicas is slowed by
 half (it sleeps as long as it has computed): feeds that are dealt out evenly against feeds that
 whoever is free takes. Ratios are medians of the rounds, with their least and most.
 
-Last, what `optimizer.partition.simulate` forecasts for the pipeline and for the replicas, from the
-times of stages and of the whole model by themselves, against what they reach, at five sizes.
+Then what `optimize simulate` forecasts at five sizes for a pipeline and for replicas, from what
+`--devices cpu:1,cpu:1` has measured, against what they reach. Last, of models in FOLDER (exports of
+`tests/matrix` are made there): the time of each stage of a plan for these devices, as the
+calibrated cost model has it, against the stage by itself. All of it takes some five minutes;
+nothing else may run meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,11 +27,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from matrix.exporters import EXPORTERS, cells, export_all
 
 import burnish
 from burnish import driver
 from burnish.driver import Request
-from burnish.optimizer.partition.simulate import simulate
+from burnish.driver.scenario import Scenario
+from burnish.optimizer import feeds as made_up
+from burnish.optimizer import roles
+from burnish.optimizer.model import load
 from burnish.runtimes.replicas import Replicas
 
 Feeds = list[dict[str, Any]]
@@ -51,6 +63,7 @@ class Slowed:
         return found
 
 
+ARCHITECTURES = ("bert", "gpt2", "llama", "vit", "t5-encoder", "modernbert", "opt")
 SIZES = ((1, 32), (1, 128), (4, 64), (8, 128), (16, 32))
 
 
@@ -95,36 +108,86 @@ def alone(files: list[Path], feed: dict[str, Any], runs: int) -> list[float]:
     return found
 
 
-def forecasts(model: Path, folder: Path, two: Any, stages: Any, count: int) -> None:
+def measured(model: Path, scratch: str, size: Mapping[str, int]) -> dict[str, Any]:
+    """A plan for two devices of this machine, written with the cluster that was measured."""
+    request = Request(str(model), shape=size, tuning=f"{scratch}/tuning.json")
+    stages = Path(scratch, f"stages-{model.stem}-{'-'.join(map(str, size.values()))}")
+    facts = driver.plan_stages(request, None, str(stages), devices="cpu:1,cpu:1")
+    file = Path(scratch, "here.yaml")
+    file.write_text(facts["cluster"])
+    return facts | {"file": str(file), "folder": stages}
+
+
+def rate_of(runtime: Any, feeds: Feeds) -> float:
+    """Feeds a second: the median of some rounds."""
+    rates = []
+    for _ in range(5):
+        start = time.perf_counter()
+        list(runtime.map(feeds))
+        rates.append(len(feeds) / (time.perf_counter() - start))
+    return statistics.median(rates[1:])
+
+
+def forecasts(model: Path, scratch: str, two: Any, count: int) -> None:
     """Print the second table."""
     print("\n| size | way | forecast a second | reached | off by |\n|---|---|---|---|---|")
-    files = sorted(folder.glob("stage-*.onnx"))
-    for size in SIZES:
-        feeds = feeds_of(two, count, size)
-        parts, (whole,) = alone(files, feeds[0], 9), alone([model], feeds[0], 9)
-        row = [item for seconds in parts for item in (seconds, 0.0)][:-1]
+    for batch, sequence in SIZES:
+        size = {"batch": batch, "sequence": sequence}
+        facts = measured(model, scratch, size)
+        feeds = feeds_of(two, count * max(1, 1024 // (batch * sequence)), (batch, sequence))
+        request = Request(str(model), shape=size)
+        stages = burnish.load(facts["folder"], threads=1)
         ways = {
-            "two stages": (stages, simulate(row, 400)),
-            "two replicas": (two, simulate([whole], 400, replicas=2)),
+            "two stages": (stages, driver.simulate(request, Scenario(), facts["file"])),
+            "two replicas": (two, driver.simulate(request, Scenario(), facts["file"], replicas=2)),
         }
         for name, (runtime, forecast) in ways.items():
-            rates = []
-            for _ in range(4):
-                start = time.perf_counter()
-                list(runtime.map(feeds))
-                rates.append(count / (time.perf_counter() - start))
-            reached = statistics.median(rates[1:])
-            off = forecast.throughput / reached - 1.0
+            reached = rate_of(runtime, feeds)
+            off = forecast["throughput"] / reached - 1.0
             print(
-                f"| {size[0]} x {size[1]} | {name} | {forecast.throughput:.1f} | {reached:.1f} | "
+                f"| {batch} x {sequence} | {name} | {forecast['throughput']:.1f} | {reached:.1f} | "
                 f"{100 * off:+.1f} % |", flush=True,
             )  # fmt: skip
+        stages.close()
+        host = yaml.safe_load(facts["cluster"])["host"]
+    told = ", ".join(f"{key} {value:.2g}" for key, value in host.items())
+    print(f"\nhost at the last size: {told}")
+
+
+def stage_times(models: Sequence[Path], scratch: str) -> None:
+    """Print the third table."""
+    print("\n| model | stage | forecast ms | measured ms | off by |\n|---|---|---|---|---|")
+    for path in models:
+        facts = measured(path, scratch, {})
+        slots = roles.slots(load(path).model)
+        feed = made_up.make(
+            slots, made_up.default_sizes(slots), made_up.Masking.FULL, 0, facts["shape"]
+        )
+        files = sorted(facts["folder"].glob("stage-*.onnx"))
+        for index, seconds in enumerate(alone(files, dict(feed), 15)):
+            forecast = facts["stages"][index]["seconds"]
+            print(
+                f"| {path.stem} | {index + 1} | {1e3 * forecast:.3f} | {1e3 * seconds:.3f} | "
+                f"{100 * (forecast / seconds - 1.0):+.1f} % |", flush=True,
+            )  # fmt: skip
+
+
+def exported(folder: Path) -> list[Path]:
+    """Exports of some architectures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = [
+        cell for cell in cells()
+        if cell.exporter is EXPORTERS[0] and cell.architecture.name in ARCHITECTURES
+    ]  # fmt: skip
+    export_all(folder, wanted)
+    return [path for cell in wanted if (path := folder / f"{cell}.onnx").exists()]
 
 
 def main() -> None:
     """Plan, run in turn, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
+    parser.add_argument("--folder", type=Path)
     parser.add_argument("--feeds", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
@@ -154,7 +217,16 @@ def main() -> None:
                 way()
                 if index:  # the first round warms up
                     spent[name].append(time.perf_counter() - start)
-        forecasts(options.model, Path(scratch, "stages"), two, stages, options.feeds)
+        report(spent)
+        forecasts(options.model, scratch, two, options.feeds)
+        for runtime in (stages, one, two, *pair):
+            runtime.close()
+        models = exported(options.folder) if options.folder else []
+        stage_times([options.model, *models], scratch)
+
+
+def report(spent: Mapping[str, Sequence[float]]) -> None:
+    """Print the first table."""
     print("\n| way | against | times as fast | least to most |\n|---|---|---|---|")
     for name, against in (
         ("two replicas", "one worker"),

@@ -15,6 +15,8 @@ from burnish.driver.values import precision_of as precision_of
 from burnish.driver.values import release_of as release_of
 from burnish.driver.values import shape_of as shape_of
 from burnish.optimizer.frontend.tasks import TASKS
+from burnish.optimizer.partition.wire.kinds import AUTO as WIRE_AUTO
+from burnish.optimizer.partition.wire.kinds import KINDS
 from burnish.runtimes.providers import AUTO, PROVIDERS
 from burnish.runtimes.targets import NATIVE, TARGETS
 
@@ -207,6 +209,21 @@ Target = Annotated[
         autocompletion=lambda: [NATIVE, *TARGETS],
     ),
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option("--cluster", metavar="FILE", help="YAML: devices, memory, rates, links."),
+]
+Devices = Annotated[
+    str | None,
+    typer.Option(metavar="A,B", help="In its place, measured here: cpu:1,cpu:1 or cuda:0,cpu."),
+]
+Wire = Annotated[
+    str,
+    typer.Option(
+        metavar="TYPE", help="Send activations as float32, float16, int8, or auto.",
+        autocompletion=lambda: [*KINDS, WIRE_AUTO],
+    ),
+]  # fmt: skip
 Threads = Annotated[int, typer.Option(min=0, help="0: as many as the runtime takes.")]
 Json = Annotated[
     str | None,

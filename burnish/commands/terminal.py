@@ -155,15 +155,20 @@ def show(
         print(as_json(facts))
         return
     if json_file:
-        try:
-            Path(json_file).write_text(as_json(facts) + "\n")
-        except OSError as error:
-            failure = not_written("the report cannot be written", error)
-            errors.print(failure.line(json_file), markup=False)
-            raise typer.Exit(failure.exit_code) from None
+        write_text(json_file, as_json(facts) + "\n", "the report")
     if not quiet:
         width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 100
         render(_Output(width=width, highlight=False, soft_wrap=False))
+
+
+def write_text(file: str, text: str, what: str) -> None:
+    """Write a small file, or say in a line why not, and exit."""
+    try:
+        Path(file).write_text(text, encoding="utf-8")
+    except OSError as error:
+        failure = not_written(f"{what} cannot be written", error)
+        errors.print(failure.line(file), markup=False)
+        raise typer.Exit(failure.exit_code) from None
 
 
 def draw(facts: dict[str, Any], html_file: str | None) -> None:

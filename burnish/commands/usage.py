@@ -16,20 +16,21 @@ PANELS = {
     ),
     "Vocabulary": ("languages", "corpus", "keep_tokens", "keep_ids", "min_coverage"),
     "Where it runs": (
-        "provider", "target", "threads", "shape", "cluster", "tuning", "opset", "min_ort",
-        "speedup", "max_latency_ratio", "max_size_ratio",
+        "provider", "target", "threads", "shape", "cluster", "devices", "replicas", "wire",
+        "straggler", "failures", "scatter", "rate", "tuning", "opset", "min_ort", "speedup",
+        "max_latency_ratio", "max_size_ratio",
     ),
     "What goes in": (
         "text", "file", "lines", "image", "data", "tokenizer", "task", "context", "classes",
-        "against", "since", "optimized", "allow_pickle", "trust_remote_code", "seed",
+        "against", "since", "optimized", "feeds", "allow_pickle", "trust_remote_code", "seed",
     ),
     "How texts are written": (
         "chat", "language", "max_new_tokens", "temperature", "top_k", "top_p", "min_p", "beams",
         "speculate", "repetition_penalty", "stop",
     ),
     "What comes out": (
-        "output", "json_file", "html_file", "junit_file", "update", "dry_run", "quiet", "verbose",
-        "debug",
+        "output", "write_cluster", "json_file", "html_file", "junit_file", "update", "dry_run",
+        "quiet", "verbose", "debug",
     ),
     "Checks and limits": ("no_check", "no_measure", "memory_limit", "time_limit", "jobs"),
 }  # fmt: skip
@@ -76,6 +77,14 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "plan": (
         ("optimize plan model.onnx --cluster cluster.yaml", "how good a pipeline would be"),
         ("optimize plan model.onnx --cluster cluster.yaml -o stages", "its stages, checked"),
+        ("optimize plan model.onnx --devices cpu:1,cpu:1 --wire int8", "this machine, measured"),
+    ),
+    "simulate": (
+        ("optimize simulate model.onnx --cluster cluster.yaml", "throughput, latency, idle time"),
+        (
+            "optimize simulate model.onnx --cluster cluster.yaml --replicas 2 --failures 50000h,5m",
+            "replicas that fail",
+        ),
     ),
     "zoo": (
         ("optimize zoo models -o converted --int8", "every model below a folder"),

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from burnish.driver import checkpoints, gate, pruning, vocabulary
-from burnish.driver.foreign import is_foreign
+from burnish.driver import checkpoints, gate, over_devices, vocabulary
+from burnish.driver.conditions import missed, too_far, worse
 from burnish.driver.gate import Gate
 from burnish.driver.narration import Progress, narrated, record
-from burnish.driver.net import tolerated
 from burnish.driver.recipe_options import options_of
 from burnish.driver.request import Request, validate, validate_provider
 from burnish.driver.result import Result
+from burnish.driver.scenario import Scenario
+from burnish.driver.wishes import wish
 from burnish.optimizer import artifact, sandbox
 from burnish.optimizer.configurations import told_in
 from burnish.optimizer.errors import UsageError
-from burnish.optimizer.report import SCHEMA, release
-from burnish.runtimes.providers import AUTO, PROVIDERS
+from burnish.optimizer.report import SCHEMA
+from burnish.runtimes.providers import AUTO
 from burnish.runtimes.stages import is_pipeline
 from burnish.runtimes.targets import NATIVE
 
@@ -32,6 +34,7 @@ __all__ = [
     "Progress",
     "Request",
     "Result",
+    "Scenario",
     "bench",
     "check",
     "compare",
@@ -42,6 +45,7 @@ __all__ = [
     "plan_stages",
     "run",
     "run_artifact",
+    "simulate",
     "too_far",
     "worse",
 ]
@@ -69,15 +73,15 @@ def _of_file(request: Request, progress: Progress | None) -> Result:
         beside = Path(tempfile.gettempdir()) / request.target.name
     # A compilation that is killed cannot tidy up: its staging folder is ours.
     with artifact.staging(beside) as folder:
-        wanted, facts = request, None
+        wanted, facts, work = request, None, _by(request, progress)
         if vocabulary.is_asked(request):
-            home, choose = Path(request.model).parent, _choosing(request, progress)
+            home, choose = Path(request.model).parent, partial(work, "vocabulary:choose")
             wanted, facts = vocabulary.prepared(request, home, folder, choose)
         argument = asdict(wanted) | {"staging": str(folder)}
-        job = "compilation:compile_model"
-        if request.provider == AUTO or request.auto_precision:
-            job = f"{'precisions' if request.auto_precision else 'election'}:compile_fastest"
-        report = _supervised(f"burnish.driver.{job}", argument, request, progress)
+        job = (
+            "election:compile_fastest" if request.provider == AUTO else "compilation:compile_model"
+        )
+        report = work("precisions:compile_fastest" if request.auto_precision else job, argument)
         if facts is not None:
             report["vocabulary"] = told = vocabulary.told(facts, [report])
             if told["cut"]:
@@ -89,58 +93,9 @@ def _of_file(request: Request, progress: Progress | None) -> Result:
 
 def _of_checkpoint(request: Request, progress: Progress | None) -> Result:
     """The main job on a folder or a hub id."""
-
-    def work(job: str, argument: dict[str, Any]) -> dict[str, Any]:
-        return _supervised(f"burnish.driver.{job}", argument, request, progress)
-
-    return checkpoints.compiled(request, work, lambda part: _of_file(part, progress))
-
-
-def _choosing(request: Request, progress: Progress | None) -> vocabulary.Choose:
-    target = "burnish.driver.vocabulary:choose"
-    return lambda argument: _supervised(target, argument, request, progress)
-
-
-def missed(request: Request, report: dict[str, Any]) -> str:
-    """The first of the request's conditions that the result does not meet; empty where none."""
-    trimmed = report.get("vocabulary")
-    if trimmed and not trimmed["cut"] and trimmed["after"] < trimmed["before"]:
-        return f"the vocabulary stays whole: {trimmed['reason']}"
-    if "parts" in report:
-        failed = (missed(request, part) for part in report["parts"].values())
-        return next(filter(None, failed), "")
-    latency, needed = report["latency"], report["target"]["least_onnxruntime"]
-    if report["over_budget"]:
-        first = report["over_budget"][0]
-        return f"--max-drop is not met by {first['name']}: {first['reason']}"
-    if wrong := _wrong(request, report) or pruning.missed(request, report.get("pruning")):
-        return wrong
-    if request.speedup is not None:
-        kept = any(step["status"] == "kept" for step in report["passes"])
-        # What is unchanged is as fast as it was; a change that was not timed may be anything.
-        reached = latency["speedup"] if latency else 0.0 if kept else 1.0
-        if reached < request.speedup:
-            told = "it was not timed" if kept and not latency else f"{reached:.2f}"
-            return f"--speedup {request.speedup:g} is not met: {told}"
-    if request.opset is not None and report["target"]["opset"] != request.opset:
-        return (
-            f"--opset {request.opset} is not met: it has {report['target']['opset']}, which can "
-            "only be raised"
-        )
-    if request.min_ort is not None and release(needed) > release(request.min_ort):
-        return f"--min-ort {request.min_ort} is not met: it needs ONNX Runtime {needed}"
-    return ""
-
-
-def _wrong(request: Request, report: dict[str, Any]) -> str:
-    """Where another runtime than the reference's gives other answers than it may."""
-    provider = report["target"]["provider"]
-    drop = report["fidelity"]["drop"] if report["fidelity"] else 0.0
-    limit = tolerated(request.max_drop)
-    if not is_foreign(provider) or drop <= limit:
-        return ""
-    runtime = PROVIDERS[provider].runtime
-    return f"in {runtime} its answers are not those of the input (loss {drop:.3g}, above {limit:g})"
+    return checkpoints.compiled(
+        request, _by(request, progress), lambda part: _of_file(part, progress)
+    )
 
 
 def inspect(request: Request) -> dict[str, Any]:
@@ -173,14 +128,6 @@ def compare(request: Request, other: str) -> dict[str, Any]:
     return _supervised("burnish.driver.inspection:compare_models", argument, request, None)
 
 
-def too_far(facts: dict[str, Any], max_drop: float) -> str:
-    """Why a comparison (see `compare`) finds another model than it may; empty where it does not."""
-    if missing := facts["signature"]["missing"]:
-        return f"output {missing[0]} is missing"
-    drop = facts["fidelity"]["drop"]
-    return f"the loss {drop:.3g} is above {max_drop:g}" if drop > max_drop else ""
-
-
 def evaluate(
     request: Request, against: str | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
@@ -191,16 +138,6 @@ def evaluate(
     argument = asdict(request) | {"against": against}
     target = "burnish.driver.evaluation:evaluate_artifacts"
     return _supervised(target, argument, request, progress)
-
-
-def worse(facts: dict[str, Any], most: float) -> str:
-    """Why an artifact (see `evaluate`) lost more than it may; empty where it did not."""
-    drop = facts["drop"]
-    if drop["points"] <= most:
-        return ""
-    unit = "percent" if facts["lower"] else "points"
-    where = f" of {drop['group']}" if facts["groups"] else ""
-    return f"{facts['metric']}{where} is worse by {drop['points']:.2f} {unit}, allowed {most:g}"
 
 
 def check(
@@ -224,29 +161,46 @@ def check(
 
 
 def plan_stages(
-    request: Request, cluster: str, output: str | None = None, progress: Progress | None = None
+    request: Request,
+    cluster: str | None,
+    output: str | None = None,
+    progress: Progress | None = None,
+    *,
+    devices: str | None = None,
+    wire: str = "float32",
+    objective: str | None = None,
+    replicas: int | None = None,
+    shards: int | None = None,
 ) -> dict[str, Any]:
-    """Cut a model over the devices of a cluster file; the plan as data.
+    """Cut a model over devices, or split it over ranks; the plan as data; see `over_devices`."""
+    if cluster is None and devices is None and shards is not None:
+        given: dict[str, Any] = {"shards": over_devices.ranks(shards)}
+        return over_devices.planned(_of_graph(request), _by(request, progress), given, output)
+    where = over_devices.where(cluster, devices) | {"wire": wire}
+    where["wish"] = asdict(wish(objective, replicas, shards, wire))
+    return over_devices.planned(_of_graph(request), _by(request, progress), where, output)
 
-    Args:
-        request: names the model, its shapes and limits.
-        cluster: a file; see `optimizer.partition.cluster`.
-        output: a folder for the stages' models; None for the plan alone.
-        progress: told of what goes on.
-    """
-    request = _of_graph(request)
-    argument = asdict(request) | {"cluster": cluster, "folder": ""}
-    job = "burnish.driver.planning:plan_model"
-    if output is None:
-        return _supervised(job, argument, request, progress)
-    target = Path(output)
-    artifact.admit_folder(target, request.model)
-    with artifact.staging(target) as folder:
-        staged = folder / target.name
-        staged.mkdir()
-        facts = _supervised(job, argument | {"folder": str(staged)}, request, progress)
-        artifact.publish_folder(staged, target)
-    return facts | {"output": str(target)}
+
+def simulate(
+    request: Request,
+    scenario: Scenario,
+    cluster: str | None,
+    progress: Progress | None = None,
+    *,
+    devices: str | None = None,
+    wire: str = "float32",
+    objective: str | None = None,
+    replicas: int | None = None,
+    shards: int | None = None,
+) -> dict[str, Any]:
+    """What a simulation makes of a plan, as data; see `plan_stages` and `Scenario`."""
+    given = over_devices.where(cluster, devices) | {"wire": wire, "scenario": asdict(scenario)}
+    given["wish"] = asdict(wish(objective, replicas, shards, wire))
+    return _by(request, progress)("simulation:simulate_plan", asdict(_of_graph(request)) | given)
+
+
+def _by(request: Request, progress: Progress | None) -> over_devices.Work:
+    return lambda job, argument: _supervised(f"burnish.driver.{job}", argument, request, progress)
 
 
 def bench(request: Request, others: list[str], progress: Progress | None = None) -> dict[str, Any]:
@@ -282,7 +236,7 @@ def run_artifact(
 
 
 def _of_graph(request: Request) -> Request:
-    """The request with the graph of an artifact folder in the folder's place."""
+    # The graph of an artifact folder in the folder's place.
     return replace(request, model=artifact.graph_of(request.model))
 
 

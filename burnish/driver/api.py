@@ -167,7 +167,8 @@ def load(
         replicas or files, or where `serving` is asked for, a `runtimes.workers.service.Service`,
         which also takes many feeds; of a folder, or where a task is named, what answers for the
         task: see `runtimes.tasks` and `runtimes.generate`; of the stages of a plan, a
-        `runtimes.pipeline.Pipeline`.
+        `runtimes.pipeline.Pipeline`; of a model that is split over ranks, a
+        `runtimes.tensor_parallel.TensorParallel`.
 
     Raises:
         UsageError: where the provider is not known, or does not start here.

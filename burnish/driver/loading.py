@@ -12,8 +12,10 @@ from burnish.runtimes.generate import TASKS, open_generator
 from burnish.runtimes.pipeline import MODEL, Pipeline
 from burnish.runtimes.providers import PROVIDERS
 from burnish.runtimes.replicas import open_replicas
+from burnish.runtimes.shards.plan import is_sharded
 from burnish.runtimes.stages import is_pipeline
 from burnish.runtimes.tasks import open_task
+from burnish.runtimes.tensor_parallel import open_shards
 from burnish.runtimes.workers.opening import THREADS, Opening
 from burnish.runtimes.workers.service import Limits
 
@@ -31,6 +33,9 @@ def load(
     """See `api.load`; `task` is the name of one, and `serving` holds fields of `api.Serving`."""
     kind = serving.get("workers", THREADS)
     limits = Limits(**{name: value for name, value in serving.items() if name != "workers"})
+    if not isinstance(path, Mapping) and is_sharded(Path(path)):
+        asked = serving.get("workers")
+        return open_shards(Path(path), provider=provider, threads=threads, workers=asked)
     if not isinstance(path, Mapping) and is_pipeline(Path(path)):
         if task is None:
             return Pipeline(

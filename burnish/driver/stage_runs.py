@@ -16,7 +16,10 @@ from burnish.optimizer import report, signature, user_data
 from burnish.optimizer.contract import Feeds
 from burnish.optimizer.roles import Role, Slot
 from burnish.runtimes.pipeline import Pipeline
+from burnish.runtimes.shards.plan import is_sharded
+from burnish.runtimes.tensor_parallel import TensorParallel
 from burnish.runtimes.workers.made_up import LENGTH, dtype_of, feed_of
+from burnish.runtimes.workers.opening import Opening
 from burnish.runtimes.workers.requests import Port
 
 
@@ -24,7 +27,7 @@ def run_stages(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Run stages on the user's data, or on one made-up feed; facts about each output."""
     request = request_from(argument)
     folder = Path(request.model)
-    with Pipeline(folder, provider=request.provider, threads=request.threads) as stages:
+    with _opened(folder, request) as stages:
         feeds, description = _feeds(request, stages.get_inputs())
         names = [port.name for port in stages.get_outputs()]
         runs = []
@@ -39,6 +42,13 @@ def run_stages(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
             if request.output:
                 np.savez(numbered(Path(request.output), index, len(feeds)), **outputs)  # type: ignore[arg-type]
     return {"schema": report.SCHEMA, "feeds": description, "runs": runs}
+
+
+def _opened(folder: Path, request: Request) -> Pipeline | TensorParallel:
+    """Stages of single files, or of ranks, which are threads here: nothing else runs beside."""
+    if is_sharded(folder):
+        return TensorParallel(folder, Opening(request.provider, request.threads))
+    return Pipeline(folder, provider=request.provider, threads=request.threads)
 
 
 def _feeds(request: Request, ports: Sequence[Port]) -> tuple[Sequence[Feeds], str]:

@@ -6,10 +6,12 @@ the only places that let a runtime look at a model during a compilation.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -109,18 +111,31 @@ def stopwatch(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
             current = order["path"], provider.name
         seconds = []
         assert session is not None
-        begun, waited = time.perf_counter(), _waited()
-        for _ in range(order["runs"]):
-            start = time.perf_counter()
-            try:
-                session.run(None, feeds)
-            except Exception as error:  # the bindings raise types of their own
-                raise provider.explain(error) from None
-            seconds.append(time.perf_counter() - start)
-        waited = _waited() - waited
-        undisturbed = max(time.perf_counter() - begun - waited, 1e-9)
-        emit({"seconds": seconds, "undisturbed": undisturbed / order["runs"]})
+        with undisturbed() as block:
+            for _ in range(order["runs"]):
+                start = time.perf_counter()
+                try:
+                    session.run(None, feeds)
+                except Exception as error:  # the bindings raise types of their own
+                    raise provider.explain(error) from None
+                seconds.append(time.perf_counter() - start)
+        emit({"seconds": seconds, "undisturbed": block.seconds / order["runs"]})
     return {}
+
+
+@dataclass
+class Spent:
+    """Seconds of a context; see `undisturbed`."""
+
+    seconds: float = 0.0
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[Spent]:
+    """Takes the time of a context without that in which there was no processor for its thread."""
+    spent, begun, waited = Spent(), time.perf_counter(), _waited()
+    yield spent
+    spent.seconds = max(time.perf_counter() - begun - (_waited() - waited), 1e-9)
 
 
 def _waited() -> float:

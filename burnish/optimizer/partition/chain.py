@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from burnish.optimizer.analysis.anchors.flow import OPERANDS
 from burnish.optimizer.analysis.costs.products import costs
+from burnish.optimizer.partition.operators import kind_of
 from burnish.optimizer.regions import captured, inner_nodes
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -37,12 +38,14 @@ class Atom:
         flops: of its matrix products.
         moved: bytes that it reads and writes, its weights included.
         state: bytes of caches that it is given or gives.
+        kind: see `operators`.
     """
 
     name: str
     flops: float
     moved: float
     state: float
+    kind: str = ""
 
 
 class Chain:
@@ -54,6 +57,8 @@ class Chain:
         crossing: names of the values that cross the place behind each of them.
         carried: bytes of those.
         last_reader: of each value, the place of the last operator that reads it.
+        portions: bytes of weights and caches of each operator; a weight that several read is
+            divided among them, so that no set of operators has less memory than its portions.
         loose: whether shapes were not known, so that bytes or operations are missing.
     """
 
@@ -72,13 +77,23 @@ class Chain:
         }
         self.crossing = self._crossings()
         known = {value.name: value for node in self.nodes for value in node.outputs}
-        self.carried = [sum(self._bytes(known[name]) for name in names) for names in self.crossing]
+        crossing = dict.fromkeys(name for names in self.crossing for name in names)
+        self._sizes = {name: float(self._bytes(known[name])) for name in crossing}
+        self.carried: list[float] = []
+        self.send({})
         self._weights = _Weights(self.nodes)
+        pairs = zip(self._weights.portions, self.atoms, strict=True)
+        self.portions = [portion + atom.state for portion, atom in pairs]
         states = itertools.accumulate((atom.state for atom in self.atoms), initial=0.0)
         self._states = list(states)
 
     def __len__(self) -> int:
         return len(self.atoms)
+
+    def send(self, sizes: Mapping[str, float]) -> None:
+        """Let values of these names be sent in so many bytes, and all others as they are."""
+        known = self._sizes | dict(sizes)
+        self.carried = [sum(known[name] for name in names) for names in self.crossing]
 
     def memory(self, start: int, end: int) -> float:
         """Bytes of weights and caches of atoms start to end."""
@@ -93,7 +108,8 @@ class Chain:
         own = [item for item in read if item.is_graph_input() and self._is_own(item)]
         caches = own + [item for item in node.outputs if item.is_graph_output()]
         state = sum(self._bytes(item) for item in caches if self._rank(item) >= CACHE_RANK)
-        return Atom(node.name or node.op_type, total, float(moved), float(state))
+        name = node.name or node.op_type
+        return Atom(name, total, float(moved), float(state), kind_of(node))
 
     def _is_own(self, value: ir.Value) -> bool:
         return len({use.node for use in value.uses()} & self._place.keys()) == 1
@@ -143,12 +159,14 @@ class _Weights:
                 if value.const_value is not None and value.producer() is None:
                     places.setdefault(value, []).append(index)
         own = [0.0] * len(nodes)
+        self.portions = [0.0] * len(nodes)
         self._several: list[tuple[float, list[int]]] = []
         for value, indices in places.items():
             assert value.const_value is not None
             size = float(value.const_value.nbytes)
             for index in indices:
                 own[index] += size
+                self.portions[index] += size / len(indices)
             if len(indices) > 1 and size:
                 self._several.append((size, indices))
         self._sums = list(itertools.accumulate(own, initial=0.0))

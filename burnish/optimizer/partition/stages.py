@@ -73,6 +73,7 @@ def manifest(stages: list[StageModel], plan: Plan, model: ir.Model, version: str
             {
                 "file": file_of(index),
                 "device": item.device.name,
+                **({"devices": [one.name for one in item.devices]} if item.others else {}),
                 "inputs": list(stage.inputs),
                 "outputs": list(stage.outputs),
             }

@@ -49,15 +49,65 @@ def test_units_counts_and_links(tmp_path: Path) -> None:
         ("devices: [{flops: 1, bandwidth: .inf}]", "bandwidth is inf"),
         ("devices: [{flops: 1, bandwidth: 1, count: 0}]", "count is 0"),
         ("devices: [{flops: 1, bandwidth: 1}]\nlink: 3", "link is no mapping"),
-        ("devices: [{flops: 1, bandwidth: 1}]\nlinks: {}", "links is not known"),
+        ("devices: [{flops: 1, bandwidth: 1}]\nlonks: {}", "lonks is not known"),
+        ("devices: [{flops: 1, bandwidth: 1}]\nlinks: {}", "links is no list"),
+        ("devices: [{flops: 1, bandwidth: 1}]\nlinks: [3]", "link 1 is no mapping"),
+        ("devices: [{flops: 1, bandwidth: 1}]\nlinks: [{}]", "between does not name two"),
+        (
+            "devices: [{name: gpu, flops: 1, bandwidth: 1}]\nlinks: [{between: [gpu, gpuu]}]",
+            "link 1: no device or node is called gpuu; try gpu",
+        ),
+        (
+            "devices: [{name: a, flops: 1, bandwidth: 1}]\n"
+            "links: [{between: [a, a], bandwidth: -1}]",
+            "link 1: bandwidth is -1",
+        ),
+        ("devices: [{flops: 1, bandwidth: 1}]\ninside: {}", "inside is the link within a node"),
+        ("devices: [{flops: 1, bandwidth: 1, nodes: 0}]", "nodes is 0"),
+        ("devices: [{flops: 1, bandwidth: 1, nodes: 99, count: 99}]", "has 9801 devices"),
+        (
+            "devices: [{name: 'a:0', flops: 1, bandwidth: 1},"
+            " {name: a, count: 2, flops: 1, bandwidth: 1}]",
+            "two devices are called a:0",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(text: str, told: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         read(file(tmp_path, text))
-    assert told in str(caught.value)
+    assert told in caught.value.line("model.onnx")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         read(tmp_path / "none.yaml")
+
+
+def test_links_within_nodes_and_between_those_that_are_named(tmp_path: Path) -> None:
+    text = (
+        "devices:\n- {name: gpu, nodes: 2, count: 2, flops: 60T, bandwidth: 2T}\n"
+        "- {name: old, node: attic, flops: 20T, bandwidth: 700G}\n"
+        "link: {bandwidth: 3G}\ninside: {bandwidth: 50G}\nlinks:\n"
+        "- {between: [attic, gpu], bandwidth: 1G}\n- {between: [gpu:3, old], bandwidth: 2G}\n"
+    )
+    cluster = read(file(tmp_path, text))
+    one, two, three, four, old = cluster.devices
+    assert [device.name for device in cluster.devices] == [
+        "gpu:0",
+        "gpu:1",
+        "gpu:2",
+        "gpu:3",
+        "old",
+    ]
+    assert one.node == two.node != three.node == four.node and old.node == "attic"
+    for first, second, bandwidth in (
+        (one, two, 50e9), (two, three, 3e9), (one, old, 1e9), (old, three, 1e9), (old, four, 2e9),
+    ):  # fmt: skip
+        assert cluster.between(first, second).bandwidth == bandwidth
+    assert not cluster.is_uniform
+
+
+def test_devices_of_one_name_are_numbered(tmp_path: Path) -> None:
+    text = "devices: [{count: 2, flops: 1, bandwidth: 1}, {flops: 2, bandwidth: 1}]"
+    names = [device.name for device in read(file(tmp_path, text)).devices]
+    assert names == ["device:0", "device:1", "device:2"]
