@@ -23,8 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from matrix import isolation
 from matrix.architectures import BY_NAME, SPECIAL, TEXT, Architecture, plain

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from burnish.optimizer.artifact import companion
 from burnish.optimizer.frontend.companions import KEPT
-from burnish.optimizer.saving import files_of
+from burnish.optimizer.saving import locations
 from burnish.runtimes.generate.opening import DECODER, ENCODER
 
 
@@ -18,5 +18,6 @@ def copy(model: Path, folder: Path) -> None:
             shutil.copyfile(file, folder / name)
     encoder = model.parent / ENCODER
     if model.name == DECODER and encoder.is_file():
-        for file in files_of(encoder):
-            shutil.copyfile(file, folder / file.name)
+        # Names without folders: nothing outside of the artifact is read.
+        for name in (ENCODER, *(name for name in locations(encoder) if Path(name).name == name)):
+            shutil.copyfile(encoder.parent / name, folder / name)

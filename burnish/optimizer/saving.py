@@ -117,16 +117,16 @@ def remove(files: Iterable[Path]) -> None:
 def files_of(path: Path) -> list[Path]:
     """The data files that a model which we wrote to `path` earlier has for itself."""
     ours = re.compile(re.escape(path.name) + r"-[0-9a-f]{16}\.data")
-    own = {name for name in _locations(path) if ours.fullmatch(name)}
+    own = {name for name in locations(path) if ours.fullmatch(name)}
     if own:
         # A model that was renamed, or copied, still reads them.
         for other in path.parent.glob("*.onnx"):
             if own and other.name != path.name:
-                own -= _locations(other)
+                own -= locations(other)
     return [path.parent / name for name in sorted(own)]
 
 
-def _locations(path: Path) -> set[str]:
+def locations(path: Path) -> set[str]:
     """Names of the data files of the model at `path`; none where there is no model."""
     message = onnx.ModelProto()
     try:
