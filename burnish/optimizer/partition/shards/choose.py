@@ -108,6 +108,10 @@ class Chooser:
             if self._gains(taken, item) if item.meets & covered else item.net > SMALL:
                 taken.append(item)
                 covered |= item.meets
+        for item in tuple(taken):  # what others do better since
+            others = [other for other in taken if other is not item]
+            if any(other.meets & item.meets for other in others) and not self._gains(others, item):
+                taken = others
         flow = self._together(taken)
         while flow.broken and taken:
             taken.pop()

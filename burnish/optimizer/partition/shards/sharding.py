@@ -21,8 +21,8 @@ from burnish.optimizer.partition.shards.site import Facts
 from burnish.optimizer.partition.shards.sums import Sums, delayed
 from burnish.optimizer.signature import Signature
 
-PRIMES = (5, 7, 11, 13, 17, 19, 23, 29, 31, 37), (41, 43, 47, 53, 59, 61, 67, 71, 73, 79)
-"""Sizes of open axes, twice: what differs between the two is not fixed."""
+FEW = 8
+"""The least size of an open axis at which what is fixed is looked for where the user's is given."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def shard(model: ir.Model, sizes: Mapping[str, int], ranks: int) -> Sharding:
     """
     copy = settled(model, shapes.infer(model, sizes, bounded=True))
     known = shapes.infer(copy, sizes, bounded=True)
-    facts = _facts(copy)
+    facts = _facts(copy, sizes)
     flops: dict[ir.Node, float] = {}
     for item in costs(copy.graph, known):
         flops[item.node] = item.flops or 0.0
@@ -123,16 +123,20 @@ def shard(model: ir.Model, sizes: Mapping[str, int], ranks: int) -> Sharding:
     return Sharding(copy, ranks, choice, sums, facts, lengths, flops)
 
 
-def _facts(model: ir.Model) -> Facts:
-    """Shapes at two assignments of sizes."""
+def _facts(model: ir.Model, sizes: Mapping[str, int]) -> Facts:
+    """Shapes at two assignments of sizes: what differs between them is not fixed.
+
+    They are near what the user asks for, where windows and convolutions fit; sizes of 1, or of no
+    past at all, would hide what axes are made of.
+    """
     names = symbols(Signature.of(model).inputs)
-    both = [
-        shapes.infer(
-            model, {name: primes[index % 10] for index, name in enumerate(names)}, bounded=True
-        )
-        for primes in PRIMES
-    ]
-    return Facts(*both)
+    both: list[dict[str, int]] = [{}, {}]
+    for index, name in enumerate(names):
+        asked = sizes.get(name, 0)
+        large = asked >= FEW
+        both[0][name] = asked if large else FEW + 3 + index
+        both[1][name] = asked // 2 if large else FEW + 5 + index
+    return Facts(*(shapes.infer(model, item, bounded=True) for item in both))
 
 
 def _bytes(model: ir.Model, known: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
