@@ -38,7 +38,10 @@ class Slowed:
 
     def __init__(self, runtime: Any) -> None:
         self._runtime = runtime
-        self.close = runtime.close
+
+    def __getattr__(self, name: str) -> Any:
+        """Ports and the end are the runtime's own."""
+        return getattr(self._runtime, name)
 
     def run(self, names: Sequence[str] | None, feed: Mapping[str, Any]) -> list[Any]:
         """Compute, then wait as long again."""

@@ -21,9 +21,7 @@ from burnish.runtimes.tensor_parallel import open_shards
 SIZES = {"batch": 8, "sequence": 128, "past": 32, "total": 160}
 
 
-def split(
-    message: onnx.ModelProto, ranks: int, sizes: Mapping[str, int] | None = None
-) -> Sharding:
+def split(message: onnx.ModelProto, ranks: int, sizes: Mapping[str, int] | None = None) -> Sharding:
     """A model split at sizes where splitting is worth it."""
     model = ir.from_proto(message)
     shapes.annotate(model)

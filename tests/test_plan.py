@@ -201,8 +201,8 @@ def test_stages_of_a_decoder_generate(tmp_path: Path) -> None:
     assert texts[0].stdout == texts[1].stdout
     options = {"texts": ["the model", "and the text goes"], "max_new_tokens": 24, "seed": 1}
     whole, parts = (
-        burnish.load(folder, task="text-generation", threads=1, workers=workers)
-        for folder, workers in ((source, None), (tmp_path / "stages", "processes"))
+        burnish.load(folder, task="text-generation", threads=1, **more)
+        for folder, more in ((source, {}), (tmp_path / "stages", {"workers": "processes"}))
     )
     for more in ({}, {"do_sample": True}, {"num_beams": 2}, {"speculate": 3}):
         expected = whole.generate(**options, **more)
@@ -218,15 +218,78 @@ def test_stages_of_a_decoder_generate(tmp_path: Path) -> None:
     found = parts.generate(**options, on_text=strike)
     assert found.texts == whole.generate(**options).texts
     assert ["".join(text for row, text in pieces if row == i) for i in range(2)] == found.texts
-    parts.close()
-    whole.close()
+    batches = [[f"the model {word}", word] for word in ("reads", "goes", "texts", "on", "and")]
+    with parts, whole:
+        assert parts.health()["healthy"]
+        for mine, batch in zip(parts.map(batches, max_new_tokens=20), batches, strict=True):
+            assert mine.ids == whole.submit(batch, max_new_tokens=20).result(60).ids
+        futures = [parts.submit(batch, max_new_tokens=60) for batch in batches]
+        os.kill(parts.model.decoder.session.pids()[0], signal.SIGKILL)
+        for future, batch in zip(futures, batches, strict=True):
+            assert future.result(60).ids == whole.generate(batch, max_new_tokens=60).ids
 
 
 def test_stages_of_no_decoder_generate_nothing(planned: tuple[Path, dict[str, Any]]) -> None:
     with unsupervised(), pytest.raises(UnsupportedModel, match="hands no caches on"):
         burnish.load(planned[0], task="text-generation")
+    with pytest.raises(UsageError, match="stages that generate text are there once"):
+        burnish.load(planned[0], task="text-generation", replicas=2)
     with pytest.raises(UsageError, match="stages are not run for fill-mask"):
         burnish.load(planned[0], task="fill-mask")
+
+
+def test_stages_several_times(planned: tuple[Path, dict[str, Any]]) -> None:
+    given = feeds(30)
+    whole = onnxruntime.InferenceSession(TAGGER)
+    with burnish.load(planned[0], threads=1, replicas=2, batch=4) as service:
+        assert service.joined == {"model": ""}
+        for feed, (found,) in zip(given, service.map(given), strict=True):
+            np.testing.assert_allclose(found, whole.run(None, feed)[0], atol=1e-5)
+        rows = service.health(deadline=60.0)
+    assert [row["name"] for row in rows[:4]] == ["stage 1 1", "stage 2 1", "stage 3 1", "stage 1 2"]
+    assert all(row["healthy"] and row["answers"] for row in rows)
+    with pytest.raises(UsageError, match="there is no replica"):
+        burnish.load(planned[0], replicas=0)
+
+
+def towers(path: Path) -> Path:
+    """Two branches that share nothing but the end of the graph, one after the other."""
+    random, nodes, weights = np.random.default_rng(0), [], []
+    for tower in "ab":
+        name = f"{tower}_in"
+        for layer in range(4):
+            weight = random.standard_normal((64, 64), np.float32) / 8
+            weights.append(onnx.numpy_helper.from_array(weight, f"{tower}{layer}"))
+            inner, out = f"{tower}_{layer}_product", f"{tower}_{layer}"
+            nodes.append(onnx.helper.make_node("MatMul", [name, f"{tower}{layer}"], [inner]))
+            nodes.append(onnx.helper.make_node("Tanh", [inner], [out]))
+            name = out
+    kind = onnx.TensorProto.FLOAT
+    inputs = [onnx.helper.make_tensor_value_info(f"{t}_in", kind, ["batch", 64]) for t in "ab"]
+    outputs = [onnx.helper.make_tensor_value_info(f"{t}_3", kind, ["batch", 64]) for t in "ab"]
+    graph = onnx.helper.make_graph(nodes, "towers", inputs, outputs, weights)
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    return path
+
+
+def test_towers_become_stages_that_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    """A cut between them sends nothing, so that the plan takes it and both run at once."""
+    path = towers(tmp_path / "towers.onnx")
+    with unsupervised():
+        two = cluster(tmp_path, THREE.replace("3", "2"))
+        driver.plan_stages(Request(str(path)), two, str(tmp_path / "stages"))
+    rows = json.loads((tmp_path / "stages" / MANIFEST).read_text())["stages"]
+    assert [row["inputs"] for row in rows] == [["a_in"], ["b_in"]]
+    random = np.random.default_rng(1)
+    feed = {f"{t}_in": random.standard_normal((3, 64), np.float32) for t in "ab"}
+    with burnish.load(tmp_path / "stages", threads=1) as pipeline:
+        found = pipeline.run(None, feed)
+        assert [row["answers"] for row in pipeline.told()] == [1, 1]
+        pipeline.run(["b_3"], feed)
+        assert [row["answers"] for row in pipeline.told()] == [1, 2]
+    for mine, theirs in zip(found, onnxruntime.InferenceSession(path).run(None, feed), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
 def test_stages_on_different_providers(planned: tuple[Path, dict[str, Any]]) -> None:
@@ -239,6 +302,9 @@ def test_stages_on_different_providers(planned: tuple[Path, dict[str, Any]]) -> 
             for feed, (found,) in zip(given, mixed.map(given), strict=True):
                 np.testing.assert_allclose(found, whole.run(None, feed)[0], atol=1e-4)
             assert [row["healthy"] for row in mixed.health(deadline=60.0)] == [True] * 3
+        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            with pytest.raises(UsageError, match="the cuda provider did not start"):
+                burnish.load(planned[0], provider=["cpu", "cuda", "cpu"], workers=workers)
     with pytest.raises(UsageError, match="2 are named for 3 stages"):
         burnish.load(planned[0], provider=["cpu", "cpu"])
     with pytest.raises(UsageError, match="provider abacus is not known"):

@@ -224,25 +224,20 @@ def check(
 
 
 def plan_stages(
-    request: Request,
-    cluster: str | None,
-    output: str | None = None,
-    progress: Progress | None = None,
-    *,
-    shards: int | None = None,
-) -> dict[str, Any]:
+    request: Request, cluster: str | None, output: str | None = None,
+    progress: Progress | None = None, *, shards: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Cut a model over the devices of a cluster file, or over ranks; the plan as data.
 
     Args:
         request: names the model, its shapes and limits.
-        cluster: a file; see `optimizer.partition.cluster`. None to split over `shards` ranks.
-        shards: how many.
+        cluster: a file; see `optimizer.partition.cluster`. None to split it over `shards` ranks.
         output: a folder for the stages' models; None for the plan alone.
         progress: told of what goes on.
     """
     request = _of_graph(request)
     argument = asdict(request) | {"cluster": cluster, "folder": "", "shards": shards}
-    job = "burnish.driver.planning:plan_model" if cluster else "burnish.driver.sharding:shard_model"
+    job = f"burnish.driver.{'planning:plan_model' if cluster else 'sharding:shard_model'}"
     if output is None:
         return _supervised(job, argument, request, progress)
     target = Path(output)

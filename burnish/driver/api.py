@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from burnish import driver, report
-from burnish.driver import Progress, Request, Result, recipes
+from burnish.driver import Progress, Request, Result, loading, recipes
 from burnish.driver.recipe_options import options_for
 from burnish.optimizer.errors import BurnishError, UsageError, nearest
 from burnish.optimizer.frontend.tasks import named
-from burnish.runtimes.generate import TASKS, open_generator
-from burnish.runtimes.pipeline import MODEL, Pipeline
-from burnish.runtimes.providers import PROVIDERS
-from burnish.runtimes.replicas import THREADS, open_replicas
-from burnish.runtimes.shards.plan import is_sharded
-from burnish.runtimes.stages import is_pipeline
-from burnish.runtimes.tasks import open_task
-from burnish.runtimes.tensor_parallel import open_shards
-from burnish.runtimes.workers.opening import Opening
-from burnish.runtimes.workers.service import Limits
 
 __all__ = ["BurnishError", "Options", "Progress", "Result", "inspect", "load", "optimize"]
 
@@ -136,6 +125,22 @@ def inspect(model: str | os.PathLike[str], *, shape: Mapping[str, int] | None = 
     return Inspection(driver.inspect(Request(os.fspath(model), shape=dict(shape or {}))))
 
 
+class Serving(TypedDict, total=False):
+    """Keyword arguments of `load` for runtimes that take many feeds.
+
+    Attributes:
+        workers: `threads` of this process, which is the default, or `processes` of their own.
+        batch: feeds of like length that wait are run as one, at most so many (1).
+        capacity: feeds that wait at most; `submit` refuses more at once (1000).
+        restarts: how often each worker process is started anew within a minute (20).
+    """
+
+    workers: str
+    batch: int
+    capacity: int
+    restarts: int
+
+
 def load(
     path: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]],
     *,
@@ -143,9 +148,7 @@ def load(
     threads: int | Sequence[int] = 0,
     task: str | None = None,
     replicas: int = 1,
-    workers: str | None = None,
-    batch: int = 1,
-    capacity: int = 1000,
+    **serving: Unpack[Serving],
 ) -> Any:
     """An artifact, ready to run.
 
@@ -155,41 +158,24 @@ def load(
         threads: 0 for the runtime's own choice; of stages, also a number for each.
         task: what a file's model is for; of a folder, the manifest tells. Stages of a decoder
             generate text where that is named.
-        replicas: how many times a file's model is opened, each with so many threads.
-        workers: `threads` of this process, which is the default, or `processes` of their own.
-        batch: feeds of like length that wait are run as one, at most so many.
-        capacity: feeds that wait at most; `submit` refuses more at once.
+        replicas: how many times files or stages are opened, each with so many threads.
+        serving: see `Serving`.
 
     Returns:
         Of a file, a `Runtime`, whose `run` has the signature of `InferenceSession.run`; of several
-        replicas or files, or where `workers` are named, a `runtimes.workers.service.Service`,
+        replicas or files, or where `serving` is asked for, a `runtimes.workers.service.Service`,
         which also takes many feeds; of a folder, or where a task is named, what answers for the
         task: see `runtimes.tasks` and `runtimes.generate`; of the stages of a plan, a
-        `runtimes.pipeline.Pipeline`; of a model that is split over ranks, a
+        `runtimes.pipeline.Pipeline`; of a model split over ranks, a
         `runtimes.tensor_parallel.TensorParallel`.
 
     Raises:
         UsageError: where the provider is not known, or does not start here.
         UnsupportedModel: where it does not accept the model, or no answers are made for the task.
     """
-    kind, limits = workers or THREADS, Limits(capacity=capacity, batch=batch)
-    if not isinstance(path, Mapping) and is_sharded(Path(path)):
-        return open_shards(Path(path), provider=provider, threads=threads, workers=workers)
-    if not isinstance(path, Mapping) and is_pipeline(Path(path)):
-        if task:
-            if named(task).name not in TASKS:
-                raise UsageError(f"stages are not run for {task}", hint="no task, and feeds")
-            return open_generator(Path(path), provider=provider, threads=threads, workers=kind)
-        return Pipeline(Path(path), provider=provider, threads=threads, workers=kind, limits=limits)
-    if not isinstance(provider, str) or not isinstance(threads, int):
-        raise UsageError("several providers or numbers of threads are for stages of a plan")
-    opening = Opening(provider, threads, kind)
-    if isinstance(path, Mapping):
-        files = {name: Path(file) for name, file in path.items()}
-        return open_replicas(files, replicas, opening, limits)
-    if Path(path).is_dir() or task:
-        name = named(task).name if task else None
-        return open_task(Path(path), provider=provider, threads=threads, task=name)
-    if replicas == 1 and workers is None and batch == 1:
-        return PROVIDERS[provider].open(Path(path), provider=provider, threads=threads)
-    return open_replicas({MODEL: Path(path)}, replicas, opening, limits)
+    for key in serving:
+        if key not in Serving.__optional_keys__:
+            hint = nearest(key, Serving.__optional_keys__) or "help(burnish.load)"
+            raise UsageError(f"{key} is no option of burnish.load", hint=hint)
+    name = named(task).name if task else None
+    return loading.load(path, provider, threads, name, replicas, dict(serving))

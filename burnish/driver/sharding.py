@@ -78,8 +78,10 @@ def _told(sharding: Sharding) -> dict[str, Any]:
         for name, value in initializers.items()
         if value.const_value is not None
     }
+    stays = sum(sizes[name] for name in sharding.choice.whole)
     return {
         "ranks": sharding.ranks,
+        "whole_bytes": stays,
         "weights_bytes": sharding.whole,
         "rank_weights_bytes": sharding.weights,
         "flops": work,

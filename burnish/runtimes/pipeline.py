@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from burnish.optimizer.errors import UsageError
 from burnish.runtimes import stages
 from burnish.runtimes.workers.opening import THREADS, open_workers
 from burnish.runtimes.workers.requests import Port, Route, Step
@@ -29,6 +30,7 @@ class Pipeline(Service):
         provider: of all stages, or of each.
         threads: likewise; 0 for the machine's processors shared among them.
         workers: `threads` or `processes`.
+        replicas: workers of each stage; any of them takes a feed on.
         limits: see there.
 
     Raises:
@@ -43,12 +45,18 @@ class Pipeline(Service):
         provider: str | Sequence[str] = "cpu",
         threads: int | Sequence[int] = 0,
         workers: str = THREADS,
+        replicas: int = 1,
         limits: Limits | None = None,
     ) -> None:
+        if replicas < 1:
+            raise UsageError("there is no replica to run", hint="replicas=1")
         plan = stages.read(folder)
         openings = plan.openings(provider, threads, workers)
         models = {
-            stage.name: {stage.name: opening.row(stage.path)}
+            f"{stage.name} {copy + 1}" if replicas > 1 else stage.name: {
+                stage.name: opening.row(stage.path)
+            }
+            for copy in range(replicas)
             for stage, opening in zip(plan.stages, openings, strict=True)
         }
         opened = open_workers(models, workers)

@@ -64,6 +64,8 @@ class ResidentSession(Protocol):
     outputs: list[Port]
     static: bool
     """Whether its caches are those of `optimizer.static_caches`."""
+    together: int
+    """Calls from so many threads at once keep it busy."""
 
     def run(
         self,
@@ -106,6 +108,8 @@ def open_resident(path: Path, *, provider: str = "cpu", threads: int = 0) -> Res
 class ArraySession:
     """On the processor; see `ResidentSession`."""
 
+    together = 1
+
     def __init__(self, session: Any) -> None:
         self._session, self.static = session, is_static(session)
         self.inputs, self.outputs = _ports(session)
@@ -141,6 +145,8 @@ class BoundSession:
 
     Rows are taken, and ends cut off, by small models that run there too.
     """
+
+    together = 1
 
     def __init__(self, session: Any, *, provider: str) -> None:
         import onnxruntime

@@ -40,6 +40,9 @@ class TensorParallel:
         folder: with the manifest and the parts.
         opening: provider, threads of each rank (1 where none are told), threads or processes.
 
+    Attributes:
+        groups: the ranks of each stage.
+
     Raises:
         InvalidModel: the manifest is none of such a folder.
         UsageError, UnsupportedModel: see `onnxruntime.Session`.
@@ -47,7 +50,7 @@ class TensorParallel:
 
     def __init__(self, folder: Path, opening: Opening | None = None) -> None:
         opening, told = opening or Opening(workers=PROCESSES), read(folder)
-        self._stages, self._groups = told.stages, list[Group]()
+        self._stages, self.groups = told.stages, list[Group]()
         with contextlib.ExitStack() as opened:
             for stage in told.stages:
                 group = open_group(
@@ -55,9 +58,9 @@ class TensorParallel:
                     processes=opening.workers == PROCESSES,
                 )  # fmt: skip
                 opened.callback(group.close)
-                self._groups.append(group)
+                self.groups.append(group)
             self._opened = opened.pop_all()
-        self._route = _route(told.stages, told.inputs, told.outputs, self._groups)
+        self._route = _route(told.stages, told.inputs, told.outputs, self.groups)
         self._lock, self._closed = threading.Lock(), False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="burnish-shards")
         _open.add(self)
@@ -87,7 +90,7 @@ class TensorParallel:
                 raise UsageError("it is closed")
             values = dict(feed)
             needed = self._needed(names)
-            for stage, group, asked in zip(self._stages, self._groups, needed, strict=True):
+            for stage, group, asked in zip(self._stages, self.groups, needed, strict=True):
                 left = None if end is None else end - time.monotonic()
                 if left is not None and left <= 0:
                     raise DeadlineExceeded(f"there was no answer within {deadline:g} s")
@@ -175,7 +178,7 @@ def open_shards(
     *,
     provider: str | Sequence[str] = "cpu",
     threads: int | Sequence[int] = 0,
-    workers: str | None = None,
+    workers: str = DEFAULT,
 ) -> TensorParallel:
     """The ranks of a folder, in processes unless threads are asked for.
 
@@ -185,7 +188,7 @@ def open_shards(
     """
     if not isinstance(provider, str) or not isinstance(threads, int):
         raise UsageError("ranks have one provider and one number of threads", hint="threads=1")
-    return TensorParallel(folder, Opening(provider, threads, workers or DEFAULT))
+    return TensorParallel(folder, Opening(provider, threads, workers))
 
 
 _open: weakref.WeakSet[TensorParallel] = weakref.WeakSet()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import mmap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from burnish.optimizer.errors import UsageError
 from burnish.runtimes.generate.again import Again
 from burnish.runtimes.generate.batch import Batch, Generated, Model
 from burnish.runtimes.generate.chat import Chat, Message
+from burnish.runtimes.generate.many import Many
 from burnish.runtimes.generate.prompts import Prompts, for_decoder, for_pair
 from burnish.runtimes.generate.sequences import Array
 from burnish.runtimes.generate.settings import Settings
@@ -110,6 +112,25 @@ class Generator:
         again = Again(lambda: self._batch(text, None, None, None, language, options))
         return (piece for _, piece in again.pieces())
 
+    def submit(self, texts: str | Sequence[str] | None = None, **options: Any) -> Future[Generated]:
+        """What `generate` gives, once it is there.
+
+        As many batches are generated at once as the decoder has stages; the rest wait.
+        """
+        return self._many.submit(texts, **options)
+
+    def map(self, batches: Iterable[str | Sequence[str]], **options: Any) -> Iterator[Generated]:
+        """What `generate` gives for each batch of texts, in order; see `submit`."""
+        return self._many.map(batches, options)
+
+    def health(self) -> dict[str, Any]:
+        """Whether a token comes: `healthy`, `seconds` (None where none did), and `error`."""
+        return self._many.health()
+
+    @functools.cached_property
+    def _many(self) -> Many:
+        return Many(self.generate, self.model.decoder.session.together)
+
     def _batch(
         self,
         texts: str | Sequence[str] | None,
@@ -177,10 +198,18 @@ class Generator:
         return self.model.vocabulary
 
     def close(self) -> None:
-        """Free the sessions."""
+        """Free the sessions, once what was submitted and has begun is there."""
+        if "_many" in self.__dict__:
+            self._many.close()
         self.model.decoder.close()
         if self.model.encoder is not None:
             self.model.encoder.close()
+
+    def __enter__(self) -> Generator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _mentions(path: Path, word: bytes) -> bool:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import threading
 import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from burnish.optimizer.errors import DeadlineExceeded, UsageError, WorkerFailed
+from burnish.optimizer.errors import UsageError, WorkerFailed
 from burnish.runtimes import stages
 from burnish.runtimes.arrays import Array
 from burnish.runtimes.resident import Port, Resident
@@ -27,16 +28,25 @@ _numbers = itertools.count()
 
 
 class Asked(Protocol):
-    """Answers orders; see `workers.residents`."""
+    """Answers orders; see `workers.residents`.
+
+    Attributes:
+        facts: of the work.
+        life: is counted up when a process is started anew, without what the one before held;
+            orders name the lives that what they speak of is of.
+    """
 
     facts: dict[str, Any]
 
     @property
     def pid(self) -> int | None: ...
 
+    @property
+    def life(self) -> int: ...
+
     def ask(
-        self, order: Mapping[str, Any], arrays: Mapping[str, Array]
-    ) -> tuple[dict[str, Any], Mapping[str, Array]]: ...
+        self, order: Mapping[str, Any], arrays: Mapping[str, Array], lives: set[int]
+    ) -> Mapping[str, Array]: ...
 
     def close(self) -> None: ...
 
@@ -44,46 +54,54 @@ class Asked(Protocol):
 class _InThread(Residents):
     """Works in the caller's thread."""
 
-    pid = None
+    pid, life = None, 0
 
     def ask(
-        self, order: Mapping[str, Any], arrays: Mapping[str, Array]
-    ) -> tuple[dict[str, Any], Mapping[str, Array]]:
-        return self.answer(dict(order), arrays)
+        self, order: Mapping[str, Any], arrays: Mapping[str, Array], lives: set[int]
+    ) -> Mapping[str, Array]:
+        return self.answer(dict(order), arrays)[1]
 
 
 class _InProcess:
     """Works in a process, a new one once it is lost."""
 
     def __init__(self, argument: dict[str, Any], name: str) -> None:
-        self._argument, self._name = argument, name
+        self._argument, self._name, self._life = argument, name, 0
+        self._lock = threading.Lock()
         self._process = Process(TARGET, argument, name=name)
         self.facts = self._process.ready()
-        self._lost = False
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def life(self) -> int:
+        return self._running()[1]
+
+    def _running(self) -> tuple[Process, int]:
+        """A process that was not seen to end, and which one it is."""
+        with self._lock:
+            if self._process.is_ended:
+                self._life += 1
+                self._process = Process(TARGET, self._argument, name=self._name)
+                self._process.ready()
+            return self._process, self._life
+
     def ask(
-        self, order: Mapping[str, Any], arrays: Mapping[str, Array]
-    ) -> tuple[dict[str, Any], Mapping[str, Array]]:
-        if self._lost:
-            self._process = Process(TARGET, self._argument, name=self._name)
-            self._process.ready()
-            self._lost = False
-        try:
-            return self._process.ask(order, arrays)
-        except (WorkerFailed, DeadlineExceeded):
-            self._lost = True
-            raise
+        self, order: Mapping[str, Any], arrays: Mapping[str, Array], lives: set[int]
+    ) -> Mapping[str, Array]:
+        process, life = self._running()
+        if lives - {life}:
+            raise WorkerFailed(f"{self._name} was lost, and the caches of this text with it")
+        return process.ask(order, arrays)[1]
 
     def close(self) -> None:
         self._process.kill()
 
 
 class Held:
-    """A resident: a number that its stage knows it by."""
+    """A resident: a number that its stage knows it by, in one of its lives."""
 
     def __init__(self, stage: Running) -> None:
         self.stage, self.life, self.number = stage, stage.life, next(_numbers)
@@ -96,12 +114,11 @@ class Running:
     """A stage at work.
 
     Attributes:
-        life: is counted up when the stage is lost, with all that it held.
         dropped: numbers that nobody holds any more.
     """
 
     def __init__(self, stage: Stage, opening: Opening) -> None:
-        self.stage, self.life, self.dropped = stage, 0, deque[int]()
+        self.stage, self.dropped = stage, deque[int]()
         argument = opening.row(stage.path)
         self._asked: Asked
         if opening.workers == PROCESSES:
@@ -111,26 +128,25 @@ class Running:
         self.facts = self._asked.facts
         self.inputs, self.outputs = set(stage.inputs), set(stage.outputs)
 
-    def ask(
-        self, order: Mapping[str, Any], arrays: Mapping[str, Array], held: Sequence[Held] = ()
-    ) -> Mapping[str, Array]:
-        """What an order gives; raises WorkerFailed where what it needs is lost."""
-        if any(item.life != self.life for item in held):
-            raise WorkerFailed(f"{self.stage.name} was lost, and with it the caches of this text")
-        drop = []
-        with contextlib.suppress(IndexError):
-            while True:
-                drop.append(self.dropped.popleft())
-        try:
-            return self._asked.ask({**order, "drop": drop}, arrays)[1]
-        except (WorkerFailed, DeadlineExceeded):
-            self.life += 1
-            raise
+    @property
+    def life(self) -> int:
+        """See `Asked`."""
+        return self._asked.life
 
     @property
     def pid(self) -> int | None:
         """Its process; None in a thread."""
         return self._asked.pid
+
+    def ask(
+        self, order: Mapping[str, Any], arrays: Mapping[str, Array], held: Sequence[Held]
+    ) -> Mapping[str, Array]:
+        """What an order about residents gives; raises WorkerFailed where they are lost."""
+        drop = []
+        with contextlib.suppress(IndexError):
+            while True:
+                drop.append(self.dropped.popleft())
+        return self._asked.ask({**order, "drop": drop}, arrays, {item.life for item in held})
 
     def close(self) -> None:
         """Free it."""
@@ -177,7 +193,7 @@ class StagedSession:
                     hint="a plan of an artifact that was made without --kv-cache static",
                 )
             opened.pop_all()
-        self.static = False
+        self.static, self.together = False, len(self._stages)
         self._sent: dict[tuple[int, str, int], tuple[weakref.ref[Any], Held]] = {}
 
     def run(
@@ -206,7 +222,7 @@ class StagedSession:
                 "given": wanted,
                 "kept": {name: item.number for name, item in own.items()},
             }
-            values |= stage.ask(order, feed, list(used.values()))
+            values |= stage.ask(order, feed, [*used.values(), *own.values()])
             held |= own
         return [values[name] for name in given], [held[name] for name in kept]
 
@@ -224,7 +240,7 @@ class StagedSession:
         known = self._sent.get(key)
         if known is None or known[0]() is not resident or known[1].life != stage.life:
             held = Held(stage)
-            stage.ask({"do": "hold", "to": {name: held.number}}, {name: resident})
+            stage.ask({"do": "hold", "to": {name: held.number}}, {name: resident}, [held])
             sent, forget = self._sent, lambda _: sent.pop(key, None)
             self._sent[key] = weakref.ref(resident, forget), held
         return self._sent[key][1]
@@ -233,7 +249,7 @@ class StagedSession:
         stage = next(item for item in self._stages if port.name in item.inputs)
         held = Held(stage)
         order = {"do": "empty", "port": port.name, "shape": list(shape), "to": held.number}
-        stage.ask(order, {})
+        stage.ask(order, {}, [held])
         return held
 
     def rows(self, residents: Sequence[Resident], index: Array) -> list[Resident]:
@@ -256,7 +272,7 @@ class StagedSession:
                 continue
             old, new = [residents[place] for place in places], [Held(stage) for _ in places]
             numbers = {"of": [item.number for item in old], "to": [item.number for item in new]}
-            stage.ask({"do": what, **numbers, **more}, arrays, old)
+            stage.ask({"do": what, **numbers, **more}, arrays, [*old, *new])
             for place, item in zip(places, new, strict=True):
                 found[place] = item
         # What an encoder gave lies here.

@@ -97,7 +97,7 @@ def _answer(message: Message, work: Work, regions: Mapping[int, Region]) -> Mess
     return {
         "number": message["number"],
         "answer": facts,
-        "arrays": [entry.as_json() for entry in placed],
+        "arrays": placed,
         "seconds": time.perf_counter() - start,
     }
 

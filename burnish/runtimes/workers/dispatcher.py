@@ -9,6 +9,7 @@ deadline counts as hanging.
 from __future__ import annotations
 
 import contextlib
+import math
 import selectors
 import socket
 import threading
@@ -17,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from burnish.optimizer.errors import BurnishError, WorkerFailed, revived
+from burnish.optimizer.errors import BurnishError, WorkerFailed, first_line, revived
 from burnish.runtimes.workers.jobs import Jobs
 from burnish.runtimes.workers.memory import Entry
 from burnish.runtimes.workers.process import LOOK
@@ -36,6 +37,13 @@ from burnish.runtimes.workers.worker import (
 PATIENCE = 1.0
 """Seconds that a worker has for a request at least, before it counts as hanging."""
 
+STUCK, LONGER = 60.0, 100.0
+"""Seconds, and times as long as it should take, after which a request without a deadline counts as
+one that the worker hangs at."""
+
+LEAST = 0.005
+"""Seconds between two looks at what is late, at least."""
+
 MINUTE = 60.0
 
 CLOSED = "it has been closed"
@@ -53,7 +61,7 @@ class Dispatcher:
         self.jobs, self._restarts = jobs, restarts
         self.workers: list[Worker] = []
         self._inbox: deque[Callable[[], None]] = deque()
-        self._closing, self._failed = False, ""
+        self._lock, self._closing, self._failed = threading.Lock(), False, ""
         self._selector = selectors.DefaultSelector()
         self._wake, self._waker = socket.socketpair()
         self._waker.setblocking(False)
@@ -72,9 +80,10 @@ class Dispatcher:
 
     def post(self, action: Callable[[], None]) -> None:
         """Do something in the dispatcher's thread; from any thread."""
-        if self._closing:
-            raise BurnishError(self._failed or CLOSED)
-        self._inbox.append(action)
+        with self._lock:
+            if self._closing:
+                raise BurnishError(self._failed or CLOSED)
+            self._inbox.append(action)
         self._wake_up()
 
     def _wake_up(self) -> None:
@@ -107,7 +116,8 @@ class Dispatcher:
 
     def _end(self) -> None:
         """Answer what has no answer, and free everything."""
-        self._closing = True
+        with self._lock:  # nothing is posted from here on
+            self._closing = True
         while self._inbox:
             self._inbox.popleft()()
         self.jobs.fail_all(BurnishError(self._failed or CLOSED))
@@ -127,7 +137,7 @@ class Dispatcher:
         for worker in self.workers:
             span = worker.tasks[0].job.span if worker.tasks else None
             if span is not None:
-                pauses.append(span / 8)
+                pauses.append(max(LEAST, span / 8))
         return min(pauses, default=None)
 
     def _read(self, worker: ProcessWorker) -> None:
@@ -175,7 +185,13 @@ class Dispatcher:
         while worker.lost and worker.lost[0] < now - MINUTE:
             worker.lost.popleft()
         if len(worker.lost) <= self._restarts:
-            worker.reopen()
+            try:
+                worker.reopen()
+            except (OSError, BurnishError) as error:
+                # The machine is short of something, or the new one is gone already.
+                worker.lost.append(now)
+                worker.error = f"{worker.name} did not start: {first_line(error)}"
+                return
             self._selector.register(worker.process.channel, selectors.EVENT_READ, worker)
 
     def _watch(self, now: float) -> None:
@@ -189,13 +205,17 @@ class Dispatcher:
                 self._reopen(worker)
             elif worker.process.hangs():
                 self._lost(worker, WorkerFailed(f"{worker.name} hangs"))
-            elif worker.tasks and self._late(worker.tasks[0], now):
+            elif worker.tasks and self._late(worker, now):
                 self._lost(worker, WorkerFailed(f"{worker.name} gave no answer"))
 
-    def _late(self, task: Task, now: float) -> bool:
+    def _late(self, worker: Worker, now: float) -> bool:
         """Whether a worker has had a request for so long that it counts as hanging."""
-        span = task.job.span
-        return span is not None and now - task.begun > max(span, PATIENCE)
+        task = worker.tasks[0]
+        span, pace = task.job.span, worker.paces.get(task.model)
+        if span is None:
+            usual = math.inf if pace is None else pace * task.job.weight
+            return now - task.begun > max(STUCK, LONGER * usual)
+        return now - task.begun > max(span, PATIENCE)
 
     def _hedge(self, worker: Worker, now: float) -> None:
         """Let a second worker try what takes the first one long."""
@@ -203,7 +223,7 @@ class Dispatcher:
         job, span = task.job, task.job.span
         if span is None or now - task.begun < span / 2 or job.number not in self.jobs.jobs:
             return
-        other = Loads(self.workers).choose(job, task.model, without=worker)
+        other = Loads(self.workers, now).choose(job, task.model, without=worker)
         if other is not None and other.has_room and not job.answered:
             job.hedged = True
             self._give(other, job, task.step, now)
@@ -213,7 +233,7 @@ class Dispatcher:
         self.jobs.drop_answered()
         while len(self.jobs.jobs) < DEPTH * len(self.workers) and self.jobs.admit():
             pass
-        loads = Loads(self.workers)
+        loads = Loads(self.workers, now)
         for job, step in list(self.jobs.ready):
             model = self.jobs.routes[job.requests[0].route].steps[step].model
             worker = loads.choose(job, model)

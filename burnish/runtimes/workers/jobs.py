@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +17,7 @@ from burnish.runtimes.workers.memory import Entry, Region, copied, get, put
 from burnish.runtimes.workers.requests import Job, Request, Route, Task
 
 RETRIES = 1
-"""How often a job is given out again where a worker was lost with it."""
+"""How often a step is given out again where a worker was lost with it."""
 
 
 class Jobs:
@@ -87,7 +87,11 @@ class Jobs:
         return True
 
     def _begin(
-        self, requests: list[Request], route: Route, joiner: Joiner | None, lost: int = 0
+        self,
+        requests: list[Request],
+        route: Route,
+        joiner: Joiner | None,
+        lost: Counter[int] | None = None,
     ) -> None:
         feed = requests[0].feed
         if joiner is not None and len(requests) > 1:
@@ -95,12 +99,12 @@ class Jobs:
         outputs = tuple(dict.fromkeys(name for item in requests for name in item.outputs))
         weight = max(item.weight for item in requests) * len(requests)
         job = Job(next(self._numbers), requests, weight, route.needed(outputs))
-        job.values, job.lost = dict(feed), lost
+        job.values, job.lost = dict(feed), Counter(lost or {})
         self.jobs[job.number] = job
         if self.shared:
-            region = self._take()
-            job.regions[region.number] = region
             try:
+                region = self._take()
+                job.regions[region.number] = region
                 job.values = {entry.name: entry for entry in put(feed, region)}
             except Exception as error:  # what a feed holds is the caller's
                 self._end(job, error)
@@ -154,14 +158,14 @@ class Jobs:
         job = task.job
         job.running.remove(task)
         self._give(task.out)
-        job.lost += computed
+        job.lost[task.step] += computed
         elsewhere = any(other.step == task.step for other in job.running)
         if job.number in self.jobs and task.step not in job.done and not elsewhere:
             if job.answered:
                 self._end(job)
             elif len(job.requests) > 1 and computed:
-                self._part(job, job.lost)
-            elif job.lost > RETRIES:
+                self._part(job)
+            elif job.lost[task.step] > RETRIES:
                 again = f"{error.message}, and so did the one that had the request before"
                 self._end(job, WorkerFailed(again, place=error.place))
             else:
@@ -173,15 +177,15 @@ class Jobs:
         if len(job.requests) == 1:
             self._end(job, error)
             return
-        self._part(job, job.lost)
+        self._part(job)
 
-    def _part(self, job: Job, lost: int) -> None:
+    def _part(self, job: Job) -> None:
         """Go on with each request of a job by itself."""
         self._end(job)
         for request in job.requests:
             if not request.future.done():
                 request.alone = True
-                self._begin([request], self.routes[request.route], None, lost)
+                self._begin([request], self.routes[request.route], None, job.lost)
 
     def _deliver(self, job: Job) -> None:
         outputs = tuple(dict.fromkeys(name for item in job.requests for name in item.outputs))

@@ -6,14 +6,14 @@ has it, however that ends.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import mmap
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_dtypes  # noqa: F401 - its types have names then
 import numpy as np
@@ -45,7 +45,9 @@ class Region:
         if descriptor is None:
             if sys.platform != "linux":
                 raise UnsupportedModel("worker processes need Linux", hint="workers='threads'")
-            descriptor = os.memfd_create("burnish", os.MFD_CLOEXEC)
+            descriptor = os.memfd_create("burnish", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            # Where another process made it shorter, reading it would end this one.
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
         self.descriptor = descriptor
         self.number = next(_numbers) if number is None else number
         self._view = memoryview(b"")
@@ -75,9 +77,8 @@ class Region:
         self.descriptor, self._view = -1, memoryview(b"")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """Where an array lies.
+class Entry(NamedTuple):
+    """Where an array lies; a list where it crosses the process boundary.
 
     Attributes:
         name: of the value.
@@ -94,14 +95,11 @@ class Entry:
     size: int
     region: int
 
-    def as_json(self) -> dict[str, Any]:
-        """The entry as it crosses the process boundary."""
-        return asdict(self)
-
     @staticmethod
-    def of(told: Mapping[str, Any]) -> Entry:
-        """What `as_json` gave."""
-        return Entry(**{**told, "shape": tuple(told["shape"])})
+    def of(told: Sequence[Any]) -> Entry:
+        """The entry of such a list."""
+        name, kind, shape, start, size, region = told
+        return Entry(name, kind, tuple(shape), start, size, region)
 
 
 def put(arrays: Mapping[str, Array], region: Region, start: int = 0) -> list[Entry]:

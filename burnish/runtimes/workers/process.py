@@ -157,7 +157,7 @@ class Process:
         message = {
             "number": number,
             "order": dict(order),
-            "arrays": [entry.as_json() for entry in arrays],
+            "arrays": list(arrays),
             "out": out.number,
             "regions": [region.number for region in new],
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -157,7 +158,7 @@ class Job:
         regions: where they lie, by number.
         done: steps whose outputs are there.
         running: those that workers have.
-        lost: how often a worker that computed it was lost.
+        lost: by step, how often a worker that computed it was lost.
         hedged: whether a step was given to a second worker while the first one had it.
     """
 
@@ -169,7 +170,7 @@ class Job:
     regions: dict[int, Region] = field(default_factory=dict)
     done: set[int] = field(default_factory=set)
     running: list[Task] = field(default_factory=list)
-    lost: int = 0
+    lost: Counter[int] = field(default_factory=Counter)
     hedged: bool = False
 
     @property

@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from burnish.runtimes.workers.requests import Job
 from burnish.runtimes.workers.worker import DOWN, READY, Worker
 
+OLD = 1.0
+"""Seconds without work after which half of what makes a worker slow is forgotten."""
+
 STARTING = 1.0
 """Seconds that a worker is expected to need until it is ready again."""
 
@@ -18,9 +21,9 @@ STARTING = 1.0
 class Loads:
     """What each worker has to do, in seconds; changed as tasks are promised."""
 
-    def __init__(self, workers: Iterable[Worker]) -> None:
-        self.workers = list(workers)
-        self._usual: dict[str, float] = {}
+    def __init__(self, workers: Iterable[Worker], now: float) -> None:
+        self.workers, self._now = list(workers), now
+        self._best: dict[str, float] = {}
         self._loads = {id(worker): self._load(worker) for worker in self.workers}
 
     def choose(self, job: Job, model: str, without: Worker | None = None) -> Worker | None:
@@ -52,10 +55,16 @@ class Loads:
         )
 
     def _pace(self, worker: Worker, model: str) -> float:
-        """Seconds for a unit of work; where a worker was not seen at it, as others have them."""
-        if model in worker.paces:
-            return worker.paces[model]
-        if model not in self._usual:
+        """Seconds for a unit of work; where a worker was not seen at it, the best of others.
+
+        Nor is a slow one given up: what is known of it while it has nothing to do grows old.
+        """
+        if model not in self._best:
             known = [other.paces[model] for other in self.workers if model in other.paces]
-            self._usual[model] = sum(known) / len(known) if known else 1e-6
-        return self._usual[model]
+            self._best[model] = min(known, default=1e-6)
+        best = self._best[model]
+        pace = worker.paces.get(model, best)
+        if worker.tasks or pace <= best:
+            return pace
+        kept: float = 0.5 ** ((self._now - worker.idle) / OLD)
+        return best + (pace - best) * kept

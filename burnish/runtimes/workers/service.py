@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import signal
 import threading
 import time
 import weakref
@@ -16,11 +17,12 @@ from typing import Any
 from burnish.optimizer.errors import BurnishError, Overloaded, UsageError
 from burnish.runtimes.arrays import Array
 from burnish.runtimes.workers.dispatcher import Dispatcher
+from burnish.runtimes.workers.health import checked, told
 from burnish.runtimes.workers.jobs import Jobs
 from burnish.runtimes.workers.made_up import feed_of
 from burnish.runtimes.workers.probing import joiner_of
 from burnish.runtimes.workers.requests import Answer, Port, Request, Route
-from burnish.runtimes.workers.worker import READY, ProcessWorker, Worker
+from burnish.runtimes.workers.worker import ProcessWorker, Worker
 
 AHEAD = 4
 """Feeds for each worker that `map` takes before the oldest result is."""
@@ -61,6 +63,8 @@ class Service:
         limits: see there.
 
     Attributes:
+        workers: see above.
+        routes: likewise.
         joined: by name of the model, why feeds are not joined, or not all of them; empty where
             they are.
     """
@@ -68,13 +72,13 @@ class Service:
     def __init__(
         self, workers: Sequence[Worker], routes: Mapping[str, Route], limits: Limits
     ) -> None:
-        self.routes, self._limits, self._workers = dict(routes), limits, list(workers)
+        self.routes, self._limits, self.workers = dict(routes), limits, list(workers)
         shared = all(isinstance(worker, ProcessWorker) for worker in workers)
         self._jobs = Jobs(self.routes, {}, shared=shared)
         self._dispatcher = Dispatcher(self._jobs, restarts=limits.restarts)
         self._count, self._lock = 0, threading.Lock()
         self.joined: dict[str, str] = {}
-        self._dispatcher.begin(self._workers)
+        self._dispatcher.begin(self.workers)
         _open.add(self)
         try:
             for name in self.routes if limits.batch > 1 else ():
@@ -182,7 +186,7 @@ class Service:
         Feeds are taken as results are: `AHEAD` for each worker, and as many as are joined. An error
         of a feed is raised in its turn, and ends the work; so does closing the iterator.
         """
-        most = AHEAD * len(self._workers) * self._limits.batch
+        most = AHEAD * len(self.workers) * self._limits.batch
         given, waiting = iter(feeds), deque[Future[list[Array]]]()
         held: Mapping[str, Array] | None = None
         try:
@@ -212,57 +216,26 @@ class Service:
 
     def told(self) -> list[dict[str, Any]]:
         """What is known of each worker without asking it; see `health`."""
-        return [_told(worker, None, worker.error) for worker in self._workers]
+        return [told(worker) for worker in self.workers]
 
     def health(
         self, feeds: Mapping[str, Mapping[str, Array]] | None = None, *, deadline: float = CHECKED
     ) -> list[dict[str, Any]]:
-        """What each worker makes of a real feed.
+        """What each worker makes of a real feed; see `health.told` for what is said of it.
+
+        A worker of a pipeline is healthy if the whole of it is that it is a part of.
 
         Args:
             feeds: by name of the model; made up where it is left out.
             deadline: seconds in which a healthy worker answers.
-
-        Returns:
-            For each worker `name`, `pid` (None in threads), `state`, `healthy`, `seconds` until it
-            answered (None where it did not), `error`, `restarts` within a minute, and `answers` so
-            far. A worker of a pipeline is healthy if the whole of it is that it is a part of.
         """
-        found: dict[str, dict[str, Any]] = {}
-        for turn in range(len(self._workers)):
-            for name in self.routes:
-                if all(worker.name in found for worker in self._workers):
-                    break
-                found |= self._check(name, turn, (feeds or {}).get(name), deadline, found)
-        return [found[worker.name] for worker in self._workers]
 
-    def _check(
-        self,
-        name: str,
-        turn: int,
-        feed: Mapping[str, Array] | None,
-        deadline: float,
-        known: Mapping[str, Any],
-    ) -> dict[str, dict[str, Any]]:
-        """Run a feed over one worker for each step, the one whose turn it is."""
-        route, pinned = self.routes[name], dict[str, str]()
-        for step in route.steps:
-            able = [worker.name for worker in self._workers if step.model in worker.models]
-            pinned[step.model] = able[turn % len(able)]
-        if all(worker in known for worker in pinned.values()):
-            return {}
-        start, error = time.monotonic(), ""
-        try:
-            made = feed if feed is not None else feed_of(route.inputs)
+        def run(name: str, pinned: dict[str, str]) -> None:
+            feed = (feeds or {}).get(name)
+            made = feed if feed is not None else feed_of(self.routes[name].inputs)
             self._submit(made, None, name, deadline, pinned).result()
-        except BurnishError as failure:
-            error = failure.message
-        seconds = None if error else time.monotonic() - start
-        return {
-            worker.name: _told(worker, seconds, error)
-            for worker in self._workers
-            if worker.name in pinned.values() and worker.name not in known
-        }
+
+        return checked(self.workers, self.routes, run)
 
     def get_inputs(self) -> list[Port]:
         """The inputs, in order; each has a `name`. Of several models, those of the first."""
@@ -275,7 +248,7 @@ class Service:
     def fallen(self) -> list[tuple[str, int]] | None:
         """See `interface.Runtime`: of all models together; workers of the same model are alike."""
         told = dict[str, list[tuple[str, int]] | None]()
-        for worker in self._workers:
+        for worker in self.workers:
             told |= {name: facts["fallen"] for name, facts in worker.facts().items()}
         if None in told.values():
             return None
@@ -309,18 +282,7 @@ _open: weakref.WeakSet[Service] = weakref.WeakSet()
 @atexit.register
 def _close_all() -> None:
     """A thread that computes when the interpreter ends would take the process down with it."""
+    if _open and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one interrupt was enough to get here
     for service in list(_open):
         service.close()
-
-
-def _told(worker: Worker, seconds: float | None, error: str) -> dict[str, Any]:
-    return {
-        "name": worker.name,
-        "pid": worker.process.pid if isinstance(worker, ProcessWorker) else None,
-        "state": worker.state,
-        "healthy": not error and worker.state == READY,
-        "seconds": seconds,
-        "error": error,
-        "restarts": len(worker.lost),
-        "answers": worker.answers,
-    }

@@ -23,6 +23,9 @@ DEPTH = 2
 NEWEST = 0.3
 """Weight of the latest task in a worker's pace."""
 
+JUMP = 4.0
+"""How many times as slow as before a worker looks by one task; the machine may have stalled."""
+
 Models = Mapping[str, Mapping[str, Any]]
 """By name: `path`, `provider` and `threads`."""
 
@@ -38,6 +41,8 @@ class Worker:
         state: see `OPENING` and its kin.
         lost: when it was lost, by the monotonic clock.
         error: of its last loss.
+        answers: that it has given.
+        idle: since when, by the monotonic clock, where it has no tasks.
     """
 
     def __init__(self, name: str, models: frozenset[str]) -> None:
@@ -47,7 +52,7 @@ class Worker:
         self.state = OPENING
         self.lost: deque[float] = deque()
         self.error = ""
-        self.answers = 0
+        self.answers, self.idle = 0, 0.0
 
     def start(self, task: Task, feed: Mapping[str, Any]) -> None:
         """Begin a task; raises WorkerFailed where the worker is gone."""
@@ -77,10 +82,11 @@ class Worker:
         task = self.tasks.popleft()
         pace = (now - task.begun) / task.job.weight
         before = self.paces.get(task.model, pace)
-        self.paces[task.model] = (1 - NEWEST) * before + NEWEST * pace
+        self.paces[task.model] = (1 - NEWEST) * before + NEWEST * min(pace, JUMP * before)
         self.answers += 1
         if self.tasks:
             self.tasks[0].begun = now
+        self.idle = now
         return task
 
 

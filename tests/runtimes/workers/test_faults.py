@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -31,7 +33,9 @@ from burnish.optimizer.errors import (
     WorkerFailed,
 )
 from burnish.runtimes.replicas import Replicas
+from burnish.runtimes.workers import dispatcher
 from burnish.runtimes.workers.service import Limits, Service
+from burnish.runtimes.workers.worker import ProcessWorker
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +106,40 @@ def test_requests_without_an_answer_get_an_error_at_the_end() -> None:
             future.result(60)
 
 
+def test_what_is_asked_while_it_is_closed_gets_an_answer_or_an_error_too() -> None:
+    for _ in range(20):
+        service = Replicas([Stuck("go"), Stuck("go")])
+        futures: list[Any] = []
+
+        def ask(service: Service = service, futures: list[Any] = futures) -> None:
+            with contextlib.suppress(BurnishError):
+                while True:
+                    futures.append(service.submit({"x": np.ones(1)}))
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        service.close()
+        for thread in threads:
+            thread.join()
+        assert not wait(futures, 60).not_done
+
+
+def test_one_that_does_not_start_again_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: ProcessWorker) -> None:
+        raise OSError(errno.EAGAIN, "no more processes")
+
+    with burnish.load(TAGGER, threads=1, workers="processes", restarts=3) as service:
+        monkeypatch.setattr(ProcessWorker, "reopen", fail)
+        os.kill(pids(service)[0], signal.SIGKILL)
+        with pytest.raises(WorkerFailed, match=r"did not start: .*no more processes"):
+            service.run(None, feeds(1)[0])
+            until(lambda: len(service.workers[0].lost) > 3)
+            service.run(None, feeds(1)[0])
+
+
 def test_one_that_is_lost_too_often_is_given_up() -> None:
-    limits = Limits(restarts=1)
-    with burnish.load(TAGGER, threads=1, replicas=1, workers="processes") as service:
-        service._dispatcher._restarts = limits.restarts
+    with burnish.load(TAGGER, threads=1, workers="processes", restarts=1) as service:
         strike(service, 0, "SIGKILL")
         until(lambda: service.told()[0]["state"] == "ready")
         os.kill(pids(service)[0], signal.SIGKILL)
@@ -119,13 +153,15 @@ def test_one_that_is_lost_too_often_is_given_up() -> None:
 class Stuck:
     """A runtime that answers when it is let."""
 
-    def __init__(self, first: str = "") -> None:
-        self.go, self.runs, self.first = threading.Event(), 0, first
+    def __init__(self, go: str = "") -> None:
+        self.go, self.runs = threading.Event(), 0
+        if go:
+            self.go.set()
 
     def run(self, names: Any, feed: Mapping[str, Any]) -> list[Any]:
         self.runs += 1
         self.go.wait()
-        return [feed["x"] + self.runs * 0]
+        return [feed["x"]]
 
     def get_inputs(self) -> list[Any]:
         return [SimpleNamespace(name="x", type="tensor(float)", shape=["n"])]
@@ -165,7 +201,7 @@ def test_what_takes_long_is_tried_on_another_worker() -> None:
 
 def test_a_worker_that_hangs_at_a_deadline_is_started_anew(service: Service) -> None:
     """Its pulse goes on, so that only the deadline tells."""
-    for worker in service._workers:
+    for worker in service.workers:
         worker.process.hangs = lambda: False  # type: ignore[attr-defined]
     before = pids(service)
     for pid in before:
@@ -173,9 +209,24 @@ def test_a_worker_that_hangs_at_a_deadline_is_started_anew(service: Service) -> 
     with pytest.raises(DeadlineExceeded):
         service.run(None, feeds(1)[0], deadline=1.0)
     until(lambda: pids(service)[0] != before[0])
-    service._workers[-1].process.hangs = lambda: True  # type: ignore[attr-defined]
+    service.workers[-1].process.hangs = lambda: True  # type: ignore[attr-defined]
     (right,) = expected(feeds(1))
     np.testing.assert_allclose(service.run(None, feeds(1)[0], deadline=60.0)[0], right, atol=1e-5)
+
+
+def test_one_that_is_stuck_at_what_should_be_short_is_started_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dispatcher, "STUCK", 1.0)
+    (feed,), (right,) = feeds(1), expected(feeds(1))
+    with burnish.load(TAGGER, threads=1, workers="processes") as service:
+        service.run(None, feed)
+        worker = service.workers[0]
+        worker.paces = dict.fromkeys(worker.paces, 1e-6)
+        worker.process.hangs = lambda: False
+        os.kill(pids(service)[0], signal.SIGSTOP)
+        np.testing.assert_allclose(service.run(None, feed)[0], right, atol=1e-5)
+        assert service.told()[0]["lost"] == "replica 1 gave no answer"
 
 
 def test_more_than_there_is_room_for_is_refused_at_once() -> None:
@@ -199,6 +250,11 @@ def test_limits_that_mean_nothing() -> None:
         burnish.load(TAGGER, replicas=2, capacity=0)
     with pytest.raises(UsageError, match="workers are no actors"):
         burnish.load(TAGGER, replicas=2, workers="actors")
+    with pytest.raises(UsageError, match="has one worker"):
+        burnish.load(TAGGER.parent, replicas=2)
+    with pytest.raises(UsageError, match="capacty is no option") as stop:
+        burnish.load(TAGGER, capacty=1)  # type: ignore[call-arg]
+    assert stop.value.hint == "capacity"
 
 
 def test_one_that_was_cancelled_is_not_run() -> None:

@@ -103,6 +103,15 @@ def test_regions_hold_arrays_where_they_begin_aligned() -> None:
     assert found["c"].sum() == (1 << 17) * ((1 << 17) - 1) // 2 and found["a"].tolist() == [1] * 3
 
 
+def test_a_region_cannot_be_made_shorter() -> None:
+    region = Region()
+    region.view(1)
+    with pytest.raises(PermissionError):
+        os.ftruncate(region.descriptor, 0)
+    region.close()
+    region.close()
+
+
 def test_a_model_gives_what_a_session_gives() -> None:
     expected = onnxruntime.InferenceSession(TAGGER).run(None, feed())[0]
     with Process(TARGET, model()) as process:

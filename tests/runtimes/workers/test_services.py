@@ -22,7 +22,7 @@ from burnish.optimizer.errors import BurnishError, UnsupportedModel, UsageError
 from burnish.runtimes.replicas import Replicas
 from burnish.runtimes.workers.jobs import Jobs
 from burnish.runtimes.workers.joining import Joiner
-from burnish.runtimes.workers.requests import Port, Request, Route, Step
+from burnish.runtimes.workers.requests import Job, Port, Request, Route, Step, Task
 from burnish.runtimes.workers.scheduling import Loads
 from burnish.runtimes.workers.service import Limits, Service
 from burnish.runtimes.workers.worker import READY, ThreadWorker, Worker
@@ -209,12 +209,28 @@ def test_the_worker_that_is_done_first_is_chosen() -> None:
     fast, slow = Worker("fast", frozenset("m")), Worker("slow", frozenset("m"))
     fast.paces["m"], slow.paces["m"] = 1.0, 2.5
     fast.state = slow.state = READY
-    loads = Loads([fast, slow])
+    loads = Loads([fast, slow], 0.0)
     chosen = [loads.choose(job, "m") for job, _ in jobs.ready]
     # Ends: fast at 10 and 20, slow at 25, fast at 30; 60 is before 100.
     assert [worker.name for worker in chosen if worker] == ["fast", "fast", "slow", "fast", "fast"]
     slow.state = fast.state = "down"
-    assert Loads([fast, slow]).choose(jobs.ready[0][0], "m") is None
+    assert Loads([fast, slow], 0.0).choose(jobs.ready[0][0], "m") is None
+
+
+def test_a_worker_that_was_slow_once_is_tried_again() -> None:
+    """A stalled machine makes it look slow; while it is idle, that is forgotten."""
+    job = Job(0, [Request("m", {"x": np.ones(10)}, ("y",))], 10.0, {0: ("y",)})
+    fast, slow = Worker("fast", frozenset("m")), Worker("slow", frozenset("m"))
+    fast.state = slow.state = READY
+    fast.paces["m"], slow.paces["m"] = 1.0, 1.0
+    slow.take(Task(0, job, 0, "m", ("y",)), 0.0)
+    slow.finish(1e6)
+    assert 1.0 < slow.paces["m"] < 2.0
+    slow.paces["m"] = 100.0
+    fast.take(Task(1, job, 0, "m", ("y",)), 1e6)
+    for later, name in ((0.0, "fast"), (60.0, "slow")):
+        chosen = Loads([fast, slow], 1e6 + later).choose(job, "m")
+        assert chosen is not None and chosen.name == name
 
 
 class Slow:

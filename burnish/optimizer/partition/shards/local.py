@@ -15,6 +15,9 @@ from burnish.optimizer.contract import Array
 from burnish.optimizer.partition.shards.layout import Layout
 from burnish.optimizer.partition.shards.site import Facts
 
+COMPARING = {"Less", "Greater", "GreaterOrEqual", "And"}
+"""Operators that give truths."""
+
 
 @dataclass
 class Local:
@@ -66,6 +69,9 @@ class Local:
         self, operator: str, inputs: Sequence[ir.Value], attributes: dict[str, Any], *, after: bool
     ) -> ir.Value:
         made = ir.node(operator, inputs, attributes)
+        told = operator in COMPARING
+        # Of a Where, the first input is no number.
+        made.outputs[0].type = ir.TensorType(ir.DataType.BOOL) if told else inputs[-1].type
         graph = self.node.graph
         assert isinstance(graph, ir.Graph)
         if after:

@@ -40,6 +40,7 @@ def rows_locally(local: Local) -> None:
     zero = local.number(np.array(0, table.dtype.numpy()), "zero")
     last = local.number(np.array([-1], np.int64), "last")
     lines = local.ahead("Unsqueeze", [inside, last])
+    lines.type = inside.type
     chosen = ir.node(
         "Where", [lines, found, zero], outputs=[ir.Value(name=f"{whole.name}.own", type=whole.type)]
     )
