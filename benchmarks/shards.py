@@ -4,8 +4,8 @@
     python benchmarks/shards.py FOLDER --time MODEL                     two ranks against one
 
 `FOLDER` holds exports, made there where they are missing: of the architectures of `tests/matrix`,
-each by the first exporter that takes it with TorchScript and with dynamo, of one with ALiBi, and of
-one whose heads do not divide by four. Ranks are written, loaded by stock ONNX Runtime, run part by
+each by the first exporter that takes it with TorchScript and with dynamo, and of one whose heads do
+not divide by four. Ranks are written, loaded by stock ONNX Runtime, run part by
 part and compared with the model, which `optimize plan --shards` does in any case.
 
 `--time` splits a model over two ranks of one thread each, and takes times in alternating blocks
@@ -23,11 +23,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from matrix import isolation
-from matrix.architectures import BY_NAME, SPECIAL, TEXT, Architecture, plain
+from matrix.architectures import BY_NAME, TEXT, Architecture, plain
 from matrix.exporters import HANGING, Cell, Exporter, export
 
 import burnish
@@ -41,11 +40,6 @@ NAMES = (
     "swin", "mixtral", "falcon", "phi3", "gpt-neox", "whisper-decoder",
 )  # fmt: skip
 OWN = (
-    Architecture(
-        "falcon-alibi",
-        plain("FalconForCausalLM", "FalconConfig", **TEXT, **SPECIAL, alibi=True),
-        undefined=frozenset({"left"}),
-    ),
     Architecture(
         "llama-6-heads",
         plain(

@@ -22,6 +22,7 @@ from burnish.commands.plan import plan
 from burnish.commands.recipes import recipes as list_recipes
 from burnish.commands.report import report
 from burnish.commands.run import run
+from burnish.commands.serve import serve
 from burnish.commands.simulate import simulate
 from burnish.commands.terminal import (
     MAIN,
@@ -203,6 +204,7 @@ def inspect(
 
 
 app.command(cls=PanelledCommand, epilog=epilog("run"))(run)
+app.command(cls=PanelledCommand, epilog=epilog("serve"))(serve)
 app.command(cls=PanelledCommand, epilog=epilog("plan"))(plan)
 app.command(cls=PanelledCommand, epilog=epilog("simulate"))(simulate)
 

@@ -246,6 +246,12 @@ Html = Annotated[
     str | None,
     typer.Option("--html", metavar="FILE", help="Write the report to be looked at; measures more."),
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray", metavar="ADDR", help="On a Ray cluster: auto, HOST:PORT, or local for its own."
+    ),
+]
 Memory = Annotated[
     str | None, typer.Option(metavar="SIZE", help="For all processes together: 1.5GB, 800MB.")
 ]

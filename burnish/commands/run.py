@@ -12,7 +12,7 @@ import typer
 from burnish import driver
 from burnish.commands import options
 from burnish.commands.terminal import errors, errors_as_lines, show
-from burnish.driver import Request
+from burnish.driver import Request, on_ray
 from burnish.optimizer.errors import StorageError, UsageError, printable, reason_of
 from burnish.rendering.answers import render_answers
 from burnish.rendering.report import render_run
@@ -49,6 +49,7 @@ def run(
     shape: options.Shape = None,
     provider: options.Provider = "cpu",
     threads: options.Threads = 0,
+    ray: options.Ray = None,
     seed: options.Seed = 0,
     json_file: options.Json = None,
     memory_limit: options.Memory = None,
@@ -77,9 +78,9 @@ def run(
                 "context": context, "classes": classes.split(",") if classes else [],
                 "language": language, "chat": chat, "settings": settings,
             }  # fmt: skip
-            _run_artifact(request, argument, json_file, quiet)
+            _run_artifact(request, argument, json_file, quiet, ray)
             return
-        facts = driver.run(request)
+        facts = driver.run(request) if ray is None else on_ray.run(request, ray)
         show(facts, json_file, quiet, lambda console: render_run(console, facts))
 
 
@@ -103,13 +104,21 @@ def _texts(given: list[str] | None, file: str | None, lines: bool) -> list[str]:
 
 
 def _run_artifact(
-    request: Request, argument: dict[str, Any], json_file: str | None, quiet: bool
+    request: Request,
+    argument: dict[str, Any],
+    json_file: str | None,
+    quiet: bool,
+    ray: str | None,
 ) -> None:
     """Print answers; texts that are written, as they come, and what they took at the end."""
     shown = json_file != "-" and not quiet
-    several = len(argument["texts"]) > 1
+    several = len(argument["texts"]) > 1 or ray is not None
     write = _writer() if shown and not several else None
-    facts = driver.run_artifact(request, argument, lambda event: write(event) if write else None)
+    facts = (
+        driver.run_artifact(request, argument, lambda event: write(event) if write else None)
+        if ray is None
+        else on_ray.run_artifact(request, argument, ray)
+    )
     if "answers" in facts:
         show(facts, json_file, quiet, lambda console: render_answers(console, facts))
         return
@@ -120,7 +129,8 @@ def _run_artifact(
             print()
         for note in facts["notes"]:
             errors.print(printable(f"note: {note}"), markup=False)
-        errors.print(printable(summary(facts)), markup=False)
+        if ray is None:
+            errors.print(printable(summary(facts)), markup=False)
     show(facts, json_file, True, lambda console: None)
 
 

@@ -19,6 +19,7 @@ PANELS = {
         "provider", "target", "threads", "shape", "cluster", "devices", "replicas", "wire",
         "straggler", "failures", "scatter", "rate", "tuning", "opset", "min_ort", "speedup",
         "max_latency_ratio", "max_size_ratio",
+        "host", "port", "autoscale", "address", "ray",
     ),
     "What goes in": (
         "text", "file", "lines", "image", "data", "tokenizer", "task", "context", "classes",
@@ -36,7 +37,9 @@ PANELS = {
         "output", "write_cluster", "json_file", "html_file", "junit_file", "update", "dry_run",
         "quiet", "verbose", "debug",
     ),
-    "Checks and limits": ("no_check", "no_measure", "memory_limit", "time_limit", "jobs"),
+    "Checks and limits": (
+        "no_check", "no_measure", "memory_limit", "time_limit", "jobs", "batch", "wait", "queue",
+    ),
 }  # fmt: skip
 """Names of parameters by panel."""
 
@@ -65,6 +68,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("optimize run model.onnx --shape batch=1,sequence=16", "made-up inputs"),
         ("optimize run tagger-folder --text 'Ada lived in London.'", "as its task is"),
         ("optimize run llm --text 'Once upon a time' --max-new-tokens 64", "a text goes on"),
+    ),
+    "serve": (
+        ("optimize serve tagger-folder", "HTTP on this machine, batches, one replica"),
+        ("optimize serve tagger-folder --address auto --autoscale 1:8", "on a Ray cluster"),
     ),
     "bench": (
         ("optimize bench model.onnx model.int8.onnx", "paired, with an interval"),

@@ -56,6 +56,7 @@ def zoo(
     trust_remote_code: options.TrustCode = False,
     jobs: Annotated[int, typer.Option(min=0, help="Models at a time; 0: one per core.")] = 0,
     memory_limit: options.Memory = None,
+    ray: options.Ray = None,
     since: Annotated[
         str | None, typer.Option(metavar="REPORT", help="Exit with 1 where it was better then.")
     ] = None,
@@ -67,7 +68,7 @@ def zoo(
     with errors_as_lines(models, debug):
         order = Order(
             models, output, _given(context), jobs, options.bytes_of(memory_limit), since,
-            allow_pickle, trust_remote_code,
+            allow_pickle, trust_remote_code, ray,
         )  # fmt: skip
         with shown(quiet) as progress:
             facts = convert(order, driver.optimize, driver.missed, progress)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from burnish.optimizer.errors import UsageError, about
 from burnish.optimizer.frontend.tasks import named
+from burnish.runtimes.tasks.answers import as_data
 from burnish.runtimes.tasks.opening import open_task
 from burnish.runtimes.tasks.pictures import ImageClassification, ZeroShotImageClassification
 from burnish.runtimes.tasks.questions import QuestionAnswering
@@ -44,7 +42,7 @@ def answered(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
     return {
         "task": task.name,
         "inputs": inputs,
-        "answers": [_plain(item) for item in found],
+        "answers": [as_data(item) for item in found],
         "notes": [str(item.message) for item in cut],
     }
 
@@ -67,12 +65,3 @@ def _asked(task: Any, argument: dict[str, Any]) -> tuple[list[str], Sequence[Any
             raise UsageError("a question is asked about a text", hint="--context")
         return texts, task(texts, [context] * len(texts))
     return (images, task(images)) if of_images else (texts, task(texts))
-
-
-def _plain(answer: Any) -> Any:
-    """An answer as JSON knows it."""
-    if isinstance(answer, np.ndarray):
-        return answer.tolist()
-    if isinstance(answer, list):
-        return [_plain(item) for item in answer]
-    return asdict(answer) if is_dataclass(answer) and not isinstance(answer, type) else answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from burnish import driver, report
@@ -11,6 +12,7 @@ from burnish.driver import Progress, Request, Result, loading, recipes
 from burnish.driver.recipe_options import options_for
 from burnish.optimizer.errors import BurnishError, UsageError, nearest
 from burnish.optimizer.frontend.tasks import named
+from burnish.runtimes import ray_cluster
 
 __all__ = ["BurnishError", "Options", "Progress", "Result", "inspect", "load", "optimize"]
 
@@ -151,6 +153,7 @@ def load(
     threads: int | Sequence[int] = 0,
     task: str | None = None,
     replicas: int = 1,
+    ray: str | None = None,
     **serving: Unpack[Serving],
 ) -> Any:
     """An artifact, ready to run.
@@ -162,15 +165,18 @@ def load(
         task: what a file's model is for; of a folder, the manifest tells. Stages of a decoder
             generate text where that is named.
         replicas: how many times files or stages are opened, each with so many threads.
-        serving: see `Serving`.
+        ray: the address of a Ray cluster (`auto`, HOST:PORT, or `local` for one of its own) on
+            whose nodes replicas and stages run; see docs/ray.md.
+        serving: see `Serving`; not on Ray.
 
     Returns:
         Of a file, a `Runtime`, whose `run` has the signature of `InferenceSession.run`; of several
         replicas or files, or where `serving` is asked for, a `runtimes.workers.service.Service`,
         which also takes many feeds; of a folder, or where a task is named, what answers for the
         task: see `runtimes.tasks` and `runtimes.generate`; of the stages of a plan, a
-        `runtimes.pipeline.Pipeline`; of a model that is split over ranks, a
-        `runtimes.tensor_parallel.TensorParallel`.
+        `runtimes.pipeline.Pipeline`; of a model split over ranks, a
+        `runtimes.tensor_parallel.TensorParallel`. On Ray likewise, of a
+        file or a folder of one graph as arrays.
 
     Raises:
         UsageError: where the provider is not known, or does not start here.
@@ -180,5 +186,22 @@ def load(
         if key not in Serving.__optional_keys__:
             hint = nearest(key, Serving.__optional_keys__) or "help(burnish.load)"
             raise UsageError(f"{key} is no option of burnish.load", hint=hint)
+    if ray is not None:
+        return _on_ray(ray, path, provider, threads, replicas, plain=not (task or serving))
     name = named(task).name if task else None
     return loading.load(path, provider, threads, name, replicas, dict(serving))
+
+
+def _on_ray(
+    address: str, path: Any, provider: Any, threads: Any, replicas: int, *, plain: bool
+) -> Any:
+    """What `load` opens on a cluster: one file or folder, alike on all nodes."""
+    alike = isinstance(provider, str) and isinstance(threads, int)
+    if not plain or not alike or isinstance(path, Mapping):
+        raise UsageError(
+            "Ray runs one artifact, on arrays, alike on all nodes", hint="optimize serve for texts"
+        )
+    on_ray = ray_cluster.part("loading").load
+    return on_ray(
+        Path(path), address=address, provider=provider, threads=threads, replicas=replicas
+    )

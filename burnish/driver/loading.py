@@ -15,7 +15,7 @@ from burnish.runtimes.replicas import open_replicas
 from burnish.runtimes.shards.plan import is_sharded
 from burnish.runtimes.stages import is_pipeline
 from burnish.runtimes.tasks import open_task
-from burnish.runtimes.tensor_parallel import open_shards
+from burnish.runtimes.tensor_parallel import DEFAULT, open_shards
 from burnish.runtimes.workers.opening import THREADS, Opening
 from burnish.runtimes.workers.service import Limits
 
@@ -34,8 +34,10 @@ def load(
     kind = serving.get("workers", THREADS)
     limits = Limits(**{name: value for name, value in serving.items() if name != "workers"})
     if not isinstance(path, Mapping) and is_sharded(Path(path)):
-        asked = serving.get("workers")
-        return open_shards(Path(path), provider=provider, threads=threads, workers=asked)
+        if task or replicas != 1 or set(serving) - {"workers"}:
+            raise UsageError("ranks take feeds, and are there once", hint="workers= alone")
+        kind = serving.get("workers", DEFAULT)
+        return open_shards(Path(path), provider=provider, threads=threads, workers=kind)
     if not isinstance(path, Mapping) and is_pipeline(Path(path)):
         if task is None:
             return Pipeline(

@@ -29,16 +29,21 @@ def run_artifact(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         argument: fields of the request, and what `generated` and `answering.answered` want.
         emit: told of pieces of text as they come.
     """
-    path = Path(argument["model"])
-    task = named(argument["task"]).name if argument["task"] else task_of(path)
+    path, asked = Path(argument["model"]), argument["task"]
+    task, writes = kind_of(path, asked)
+    if not task and path.is_dir() and not writes:
+        argument = argument | {"model": str(path / MODEL)}
+    return {"schema": 1, "task": task} | (generated if writes else answered)(argument, emit)
+
+
+def kind_of(path: Path, asked: str | None) -> tuple[str, bool]:
+    """The task of an artifact, which is asked for or told; and whether it writes text."""
+    task = named(asked).name if asked else task_of(path)
     if task == PIPELINE:
         # Of stages only decoders answer to texts.
         task = generate.TASKS[0]
     untold = not task and path.is_dir()
-    writes = _hands_caches_on(path) if untold else task in generate.TASKS
-    if untold and not writes:
-        argument = argument | {"model": str(path / MODEL)}
-    return {"schema": 1, "task": task} | (generated if writes else answered)(argument, emit)
+    return task, _hands_caches_on(path) if untold else task in generate.TASKS
 
 
 def _hands_caches_on(folder: Path) -> bool:

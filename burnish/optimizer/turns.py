@@ -2,7 +2,8 @@
 
 They are children of one process, and share a file. Whoever takes times holds its lock and stops
 its siblings and all below them meanwhile. The file names what is stopped, so that whoever comes
-next can wake what a holder has left behind that died in its turn.
+next can wake what a holder has left behind that died in its turn. Compilations of several
+parents on one machine (workers of a cluster) are siblings where these have entered `in_turn_with`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ import contextlib
 import fcntl
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 from burnish.optimizer.processes import children, is_stopped, runs_module, tree
 
 CHILD = "burnish.optimizer.sandbox_child"
 """What siblings are told by; other children of their parent are none."""
+
+
+PARENTS = ".parents"
+"""What the folder of marks is called after the file."""
 
 
 class Turn:
@@ -52,9 +58,9 @@ class Turn:
 
     def _running(self) -> list[int]:
         """The siblings, and all below them, that nobody has stopped."""
-        siblings = [
-            pid for pid in children(os.getppid()) if pid != os.getpid() and runs_module(pid, CHILD)
-        ]
+        parents = {os.getppid(), *_parents(self._file)}
+        of_parents = {pid for parent in parents for pid in children(parent)}
+        siblings = [pid for pid in of_parents if pid != os.getpid() and runs_module(pid, CHILD)]
         below = (pid for sibling in siblings for pid in tree(sibling))
         return [pid for pid in below if pid not in self._stopped and not is_stopped(pid)]
 
@@ -63,6 +69,28 @@ class Turn:
             _wake(self._handle)
             os.close(self._handle)
             self._stopped = []
+
+
+@contextlib.contextmanager
+def in_turn_with(file: Path) -> Iterator[None]:
+    """The children of this process are siblings of those of others that share the file."""
+    folder = Path(f"{file}{PARENTS}")
+    folder.mkdir(exist_ok=True)
+    mark = folder / str(os.getpid())
+    mark.touch()
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # others are in it
+            folder.rmdir()
+
+
+def _parents(file: Path | None) -> list[int]:
+    """The processes that have entered `in_turn_with`; some may have died since."""
+    if file is None:
+        return []
+    return [int(mark.name) for mark in Path(f"{file}{PARENTS}").glob("*")]
 
 
 def wake_left(file: Path) -> None:

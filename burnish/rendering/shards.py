@@ -52,9 +52,9 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         more = len(facts["split_ports"]) - MOST
         lines.append(f"ports in parts: {names}" + (f" and {more} more" if more > 0 else ""))
     for reason in dict.fromkeys(facts["refused"].values()):
-        names = [safe(name, 40) for name, why in facts["refused"].items() if why == reason]
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        lines.append(f"not by heads or groups: {names[0]}{more}: {reason}")
+        places = [safe(name, 40) for name, why in facts["refused"].items() if why == reason]
+        others = f" and {len(places) - 1} more" if len(places) > 1 else ""
+        lines.append(f"not by heads or groups: {places[0]}{others}: {reason}")
     return lines
 
 

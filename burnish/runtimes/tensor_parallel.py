@@ -178,7 +178,7 @@ def open_shards(
     *,
     provider: str | Sequence[str] = "cpu",
     threads: int | Sequence[int] = 0,
-    workers: str | None = None,
+    workers: str = DEFAULT,
 ) -> TensorParallel:
     """The ranks of a folder, in processes unless threads are asked for.
 
@@ -188,7 +188,7 @@ def open_shards(
     """
     if not isinstance(provider, str) or not isinstance(threads, int):
         raise UsageError("ranks have one provider and one number of threads", hint="threads=1")
-    return TensorParallel(folder, Opening(provider, threads, workers or DEFAULT))
+    return TensorParallel(folder, Opening(provider, threads, workers))
 
 
 _open: weakref.WeakSet[TensorParallel] = weakref.WeakSet()

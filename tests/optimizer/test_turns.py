@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -89,3 +91,30 @@ def test_there_may_be_nothing_to_wake(tmp_path: Path) -> None:
     wake_left(tmp_path / "turn")
     (tmp_path / "turn").touch()
     wake_left(tmp_path / "turn")
+
+
+ELSEWHERE = """
+import sys
+from pathlib import Path
+from burnish.optimizer.sandbox import Limits, Worker
+from burnish.optimizer.turns import in_turn_with
+with in_turn_with(Path(sys.argv[1])):
+    with Worker("turn_targets:tick", {}, Limits(memory=1 << 30, wall=60)) as worker:
+        next(iter(worker.events()))
+        print(worker.pid, flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_children_of_another_parent_stand_still_too(tmp_path: Path) -> None:
+    """Workers of a cluster on one machine are no children of one process."""
+    file, seen = tmp_path / "turn", list[dict[str, Any]]()
+    words = [sys.executable, "-c", ELSEWHERE, str(file)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None and other.stdout is not None
+        order = {"file": str(file), "other": int(other.stdout.readline())}
+        call("turn_targets:take_turn", order, LIMITS, seen.append)
+        assert not is_stopped(order["other"])
+        other.stdin.close()
+    assert seen == [{"stopped": [True, True]}]
+    assert list(tmp_path.iterdir()) == [file]

@@ -9,7 +9,6 @@ later has the same bytes as what would have been done at once.
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 import time
 from collections import Counter
@@ -20,8 +19,8 @@ from typing import Any
 
 from burnish import __version__
 from burnish.driver.request import Request
-from burnish.driver.result import Result
-from burnish.driver.zoo import rows, since, store
+from burnish.driver.zoo import cluster, rows, since, store
+from burnish.driver.zoo.cluster import Compile
 from burnish.driver.zoo.crew import done_by
 from burnish.driver.zoo.jobs import Job, jobs_for
 from burnish.driver.zoo.members import members
@@ -30,7 +29,7 @@ from burnish.driver.zoo.rows import Row
 from burnish.driver.zoo.since import SCHEMA
 from burnish.driver.zoo.store import Note, Store
 from burnish.driver.zoo.survey import looked_at
-from burnish.optimizer import sandbox, tuner
+from burnish.optimizer import tuner
 from burnish.optimizer.errors import BurnishError, ResourceLimit, UsageError
 from burnish.optimizer.report import as_json
 from burnish.optimizer.saving import write_text
@@ -42,7 +41,6 @@ JSON, HTML = "zoo.json", "zoo.html"
 REPORT = ".report.json"
 """What a member's report is called after its artifact's name, without `.onnx`."""
 
-Compile = Callable[[Request, Callable[[dict[str, Any]], None]], Result]
 Missed = Callable[[Request, dict[str, Any]], str]
 Say = Callable[[dict[str, Any]], None]
 """Told of events: `waiting`, `looking`, `begun`, `started`, `stage` and `finished`."""
@@ -60,6 +58,7 @@ class Order:
         memory_limit: bytes that all jobs at a time may need together; None for what is free.
         since: an earlier zoo.json to compare with.
         allow_pickle, trust_remote_code: as in a request, for all checkpoints.
+        ray: the address of a Ray cluster that compiles; None for this machine.
     """
 
     source: str
@@ -70,6 +69,7 @@ class Order:
     since: str | None = None
     allow_pickle: bool = False
     trust_remote_code: bool = False
+    ray: str | None = None
 
 
 def convert(order: Order, optimize: Compile, missed: Missed, say: Say) -> dict[str, Any]:
@@ -89,8 +89,9 @@ def convert(order: Order, optimize: Compile, missed: Missed, say: Say) -> dict[s
     before = since.earlier(Path(order.since)) if order.since else None
     found = members(source, output)
     with store.opened(output, lambda holder: say({"event": "waiting", "holder": holder})) as held:
-        with _temporary_in(held.work):
-            crew = _Crew(order, held, optimize, missed, say)
+        asked = order.ray, optimize, order.places, order.memory_limit, held.work
+        with _temporary_in(held.work), cluster.power(*asked) as power:
+            crew = _Crew(order, held, power, missed, say)
             made = crew.rows_of(found)
         report = _report(order, crew, made)
         report["since"] = None
@@ -106,14 +107,13 @@ class _Crew:
     """One run: looks at members, does what is not done, and makes their rows."""
 
     def __init__(
-        self, order: Order, held: Store, optimize: Compile, missed: Missed, say: Say
+        self, order: Order, held: Store, power: cluster.Power, missed: Missed, say: Say
     ) -> None:
-        self.budget = order.memory_limit or sandbox.default_memory()
-        self.places = order.places or len(os.sched_getaffinity(0))
+        self.budget, self.places = power.budget, power.places
         self.known = 0
         self._order = order
         self._store = held
-        self._optimize = optimize
+        self._power = power
         self._missed = missed
         self._say = say
 
@@ -135,7 +135,9 @@ class _Crew:
         for job in jobs:
             if job.index in notes:
                 self._finish(job, notes[job.index])
-        done = done_by(left, self._work, budget=self.budget, places=self.places)
+        done = done_by(
+            left, self._work, budget=self.budget, places=self.places, stop=self._power.stop
+        )
         with contextlib.closing(done):  # at once, also where somebody interrupts
             for job, note in done:
                 notes[job.index] = note
@@ -149,10 +151,10 @@ class _Crew:
             if (note := self._store.recall(job)) is not None:
                 self.known += 1
                 return note
-            if job.need > self.budget:
+            if job.need > self._power.largest:
                 error = ResourceLimit(
                     f"needs about {job.need / 1e9:.1f} GB, and the budget is "
-                    f"{self.budget / 1e9:.1f} GB",
+                    f"{self._power.largest / 1e9:.1f} GB",
                     hint="a larger --memory-limit, or `no-check: true` and `no-measure: true`",
                 )
         return None if error is None else _unmade(job, rows.failed(error, 0.0))
@@ -176,7 +178,7 @@ class _Crew:
         with self._store.scratch(job) as folder:
             turn = str(self._store.turn.absolute())
             request = replace(job.request, output=str(folder / job.target.name), turn=turn)
-            report = self._optimize(request, lambda event: self._stage(job, event)).report
+            report = self._power.optimize(request, lambda event: self._stage(job, event)).report
             given = report["input"]["sha256"] if "input" in report else job.facts["sha256"]
             if given != job.facts["sha256"]:
                 raise UsageError("it was changed while the zoo was converted", hint="once more")

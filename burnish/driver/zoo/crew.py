@@ -22,7 +22,12 @@ LOOK = 0.1
 
 
 def done_by(
-    jobs: Sequence[Job], work: Callable[[Job], Result], *, budget: int, places: int
+    jobs: Sequence[Job],
+    work: Callable[[Job], Result],
+    *,
+    budget: int,
+    places: int,
+    stop: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[Job, Result]]:
     """Do the jobs; each with what came of it, as they end.
 
@@ -34,6 +39,7 @@ def done_by(
         work: raises nothing that is the job's fault.
         budget: bytes that all that run at a time need together.
         places: jobs at a time.
+        stop: ends what jobs do elsewhere than in children of this process.
     """
     waiting = sorted(jobs, key=lambda job: (-job.need, job.index))
     running: dict[Future[Result], Job] = {}
@@ -47,7 +53,7 @@ def done_by(
                 for future in ended:
                     yield running.pop(future), future.result()
         finally:
-            _end(running)
+            _end(running, stop)
 
 
 def _next(
@@ -64,10 +70,11 @@ def _next(
             yield job
 
 
-def _end(running: dict[Future[Result], Job]) -> None:
+def _end(running: dict[Future[Result], Job], stop: Callable[[], None]) -> None:
     """End the children of jobs that are left until their threads have noticed."""
     left = {future for future in running if not future.cancel()}
     while left:
+        stop()
         for pid in children(os.getpid()):
             if runs_module(pid, CHILD):
                 kill_tree(pid)

@@ -124,5 +124,5 @@ def part_as_json(part: Part) -> dict[str, Any]:
 
 def _part(row: Mapping[str, Any]) -> Part:
     gather = {name: (axis, tuple(sizes)) for name, (axis, sizes) in row["gather"].items()}
-    names = (tuple(row[key]) for key in ("inputs", "outputs", "reduce"))
-    return Part(Path(row["path"]), *names, gather)
+    inputs, outputs, reduce = (tuple(row[key]) for key in ("inputs", "outputs", "reduce"))
+    return Part(Path(row["path"]), inputs, outputs, reduce, gather)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -70,3 +73,12 @@ class Filling:
     token: str
     id: int
     score: float
+
+
+def as_data(answer: Any) -> Any:
+    """An answer as JSON knows it."""
+    if isinstance(answer, np.ndarray):
+        return answer.tolist()
+    if isinstance(answer, list):
+        return [as_data(item) for item in answer]
+    return asdict(answer) if is_dataclass(answer) and not isinstance(answer, type) else answer

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from burnish.optimizer.errors import BurnishError, UnsupportedModel
+from burnish.optimizer.errors import BurnishError, UnsupportedModel, first_line
 from burnish.runtimes.arrays import Array
 from burnish.runtimes.interface import Runtime
 from burnish.runtimes.providers import PROVIDERS
@@ -75,8 +75,13 @@ class Opened:
         except BurnishError:
             raise
         except Exception as error:  # the bindings raise types of their own
-            raise PROVIDERS[self.provider].explain(error) from None
+            raise self.explained(error) from None
         return dict(zip(outputs, found, strict=True))
+
+    def explained(self, error: Exception) -> BurnishError:
+        """A failure of the runtime's binding in our terms."""
+        found = PROVIDERS[self.provider].explain(error)
+        return found if isinstance(found, BurnishError) else UnsupportedModel(first_line(error))
 
 
 def in_batches(

@@ -156,7 +156,7 @@ class Sweep:
         found: Layout | None = None
         loose: list[tuple[ir.Node, Layout]] = []
         for node, index in value.uses():
-            if node.op_type == "Shape" and not node.domain:
+            if node.op_type == "Shape" and not node.domain and node in self.place:
                 continue
             if node in flow.wants:
                 layout = flow.wants[node][index]

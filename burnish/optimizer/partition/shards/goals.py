@@ -21,6 +21,10 @@ WITH_WEIGHTS = PRODUCTS | {
 }  # fmt: skip
 
 
+KINDS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.INT32)
+"""Types of results that are put beside each other; of products of integers, int32."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where an axis may be split.
@@ -120,7 +124,7 @@ def _columns(node: ir.Node, sweep: Sweep) -> Place | None:
         return None
     port = value.is_graph_output()
     weight = node.op_type in WITH_WEIGHTS and given(node, 1) is not None
-    if not (port or weight) or value.dtype not in (ir.DataType.FLOAT, ir.DataType.INT32):
+    if not (port or weight) or value.dtype not in KINDS:
         return None
     axis = 1 if node.op_type == "Conv" else len(shape) - 1
     if not sweep.facts.fixed(value, axis):

@@ -72,6 +72,9 @@ class Local:
         told = operator in COMPARING
         # Of a Where, the first input is no number.
         made.outputs[0].type = ir.TensorType(ir.DataType.BOOL) if told else inputs[-1].type
+        known = [value.shape for value in inputs if value.shape is not None]
+        if operator != "Unsqueeze" and known:
+            made.outputs[0].shape = max(known, key=len).copy()
         graph = self.node.graph
         assert isinstance(graph, ir.Graph)
         if after:

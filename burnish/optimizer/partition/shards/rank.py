@@ -134,7 +134,7 @@ class _Writer:
                 continue
             index = self._constants.of(self._copy.graph, "rank.part", places.astype(np.int64))
             made = ir.node("Gather", [taken, index], {"axis": axis})
-            made.outputs[0].type = value.type
+            made.outputs[0].type, made.outputs[0].shape = value.type, ir.Shape([None] * len(shape))
             self._copy.graph.insert_before(node, made)  # its first reader
             taken = made.outputs[0]
         return taken

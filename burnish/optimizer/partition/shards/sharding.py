@@ -136,7 +136,8 @@ def _facts(model: ir.Model, sizes: Mapping[str, int]) -> Facts:
         large = asked >= FEW
         both[0][name] = asked if large else FEW + 3 + index
         both[1][name] = asked // 2 if large else FEW + 5 + index
-    return Facts(*(shapes.infer(model, item, bounded=True) for item in both))
+    first, second = (shapes.infer(model, item, bounded=True) for item in both)
+    return Facts(first, second, model.opset_imports.get("", 13))
 
 
 def _bytes(model: ir.Model, known: Mapping[str, tuple[int, ...]]) -> dict[str, float]:

@@ -20,11 +20,13 @@ class Facts:
     """Shapes of a model's values at two assignments of sizes: what differs is not fixed.
 
     Args:
-        first, second: by name.
+        first: by name.
+        second: likewise.
+        opset: of the model.
     """
 
-    def __init__(self, first: Shapes, second: Shapes) -> None:
-        self._first, self._second = first, second
+    def __init__(self, first: Shapes, second: Shapes, opset: int = 13) -> None:
+        self._first, self._second, self.opset = first, second, opset
 
     def shape(self, value: ir.Value | None) -> Shape | None:
         """Of the first assignment; None where it is not known at both."""

@@ -23,6 +23,9 @@ LINES: dict[str, int] = {
 }  # fmt: skip
 """Operators along an axis, and its default."""
 
+FLATTENING = {"Softmax", "LogSoftmax", "Hardmax"}
+"""Of those, the ones that before operator set 13 were along all axes from one on."""
+
 TAILS: dict[str, int] = {
     "LayerNormalization": -1, "RMSNormalization": -1, "SimplifiedLayerNormalization": -1,
     "Trilu": -2,
@@ -81,8 +84,11 @@ def line(site: Site) -> Wants:
         axis = told[0]
     keeps = site.node.attributes.get_int("keepdims", 1)
     layouts = {item for item in site.wanted if item is not None}
-    own = axis % len(shape)
-    if not keeps or len(layouts) != 1 or any(at == own for at, _ in site.layout.axes):
+    own = {axis % len(shape)}
+    if site.node.op_type in FLATTENING and site.facts.opset < 13:
+        axis = site.node.attributes.get_int("axis", 1)
+        own = set(range(axis % len(shape), len(shape)))
+    if not keeps or len(layouts) != 1 or any(at in own for at, _ in site.layout.axes):
         return None
     return [site.layout, *site.whole()[1:]]
 

@@ -166,7 +166,10 @@ def split_locally(local: Local) -> None:
         start += size
     for old in ("num_outputs", "split"):
         local.node.attributes.pop(old, None)
-    local.replace(1, np.array(sizes, np.int64))
+    if local.facts.opset < 13:
+        local.node.attributes["split"] = ir.AttrInt64s("split", sizes)
+    else:
+        local.replace(1, np.array(sizes, np.int64))
 
 
 def slice_(site: Site) -> Wants:
