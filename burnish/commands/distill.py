@@ -34,7 +34,9 @@ Output = Annotated[
 ]
 Steps = Annotated[int, typer.Option(min=0, help="End after so many batches.")]
 Minutes = Annotated[float, typer.Option(min=0.0, help="End after so long.")]
-Rate = Annotated[float, typer.Option(min=1e-8, max=1.0, help="Learning rate at its largest.")]
+Rate = Annotated[
+    float, typer.Option("--rate", min=1e-8, max=1.0, help="Learning rate at its largest.")
+]
 Batch = Annotated[int, typer.Option(min=1, max=4096, help="Texts of a batch.")]
 Patience = Annotated[
     int, typer.Option(min=1, help="End after so many judgements (of 40) without a better one.")
@@ -61,7 +63,7 @@ def distill(
     output: Output = None,
     minutes: Minutes = 0.0,
     steps: Steps = 0,
-    rate: Rate = 5e-4,
+    learning_rate: Rate = 5e-4,
     batch: Batch = 32,
     patience: Patience = 10,
     logits: Loss = 1.0,
@@ -90,7 +92,7 @@ def distill(
             memory_limit=options.bytes_of(memory_limit), time_limit=time_limit,
         )  # fmt: skip
         asked = Distilling(
-            student, steps, minutes, rate, batch, patience, logits, hidden, relations,
+            student, steps, minutes, learning_rate, batch, patience, logits, hidden, relations,
             softening, max_length, resume,
         )  # fmt: skip
         with _training_shown(quiet) as progress:

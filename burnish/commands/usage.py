@@ -30,7 +30,7 @@ PANELS = {
         "speculate", "repetition_penalty", "stop",
     ),
     "How a student learns": (
-        "student", "minutes", "steps", "rate", "batch", "patience", "logits", "hidden",
+        "student", "minutes", "steps", "learning_rate", "batch", "patience", "logits", "hidden",
         "relations", "softening", "max_length", "resume",
     ),
     "What comes out": (
