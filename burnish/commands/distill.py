@@ -92,8 +92,8 @@ def distill(
             memory_limit=options.bytes_of(memory_limit), time_limit=time_limit,
         )  # fmt: skip
         asked = Distilling(
-            student, steps, minutes, learning_rate, batch_size, patience, logits, hidden, relations,
-            softening, max_length, resume,
+            student, steps, minutes, learning_rate, batch_size, patience, logits, hidden,
+            relations, softening, max_length, resume,
         )  # fmt: skip
         with _training_shown(quiet) as progress:
             facts = distilled(request, asked, progress).report

@@ -75,9 +75,10 @@ def verdict(planner: Planner, combination: Combination, plan: Plan) -> dict[str,
     """
     costs = planner.costs()
     bound, replicas = lower_bound(costs), len(combination.replicas)
-    told = {
+    throughput = combination.throughput if replicas > 1 else 1.0 / plan.bottleneck
+    told: dict[str, Any] = {
         "objective": combination.objective,
-        "throughput": combination.throughput if replicas > 1 else 1.0 / plan.bottleneck,
+        "throughput": throughput,
         "exact": all(item.exact for item in combination.replicas),
         "bound_reason": bound.reason,
         "bound_terms": {
@@ -86,7 +87,7 @@ def verdict(planner: Planner, combination: Combination, plan: Plan) -> dict[str,
         },
     }  # fmt: skip
     told |= _gap(combination, plan, costs)
-    told["combined"] = _combined(combination, costs, told["throughput"])
+    told["combined"] = _combined(combination, costs, throughput)
     told["remedies"] = [
         {"change": item.change, "where": list(item.where), "gain": item.gain}
         for item in remedies(costs, planner.seconds)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from burnish.optimizer.analysis.anchors.flow import given
 from burnish.optimizer.partition.shards.flow import Goal, Sweep
 from burnish.optimizer.partition.shards.layout import WHOLE, Layout, Parts
-from burnish.optimizer.partition.shards.rules.products import summed, summed_letter
+from burnish.optimizer.partition.shards.rules.products import summed, summed_letters
 from burnish.optimizer.partition.shards.site import Site, integers
 
 PRODUCTS = {"MatMul", "Gemm", "FusedMatMul", "MatMulNBits", "Einsum"}
@@ -47,7 +47,7 @@ class Place:
 def places(sweep: Sweep) -> Iterator[Place]:
     """All places of a graph whose axis is fixed and has an element for each rank."""
     for node in sweep.graph:
-        for place in (_sum(node, sweep), _reduction(node, sweep), _rows(node, sweep)):
+        for place in (*_sums(node, sweep), _reduction(node, sweep), _rows(node, sweep)):
             if place is not None and place.size >= sweep.ranks:
                 yield place
         place = _columns(node, sweep)
@@ -55,28 +55,30 @@ def places(sweep: Sweep) -> Iterator[Place]:
             yield place
 
 
-def _sum(node: ir.Node, sweep: Sweep) -> Place | None:
-    """A product of matrices."""
-    if node.op_type not in PRODUCTS or len(node.inputs) < 2 or node.inputs[0] is None:
-        return None
-    shape = sweep.facts.shape(node.inputs[0])
-    axis = len(shape or ()) - 1
+def _sums(node: ir.Node, sweep: Sweep) -> Iterator[Place]:
+    """What a product of matrices adds up; an Einsum may add up several axes."""
+    if node.op_type not in PRODUCTS or len(node.inputs) < 2:
+        return
+    source = node.inputs[0]
+    shape = sweep.facts.shape(source)
+    if source is None or shape is None:
+        return
+    axes = [("", len(shape) - (2 if node.attributes.get_int("transA", 0) else 1))]
     if node.op_type == "Einsum":
-        letter = summed_letter(node)
-        equation = node.attributes.get_string("equation", "").replace(" ", "")
-        axis = equation.split(",")[0].find(letter) if letter else -1
-    elif node.attributes.get_int("transA", 0):
-        axis -= 1
-    if shape is None or axis < 0 or not sweep.facts.fixed(node.inputs[0], axis):
-        return None
+        axes = summed_letters(node)
+    for letter, axis in axes:
+        if axis >= 0 and sweep.facts.fixed(source, axis):
+            yield _sum(node, sweep, shape[axis], letter)
 
+
+def _sum(node: ir.Node, sweep: Sweep, size: int, letter: str) -> Place:
     def goal(parts: Parts, units: set[tuple[int, int]]) -> Goal | None:
         site = Site(node, sweep.facts, sweep.ranks, [WHOLE])
-        wants = summed(site, parts)
+        wants = summed(site, parts, letter)
         units |= site.units
         return None if wants is None else Goal(node, tuple(wants), share=parts.share)
 
-    return Place(node, shape[axis], True, goal)
+    return Place(node, size, True, goal)
 
 
 def _reduction(node: ir.Node, sweep: Sweep) -> Place | None:

@@ -102,4 +102,6 @@ def constant(value: ir.Value | None) -> Array | None:
 def integers(value: ir.Value | None) -> list[int] | None:
     """The elements of a small constant vector of numbers of elements."""
     found = constant(value)
-    return None if found is None else [int(item) for item in found.reshape(-1)]
+    if found is None or found.dtype.kind not in "iu":
+        return None
+    return [int(item) for item in found.reshape(-1)]

@@ -134,10 +134,17 @@ def convolution(site: Site) -> Wants:
     ]
 
 
-def summed(site: Site, parts: Parts) -> Wants:
-    """What a product adds up, in parts: its result is then a part of a sum on each rank."""
+def summed(site: Site, parts: Parts, letter: str = "") -> Wants:
+    """What a product adds up, in parts: its result is then a part of a sum on each rank.
+
+    Args:
+        site: of the product.
+        parts: of what is added up.
+        letter: of an Einsum, which may add up several axes.
+    """
     if site.node.op_type == "Einsum":
-        return _summed_letters(site, parts)
+        pair = _equation(site.node).partition("->")[0].split(",")
+        return [Layout.of({term.index(letter): parts}) for term in pair]
     left, right = site.shape(0), site.shape(1)
     if left is None or right is None or min(len(left), len(right)) < 2:
         return None
@@ -157,23 +164,13 @@ def summed(site: Site, parts: Parts) -> Wants:
     return [*wants, *(WHOLE for _ in site.node.inputs[2:])]
 
 
-def _summed_letters(site: Site, parts: Parts) -> Wants:
-    terms, _, result = _equation(site.node).partition("->")
-    pair = terms.split(",")
-    letter = summed_letter(site.node)
-    if letter is None or "." in terms or not result:
-        return None
-    return [Layout.of({term.index(letter): parts}) if letter in term else WHOLE for term in pair]
-
-
-def summed_letter(node: ir.Node) -> str | None:
-    """The one letter that an Einsum of two adds up."""
+def summed_letters(node: ir.Node) -> list[tuple[str, int]]:
+    """What an Einsum of two adds up: letters, and their axes in the first of the two."""
     terms, _, result = _equation(node).partition("->")
     pair = terms.split(",")
-    if len(pair) != 2 or "." in terms:
-        return None
-    found = sorted((set(pair[0]) & set(pair[1])) - set(result))
-    return found[0] if len(found) == 1 else None
+    if len(pair) != 2 or "." in terms or not result:
+        return []
+    return [(item, axis) for axis, item in enumerate(pair[0]) if item in {*pair[1]} - {*result}]
 
 
 def _summed_blocks(site: Site, parts: Parts) -> Wants:
