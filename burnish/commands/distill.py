@@ -37,7 +37,7 @@ Minutes = Annotated[float, typer.Option(min=0.0, help="End after so long.")]
 Rate = Annotated[
     float, typer.Option("--rate", min=1e-8, max=1.0, help="Learning rate at its largest.")
 ]
-Batch = Annotated[int, typer.Option(min=1, max=4096, help="Texts of a batch.")]
+Batch = Annotated[int, typer.Option("--batch", min=1, max=4096, help="Texts of a batch.")]
 Patience = Annotated[
     int, typer.Option(min=1, help="End after so many judgements (of 40) without a better one.")
 ]
@@ -64,7 +64,7 @@ def distill(
     minutes: Minutes = 0.0,
     steps: Steps = 0,
     learning_rate: Rate = 5e-4,
-    batch: Batch = 32,
+    batch_size: Batch = 32,
     patience: Patience = 10,
     logits: Loss = 1.0,
     hidden: Hidden = 1.0,
@@ -92,8 +92,8 @@ def distill(
             memory_limit=options.bytes_of(memory_limit), time_limit=time_limit,
         )  # fmt: skip
         asked = Distilling(
-            student, steps, minutes, learning_rate, batch, patience, logits, hidden, relations,
-            softening, max_length, resume,
+            student, steps, minutes, learning_rate, batch_size, patience, logits, hidden,
+            relations, softening, max_length, resume,
         )  # fmt: skip
         with _training_shown(quiet) as progress:
             facts = distilled(request, asked, progress).report
