@@ -290,15 +290,20 @@ def test_an_interrupt_leaves_nothing(workers: str) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # Where the tests run in the background of a shell, interrupts are ignored, by heritage.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert parent.stdout is not None
-    started = [int(word) for word in parent.stdout.readline().split() if word != "None"]
-    assert len(started) == (2 if workers == "processes" else 0)
-    time.sleep(0.3)
-    os.killpg(parent.pid, signal.SIGINT)
-    time.sleep(0.02)
-    os.killpg(parent.pid, signal.SIGINT)
-    _, told = parent.communicate(timeout=60)
+    try:
+        started = [int(word) for word in parent.stdout.readline().split() if word != "None"]
+        assert len(started) == (2 if workers == "processes" else 0)
+        time.sleep(0.3)
+        os.killpg(parent.pid, signal.SIGINT)
+        time.sleep(0.02)
+        os.killpg(parent.pid, signal.SIGINT)
+        _, told = parent.communicate(timeout=60)
+    finally:
+        parent.kill()
     assert parent.returncode in (-signal.SIGINT, 1, 130), told
     assert "KeyboardInterrupt" in told
     until(lambda: all(map(gone, started)))
