@@ -203,6 +203,7 @@ def sample(name: str) -> Any:
         NUMBERS.name: [0, 3], BYTES.name: 2_000_000, INTEGER.name: 3, NUMBER.name: 2.5,
     }  # fmt: skip
     known = {"min-ort": "1.20", "task": "fill-mask", "precision": "bf16", **numbers}
+    known |= {"prune": "0.3", "sparsity": "2:4"}
     if option.choices and name != "precision":
         return option.choices[-1]
     return known.get(name, by_kind.get(option.kind.name))
