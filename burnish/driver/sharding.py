@@ -210,6 +210,9 @@ def _run(
     outcome = bench.executor.run([Job(path, [[item] for item in folders], results)])[0]
     if outcome["error"] or outcome["failed"]:
         reason = outcome["error"] or next(iter(outcome["failed"].values()))
-        raise BurnishError(f"internal error: {path.name} does not run: {reason}")
+        raise UnsupportedModel(
+            f"its part {path.name} does not run: {reason}",
+            hint="--shape with sizes at which the model runs",
+        )
     for index, item in enumerate(values):
         item.update(bench.executor.read(results / str(index)))
