@@ -14,7 +14,8 @@ import onnxruntime
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.artifact import MANIFEST
 from burnish.optimizer.partition.shards import Sharding, shard
-from burnish.optimizer.partition.shards.manifest import files, manifest, stage_row
+from burnish.optimizer.partition.shards.manifest import files, stage_row
+from burnish.optimizer.partition.stages import manifest
 from burnish.optimizer.saving import save
 from burnish.runtimes.tensor_parallel import open_shards
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from burnish.optimizer.contract import Array
+from burnish.optimizer.contract import Array, relative_l2
 from burnish.optimizer.fidelity import Fidelity
 from burnish.optimizer.measure import Timing
 from burnish.optimizer.pipeline import Compiled
@@ -30,6 +31,14 @@ class Reference:
     description: str
     probes: list[Path]
     groups: list[str]
+
+    def error(self, answers: Sequence[Mapping[str, Array]]) -> float:
+        """How far answers to the feeds are from these: relative L2, the largest of all outputs."""
+        return max(
+            relative_l2(expected[name], found[name])
+            for expected, found in zip(self.outputs, answers, strict=True)
+            for name in expected
+        )
 
     def split(self) -> tuple[Reference, Reference]:
         """The feeds for calibration, and those held out; each group's are shared out in turn.

@@ -20,9 +20,9 @@ from burnish.optimizer.contract import Array, Feeds, relative_l2
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.partition.chain import Chain
 from burnish.optimizer.partition.plans import Plan
-from burnish.optimizer.partition.shards.manifest import files, manifest, stage_row
+from burnish.optimizer.partition.shards.manifest import files, stage_row
 from burnish.optimizer.partition.shards.sharding import shard
-from burnish.optimizer.partition.stages import StageModel, file_of, stage_models
+from burnish.optimizer.partition.stages import StageModel, file_of, manifest, stage_models
 from burnish.optimizer.saving import save, store_once
 
 

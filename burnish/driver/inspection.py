@@ -156,12 +156,7 @@ def run_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         runs = []
         for index, feed in enumerate(feeds):
             outputs = bench.executor.read(results / str(index))
-            runs.append(
-                {
-                    "inputs": {name: facts_of(array) for name, array in feed.items()},
-                    "outputs": {name: facts_of(array) for name, array in outputs.items()},
-                }
-            )
+            runs.append(row_of(feed, outputs))
             if request.output:
                 np.savez(numbered(Path(request.output), index, len(feeds)), **outputs)  # type: ignore[arg-type]
         return {"schema": report.SCHEMA, "feeds": description, "runs": runs}
@@ -170,6 +165,14 @@ def run_model(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
 def numbered(path: Path, index: int, count: int) -> Path:
     """The file of one feed of several."""
     return path if count == 1 else path.with_name(f"{path.stem}.{index}{path.suffix}")
+
+
+def row_of(feed: Feeds, outputs: Feeds) -> dict[str, Any]:
+    """What a run was given and gave, as the report says it."""
+    return {
+        "inputs": {name: facts_of(array) for name, array in feed.items()},
+        "outputs": {name: facts_of(array) for name, array in outputs.items()},
+    }
 
 
 def facts_of(array: Array) -> dict[str, Any]:

@@ -18,11 +18,12 @@ from burnish.driver.workbench import Emit, Workbench, open_model
 from burnish.optimizer import report
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.artifact import MANIFEST
-from burnish.optimizer.contract import Array, relative_l2
+from burnish.optimizer.contract import Array
 from burnish.optimizer.errors import BurnishError, UnsupportedModel
 from burnish.optimizer.executor import Job
-from burnish.optimizer.partition.shards.manifest import files, manifest, stage_row
+from burnish.optimizer.partition.shards.manifest import files, stage_row
 from burnish.optimizer.partition.shards.sharding import Sharding, shard
+from burnish.optimizer.partition.stages import manifest
 from burnish.optimizer.saving import save, store_once
 from burnish.optimizer.signature import Signature
 
@@ -123,12 +124,7 @@ def _written(bench: Workbench, sharding: Sharding, folder: Path, emit: Emit) -> 
         return None
     emit({"stage": "comparing with the input"})
     reference = run_original(bench)
-    found = run_ranks(bench, row, folder, reference.folders)
-    error = max(
-        relative_l2(expected[name], values[name])
-        for expected, values in zip(reference.outputs, found, strict=True)
-        for name in expected
-    )
+    error = reference.error(run_ranks(bench, row, folder, reference.folders))
     halves = any(value.dtype in HALVES for value in sharding.sums.reduced)
     if not error <= (HALF_TOLERANCE if halves else TOLERANCE):
         raise BurnishError(f"internal error: the ranks together are off by {error:.1e}")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from burnish.driver.inspection import facts_of, numbered
+from burnish.driver.inspection import numbered, row_of
 from burnish.driver.request import Request, request_from
 from burnish.driver.workbench import Emit
 from burnish.optimizer import report, signature, user_data
@@ -33,12 +33,7 @@ def run_stages(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
         runs = []
         for index, (feed, found) in enumerate(zip(feeds, stages.map(feeds), strict=True)):
             outputs = dict(zip(names, found, strict=True))
-            runs.append(
-                {
-                    "inputs": {name: facts_of(array) for name, array in feed.items()},
-                    "outputs": {name: facts_of(array) for name, array in outputs.items()},
-                }
-            )
+            runs.append(row_of(feed, outputs))
             if request.output:
                 np.savez(numbered(Path(request.output), index, len(feeds)), **outputs)  # type: ignore[arg-type]
     return {"schema": report.SCHEMA, "feeds": description, "runs": runs}

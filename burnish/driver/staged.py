@@ -13,13 +13,19 @@ from burnish.driver.candidate import Reference
 from burnish.driver.sending import Sender, Sent, within
 from burnish.driver.workbench import Workbench
 from burnish.optimizer.artifact import MANIFEST
-from burnish.optimizer.contract import Array, Feeds, relative_l2
+from burnish.optimizer.contract import Array, Feeds
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.executor import Job
 from burnish.optimizer.fidelity import Fidelity, fidelity
 from burnish.optimizer.partition.chain import Chain
 from burnish.optimizer.partition.planner import Plan
-from burnish.optimizer.partition.stages import StageModel, file_of, manifest, stage_models
+from burnish.optimizer.partition.stages import (
+    StageModel,
+    file_of,
+    manifest,
+    stage_models,
+    stage_rows,
+)
 from burnish.optimizer.partition.wire.ports import encoded
 from burnish.optimizer.saving import save
 
@@ -67,11 +73,7 @@ class Staged:
         Raises:
             BurnishError: further than rounding takes them.
         """
-        error = max(
-            relative_l2(expected[name], found[name])
-            for expected, found in zip(reference.outputs, self.answers(reference), strict=True)
-            for name in expected
-        )
+        error = reference.error(self.answers(reference))
         if not error <= TOLERANCE:
             raise BurnishError(f"internal error: the stages together are off by {error:.1e}")
         return error
@@ -90,7 +92,7 @@ def described(
 ) -> None:
     """Write the manifest beside the stages, and what belongs to the model."""
     companions.copy(bench.loaded.path, folder)
-    content = manifest(stages, plan, bench.loaded.model, __version__) | told
+    content = manifest(bench.loaded.model, stage_rows(stages, plan), __version__) | told
     (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,25 +62,36 @@ def stage_models(model: ir.Model, chain: Chain, plan: Plan) -> list[StageModel]:
     return found
 
 
-def manifest(stages: list[StageModel], plan: Plan, model: ir.Model, version: str) -> dict[str, Any]:
-    """What a runtime has to know: files, devices, and by names which value goes where."""
+def manifest(model: ir.Model, stages: Sequence[dict[str, Any]], version: str) -> dict[str, Any]:
+    """What a runtime has to know: files, devices, and by names which value goes where.
+
+    Args:
+        model: the whole one, whose ports are those of the folder.
+        stages: rows of `stage_rows`, or of `shards.manifest.stage_row`.
+        version: of the program that writes it.
+    """
     return {
         "burnish": version,
         "schema": SCHEMA,
         "task": PIPELINE,
         "inputs": [value.name for value in model.graph.inputs],
         "outputs": [value.name for value in model.graph.outputs],
-        "stages": [
-            {
-                "file": file_of(index),
-                "device": item.device.name,
-                **({"devices": [one.name for one in item.devices]} if item.others else {}),
-                "inputs": list(stage.inputs),
-                "outputs": list(stage.outputs),
-            }
-            for index, (stage, item) in enumerate(zip(stages, plan.stages, strict=True))
-        ],
+        "stages": list(stages),
     }
+
+
+def stage_rows(stages: Sequence[StageModel], plan: Plan) -> list[dict[str, Any]]:
+    """What the manifest says of stages that are a file each."""
+    return [
+        {
+            "file": file_of(index),
+            "device": item.device.name,
+            **({"devices": [one.name for one in item.devices]} if item.others else {}),
+            "inputs": list(stage.inputs),
+            "outputs": list(stage.outputs),
+        }
+        for index, (stage, item) in enumerate(zip(stages, plan.stages, strict=True))
+    ]
 
 
 def file_of(index: int) -> str:

@@ -22,8 +22,8 @@ from burnish.optimizer.partition.chain import Chain
 from burnish.optimizer.partition.cluster import Cluster, Device
 from burnish.optimizer.partition.planner import plan
 from burnish.optimizer.partition.shards import shard
-from burnish.optimizer.partition.shards.manifest import files, manifest, stage_row
-from burnish.optimizer.partition.stages import stage_models
+from burnish.optimizer.partition.shards.manifest import files, stage_row
+from burnish.optimizer.partition.stages import manifest, stage_models
 from burnish.optimizer.saving import save
 from burnish.runtimes.tensor_parallel import open_shards
 

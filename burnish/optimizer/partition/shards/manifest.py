@@ -7,11 +7,9 @@ from typing import Any
 
 import onnx_ir as ir
 
-from burnish.optimizer.artifact import PIPELINE
 from burnish.optimizer.partition.shards.layout import Parts
 from burnish.optimizer.partition.shards.parts import Part
 from burnish.optimizer.partition.shards.sharding import Sharding
-from burnish.optimizer.partition.stages import SCHEMA
 
 
 def file_of(stage: int, rank: int, part: int) -> str:
@@ -55,24 +53,6 @@ def stage_row(
             }
             for rank, (device, parts) in enumerate(zip(devices, ranks, strict=True))
         ],
-    }
-
-
-def manifest(model: ir.Model, stages: Sequence[dict[str, Any]], version: str) -> dict[str, Any]:
-    """The manifest of a folder.
-
-    Args:
-        model: the whole one, whose ports are those of the folder.
-        stages: rows of `stage_row`, or of `stages.manifest`.
-        version: of the program that writes it.
-    """
-    return {
-        "burnish": version,
-        "schema": SCHEMA,
-        "task": PIPELINE,
-        "inputs": [value.name for value in model.graph.inputs],
-        "outputs": [value.name for value in model.graph.outputs],
-        "stages": list(stages),
     }
 
 
