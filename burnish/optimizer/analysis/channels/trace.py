@@ -7,7 +7,7 @@ their columns, and those that read them by their rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -32,6 +32,7 @@ class Trace:
 
     Attributes:
         by_input, by_output: products by the node that multiplies, and by what they give.
+        by_weight: all products of a weight, in order: what goes of one goes of all of them.
         keys_stay: whether keys and values of attentions are not to be cut.
         axes: the channels of each value.
         columns, rows: products that write them, and that read them.
@@ -41,10 +42,12 @@ class Trace:
         cut: values of products of whose columns single parts are taken.
         masks: attentions whose masks differ by head, with the axis of heads.
         reshaped: nodes that take columns of a product apart into several blocks of channels.
+        met: what products give, with the first column, where the way led to it.
     """
 
     by_input: Mapping[ir.Node, Product]
     by_output: Mapping[ir.Value, Product]
+    by_weight: Mapping[ir.Value, list[Product]]
     keys_stay: bool = False
     axes: dict[ir.Value, Axis] = field(default_factory=dict)
     columns: list[Columns] = field(default_factory=list)
@@ -56,6 +59,7 @@ class Trace:
     masks: dict[ir.Node, int] = field(default_factory=dict)
     reshaped: dict[ir.Node, None] = field(default_factory=dict)
     pending: list[ir.Value] = field(default_factory=list)
+    met: set[tuple[ir.Value, int]] = field(default_factory=set)
 
     def add(self, value: ir.Value | None, axis: Axis) -> None:
         """Channels of one more value.
@@ -84,21 +88,57 @@ class Trace:
         """Columns of a product give channels."""
         if axis.place != rank(product.output) - 1:
             raise Coupled("a product gives them along another axis")
-        _own(product)
-        found = Columns(product, start, axis.at(0))
-        if found not in self.columns:
-            self.columns.append(found)
+        self.met.add((product.output, start))
+        for other in self._copies(product):
+            found = Columns(other, start, axis.at(0))
+            if found not in self.columns:
+                self.columns.append(found)
 
     def reads(self, product: Product, axis: Axis) -> None:
         """Rows of a product take channels."""
         if axis.place != rank(product.activation) - 1 or product.k != axis.length:
             raise Coupled("a product reads them along another axis")
-        _own(product)
-        if product not in self.rows:
-            self.rows.append(product)
+        for other in self._copies(product):
+            self.add(other.activation, axis.at(rank(other.activation) - 1))
+            if other not in self.rows:
+                self.rows.append(other)
+
+    def _copies(self, product: Product) -> list[Product]:
+        """All products of the weight.
+
+        Raises:
+            Coupled: somebody else reads it, too, or as another matrix.
+        """
+        found = self.by_weight[product.weight]
+        alike = {(item.transposed, item.alpha, item.beta, item.bias) for item in found}
+        if _readers(product.weight) > len(found) or product.weight.is_graph_output():
+            raise Coupled("a weight has other readers")
+        if len(alike) > 1:
+            raise Coupled("products use a weight in several ways")
+        return found
+
+    def check(self) -> None:
+        """Raise where a weight writes channels in one place, and something else in another."""
+        if any((item.product.output, item.start) not in self.met for item in self.columns):
+            raise Coupled("a weight has other readers")
+
+    def applied(self, products: Sequence[Product]) -> list[tuple[Product, ...]]:
+        """Products of one input, once for each time that their weights are used, in order.
+
+        Raises:
+            Coupled: they are not used together each time.
+        """
+        found = [self.by_weight[product.weight] for product in products]
+        if len({len(items) for items in found}) > 1:
+            raise Coupled("weights are not used together each time")
+        times = list(zip(*found, strict=True))
+        if any(len({item.activation for item in items}) > 1 for items in times):
+            raise Coupled("weights are not used together each time")
+        return times
 
 
-def _own(product: Product) -> None:
-    shared = len(product.weight.uses()) > 1 or product.weight.is_graph_output()
-    if shared:
-        raise Coupled("a weight has other readers")
+def _readers(weight: ir.Value) -> int:
+    """How many nodes read a weight, or its transpose."""
+    turned = (use.node.outputs[0] for use in weight.uses() if use.node.op_type == "Transpose")
+    others = sum(use.node.op_type != "Transpose" for use in weight.uses())
+    return others + sum(len(value.uses()) for value in turned)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -28,8 +29,8 @@ def cut_nodes(site: Site, units: Array) -> None:
     columns = _columns(trace, units)
     for source in trace.cut:
         _narrow_parts(source, columns[source])
-    for product, left in ((trace.by_output[value], left) for value, left in columns.items()):
-        _write_columns(product, left)
+    for products in _sharing(trace, columns):
+        _write_columns(products, columns[products[0].output])
     for (node, index), axis in trace.constants.items():
         _narrow_constant(node, index, axis, units)
     for node in trace.nodes:
@@ -52,29 +53,43 @@ def _columns(trace: Trace, units: Array) -> dict[ir.Value, Array]:
     }
 
 
-def _write_columns(product: Product, left: Array) -> None:
-    """The columns that stay, and their bias, in the nodes of a product."""
-    node = product.nodes[0]
-    graph, name = product.graph, product.weight.name
-    assert product.weight.const_value is not None
-    array = product.weight.const_value.numpy()
-    array = (array.T if product.transposed else array)[:, left]
-    _put(node, 1, graph, f"{name}_columns", array)
-    if node.op_type == "Gemm":
-        node.attributes["transB"] = ir.AttrInt64("transB", 0)
-    if product.bias is None:
-        return
-    assert product.bias.const_value is not None
-    bias = product.bias.const_value.numpy().reshape(-1)[left]
-    adder = product.nodes[-1]
-    index = next(i for i, item in enumerate(adder.inputs) if item is product.bias)
-    _put(adder, index, graph, f"{product.bias.name}_columns", bias)
+def _sharing(trace: Trace, columns: dict[ir.Value, Array]) -> list[list[Product]]:
+    """The products that write channels, those of one weight together."""
+    weights = dict.fromkeys(trace.by_output[value].weight for value in columns)
+    return [trace.by_weight[weight] for weight in weights]
 
 
-def _put(node: ir.Node, index: int, graph: ir.Graph, name: str, array: Array) -> None:
+def _write_columns(products: Sequence[Product], left: Array) -> None:
+    """The columns that stay, and their bias, in the nodes of products that share them."""
+    first = products[0]
+    graph, name = first.graph, first.weight.name
+    assert first.weight.const_value is not None
+    array = first.weight.const_value.numpy()
+    array = (array.T if first.transposed else array)[:, left]
+    stored = _stored(graph, f"{name}_columns", array)
+    bias = None
+    if first.bias is not None:
+        assert first.bias.const_value is not None
+        array = first.bias.const_value.numpy().reshape(-1)[left]
+        bias = _stored(graph, f"{first.bias.name}_columns", array)
+    for product in products:
+        node = product.nodes[0]
+        _put(node, 1, stored)
+        if node.op_type == "Gemm":
+            node.attributes["transB"] = ir.AttrInt64("transB", 0)
+        if bias is not None:
+            adder = product.nodes[-1]
+            index = next(i for i, item in enumerate(adder.inputs) if item is product.bias)
+            _put(adder, index, bias)
+
+
+def _stored(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+    return add_initializer(graph, name, ir.Tensor(np.ascontiguousarray(array)))
+
+
+def _put(node: ir.Node, index: int, stored: ir.Value) -> None:
     """A constant in the place of an operand; what nobody reads any more goes."""
     old = node.inputs[index]
-    stored = add_initializer(graph, name, ir.Tensor(np.ascontiguousarray(array)))
     node.replace_input_with(index, stored)
     home = old.graph if old is not None else None
     if old is not None and not old.uses() and old.producer() is None and home is not None:
@@ -106,7 +121,7 @@ def _narrow_constant(node: ir.Node, index: int, axis: Axis, units: Array) -> Non
     value, graph = node.inputs[index], node.graph
     assert value is not None and value.const_value is not None and isinstance(graph, ir.Graph)
     array = value.const_value.numpy().take(axis.elements(units), axis.place)
-    _put(node, index, graph, f"{value.name}_cut", array)
+    _put(node, index, _stored(graph, f"{value.name}_cut", array))
 
 
 def _narrow_node(trace: Trace, node: ir.Node, units: Array) -> None:
