@@ -139,7 +139,11 @@ def _site(
         return Trace(by_input, by_output, by_weight, keys_stay)
 
     try:
-        return _traced(product, functools.partial(trace, keys_stay=False))
+        site = _traced(product, functools.partial(trace, keys_stay=False))
+        if site.kind != HEADS or site.groups > 1 or site.units == 1:
+            return site
+        # All heads share their keys: single ones can go only where those stay.
+        return _traced(product, functools.partial(trace, keys_stay=True))
     except Coupled as error:
         try:
             site = _traced(product, functools.partial(trace, keys_stay=True))

@@ -39,7 +39,8 @@ class Trace:
         attentions: nodes with heads that are units.
         constants: places, as node and index of input, of constants with an axis of channels.
         nodes: nodes on the way, in the order found.
-        cut: values of products of whose columns single parts are taken.
+        cut: values of products of whose columns single parts are taken, also where those are
+            taken apart into heads; with the columns that one element is then.
         masks: attentions whose masks differ by head, with the axis of heads.
         reshaped: nodes that take columns of a product apart into several blocks of channels.
         met: what products give, with the first column, where the way led to it.
@@ -55,7 +56,7 @@ class Trace:
     attentions: list[ir.Node] = field(default_factory=list)
     nodes: dict[ir.Node, None] = field(default_factory=dict)
     constants: dict[tuple[ir.Node, int], Axis] = field(default_factory=dict)
-    cut: dict[ir.Value, None] = field(default_factory=dict)
+    cut: dict[ir.Value, int] = field(default_factory=dict)
     masks: dict[ir.Node, int] = field(default_factory=dict)
     reshaped: dict[ir.Node, None] = field(default_factory=dict)
     pending: list[ir.Value] = field(default_factory=list)

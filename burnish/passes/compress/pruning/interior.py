@@ -27,8 +27,8 @@ def cut_nodes(site: Site, units: Array) -> None:
     """
     trace = site.trace
     columns = _columns(trace, units)
-    for source in trace.cut:
-        _narrow_parts(source, columns[source])
+    for source, span in trace.cut.items():
+        _narrow_parts(trace, source, span, columns)
     for products in _sharing(trace, columns):
         _write_columns(products, columns[products[0].output])
     for (node, index), axis in trace.constants.items():
@@ -96,25 +96,44 @@ def _put(node: ir.Node, index: int, stored: ir.Value) -> None:
         home.initializers.pop(old.name or "", None)
 
 
-def _narrow_parts(source: ir.Value, left: Array) -> None:
-    """`Split` and `Slice` of columns of which some are gone."""
-    place = rank(source) - 1
+def _narrow_parts(
+    trace: Trace, source: ir.Value, span: int, columns: dict[ir.Value, Array]
+) -> None:
+    """Nodes that take parts of columns, or of heads made of them, of which some are gone."""
+    flat, maker = source, source.producer()
+    if source not in trace.by_output and maker is not None and maker.inputs[0] is not None:
+        flat = maker.inputs[0]
+    place = rank(flat) - 1
+    left = columns[flat][::span] // span
     for use in list(source.uses()):
-        node, graph = use.node, use.node.graph
-        bounds = parts_of(node, place)
-        assert bounds is not None and isinstance(graph, ir.Graph)
+        bounds = parts_of(use.node, place)
+        assert bounds is not None
         moved = [tuple(np.searchsorted(left, bound).tolist() for bound in part) for part in bounds]
-        if node.op_type == "Split":
-            lengths = np.array([end - start for start, end in moved])
-            sizes = add_initializer(graph, f"{source.name}_parts", ir.tensor(lengths))
-            node.attributes.pop("num_outputs", None)
-            node.resize_inputs(2)
-            node.replace_input_with(1, sizes)
-        else:
-            for index, number in enumerate(moved[0], start=1):
-                name = f"{node.outputs[0].name}_bound"
-                bound = add_initializer(graph, name, ir.tensor(np.array([number])))
-                node.replace_input_with(index, bound)
+        _move_parts(use.node, moved)
+    if flat is not source and maker is not None:
+        _narrow_shape(maker, place, len(left))
+        source.shape = _shape(source, place, len(left))
+        source.name = f"{source.name}_pruned"
+
+
+def _move_parts(node: ir.Node, parts: list[tuple[int, ...]]) -> None:
+    """Other bounds of the parts that a node takes."""
+    graph, name = node.graph, node.outputs[0].name
+    assert isinstance(graph, ir.Graph)
+
+    def put(index: int, numbers: list[int], axes: int = 1) -> None:
+        shaped = np.array(numbers).reshape([-1] * axes)
+        node.replace_input_with(index, add_initializer(graph, f"{name}_parts", ir.tensor(shaped)))
+
+    if node.op_type == "Split":
+        node.attributes.pop("num_outputs", None)
+        node.resize_inputs(2)
+        put(1, [end - start for start, end in parts])
+    elif node.op_type == "Gather":
+        put(1, [parts[0][0]], rank(node.inputs[1]))
+    else:
+        for index, number in enumerate(parts[0], start=1):
+            put(index, [number])
 
 
 def _narrow_constant(node: ir.Node, index: int, axis: Axis, units: Array) -> None:
