@@ -131,7 +131,8 @@ def test_a_decoder_generates(
     found = generated(target)
     if name not in LOSSY:
         assert found == expected
-    elif name not in ("kv-cache", "half-precision"):  # their ports are not floats of 32 bits
+    elif options.get("static") or name == "weight-only":
+        # Ranges of the others depend on what runs together, or their ports are no float32.
         assert found == [greedy(target / "model.onnx", row) for row in ROWS]
     assert all(len(row) == NEW for row in found)
 
