@@ -10,10 +10,10 @@ import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.channels.axis import Axis, Coarser, Coupled, reshaped
-from burnish.optimizer.analysis.channels.trace import Trace
+from burnish.optimizer.analysis.channels.trace import Trace, merged
 from burnish.optimizer.analysis.channels.written import hold_shape, parts_of, sizes, written
 from burnish.optimizer.analysis.matching import axes_of, optional, rank
-from burnish.optimizer.analysis.products import Product, shape_of
+from burnish.optimizer.analysis.products import shape_of
 
 ELEMENTWISE = {
     "Abs", "Add", "Cast", "Celu", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid",
@@ -159,7 +159,7 @@ def _part(trace: Trace, node: ir.Node, value: ir.Value, axis: Axis) -> None:
         for other in (source, *node.outputs):
             trace.add(other, axis)
         return
-    product, span = _merged(trace, source, axis.place)
+    product, span = merged(trace, source, axis.place)
     if value is source or product is None:
         raise Coupled("parts of them are taken")
     start, end = bounds[node.outputs.index(value)]
@@ -172,27 +172,6 @@ def _part(trace: Trace, node: ir.Node, value: ir.Value, axis: Axis) -> None:
             raise Coupled("a merged product has other readers")
     trace.cut[source] = span
     trace.writes(product, start * span, replace(axis, size=axis.size * span))
-
-
-def _merged(trace: Trace, source: ir.Value, place: int) -> tuple[Product | None, int]:
-    """The product whose columns a value has along an axis, and how many are one element of it.
-
-    It is what the product gives, or the same with the columns taken apart into heads.
-    """
-    if source in trace.by_output:
-        return trace.by_output[source], 1
-    node = source.producer()
-    flat = node.inputs[0] if node is not None and node.op_type == "Reshape" else None
-    product = trace.by_output.get(flat) if flat is not None else None
-    if node is None or flat is None or product is None or rank(flat) != place + 1:
-        return None, 1
-    behind, told = sizes(source)[place:], written(node.inputs[1])
-    span = math.prod(size or 0 for size in behind[1:])
-    whole = (behind[0] or 0) * span == product.n
-    alone = len(flat.uses()) == 1 and not flat.is_graph_output()
-    if not whole or not alone or told is None or told[place] is None:
-        return None, 1
-    return product, span
 
 
 def _gather(trace: Trace, node: ir.Node, value: ir.Value, axis: Axis) -> None:

@@ -7,12 +7,14 @@ their columns, and those that read them by their rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.channels.axis import Axis, Coupled
+from burnish.optimizer.analysis.channels.written import sizes, written
 from burnish.optimizer.analysis.matching import rank
 from burnish.optimizer.analysis.products import Product
 
@@ -143,3 +145,24 @@ def _readers(weight: ir.Value) -> int:
     turned = (use.node.outputs[0] for use in weight.uses() if use.node.op_type == "Transpose")
     others = sum(use.node.op_type != "Transpose" for use in weight.uses())
     return others + sum(len(value.uses()) for value in turned)
+
+
+def merged(trace: Trace, source: ir.Value, place: int) -> tuple[Product | None, int]:
+    """The product whose columns a value has along an axis, and how many are one element of it.
+
+    It is what the product gives, or the same with the columns taken apart into heads.
+    """
+    if source in trace.by_output:
+        return trace.by_output[source], 1
+    node = source.producer()
+    flat = node.inputs[0] if node is not None and node.op_type == "Reshape" else None
+    product = trace.by_output.get(flat) if flat is not None else None
+    if node is None or flat is None or product is None or rank(flat) != place + 1:
+        return None, 1
+    behind, told = sizes(source)[place:], written(node.inputs[1])
+    span = math.prod(size or 0 for size in behind[1:])
+    whole = (behind[0] or 0) * span == product.n
+    alone = len(flat.uses()) == 1 and not flat.is_graph_output()
+    if not whole or not alone or told is None or told[place] is None:
+        return None, 1
+    return product, span
