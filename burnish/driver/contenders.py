@@ -130,7 +130,7 @@ class Contenders(abc.ABC):
 
     def _key(self, bench: Workbench) -> str:
         """What the choice is recorded under."""
-        options = [f"{name}={getattr(self.request, name)}" for name in OPTIONS]
+        options = [f"{name}={getattr(bench.request, name)}" for name in OPTIONS]
         options += filter(None, [vocabulary.digest(self.request)])
         sizes = ",".join(f"{name}={size}" for name, size in sorted(bench.sizes().items()))
         return f"{self.what} of {bench.loaded.sha256} {sizes} {' '.join(options)}"

@@ -34,7 +34,8 @@ def render_search(console: Console, report: dict[str, Any], verbose: bool) -> No
     console.print(made)
     if len(listed) < len(points):
         left = len(points) - len(listed)
-        line(console, f"{left} other points were tried (-v lists all)", style="dim")
+        told = "1 other point was" if left == 1 else f"{left} other points were"
+        line(console, f"{told} tried (-v lists all)", style="dim")
 
 
 def _told(search: dict[str, Any]) -> str:

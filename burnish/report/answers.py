@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -110,8 +110,9 @@ def _plane(found: Sequence[Mapping[str, Any]], word: str) -> Markup | None:
     known = [row for row in found if row["drop"] is not None and row["bytes"] is not None]
     if len(known) < 2:
         return None
+    told: Callable[[float], str] = _hundredths
     if word == POINT:
-        axis, told = "time of a run, of the input's", _hundredths
+        axis = "time of a run, of the input's"
         places = [1.0 / row["ratio"] if row["ratio"] else 0.0 for row in known]
     elif all(row["ms"] is not None for row in known):
         axis, told, places = "time of a run", milliseconds, [row["ms"] for row in known]
