@@ -19,6 +19,7 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -30,12 +31,14 @@ from burnish.driver import recovery
 from burnish.driver.request import Request
 from burnish.driver.workbench import open_model
 from burnish.optimizer import tuner
+from burnish.optimizer.activations import Activations
 from burnish.optimizer.calibration import Calibration
 from burnish.optimizer.contract import Context
 from burnish.optimizer.feeds import is_padding_mask
 from burnish.optimizer.metrics.correlation import SPEARMAN, score
 from burnish.optimizer.saving import save
 from burnish.passes.compress.int8.dynamic import DynamicInt8
+from burnish.passes.compress.masks.methods import METHODS, SPARSEGPT
 from burnish.passes.compress.masks.weight_masks import WeightMasks
 from burnish.passes.lower.sparse.sparse_storage import SparseStorage
 from burnish.runtimes.providers import PROVIDERS
@@ -46,7 +49,6 @@ sys.path.insert(0, str(EXAMPLES))
 from export_minilm import weights_folder  # noqa: E402
 
 EXPORT, BATCH, COUNT = "minilm-torchscript-17", 16, 256
-METHODS = ("magnitude", "wanda", "sparsegpt")
 
 
 def embeddings(path: Path, texts: list[str]) -> np.ndarray:
@@ -88,8 +90,9 @@ def opened(source: Path, calibration: Path) -> Iterator[tuple[ir.Model, Context,
         feeds = bench.executor.store(bench.candidates()[0].feeds[::2])
         masks = [slot.port.name for slot in bench.slots if is_padding_mask(slot)]
         observe = Calibration(bench.executor, feeds, masks, real=True)
-        chooser = tuner.Tuner(None, bench.executor, None, "")
-        yield model, bench.context(chooser, observe), bench.executor.folder()
+        context = bench.context(tuner.Tuner(None, bench.executor, None, ""), observe)
+        activations = Activations(bench.executor, feeds, masks)
+        yield model, replace(context, activations=activations), bench.executor.folder()
 
 
 def megabytes(model: ir.Model, path: Path) -> float:
@@ -120,21 +123,22 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     size = source.stat().st_size / 1e6
     print(f"| none | | {kept(exact, exact)} | {size:.1f} | |", flush=True)
-    methods = arguments.methods.split(",")
-    rows = [(*row, False) for row in product(arguments.patterns.split(","), methods)]
-    rows += [(pattern, METHODS[-1], True) for pattern in arguments.patterns.split(",")]
+    patterns, methods = arguments.patterns.split(","), arguments.methods.split(",")
     with opened(source, arguments.calibration) as (model, context, folder):
-        for pattern, method, rounded in rows:
+        for pattern, method in product(patterns, methods):
             found = model.clone()
             WeightMasks(pattern, method).apply(found, context)
-            if rounded:
-                DynamicInt8(force=True).apply(found, context)
-            sizes = [megabytes(found, folder / "dense.onnx")]
-            same = kept(exact, embeddings(folder / "dense.onnx", held))
-            SparseStorage().apply(found, context)
-            sizes.append(megabytes(found, folder / "sparse.onnx"))
-            told = f"{method}{', int8' * rounded} | {same} | {sizes[0]:.1f} | {sizes[1]:.1f}"
-            print(f"| {pattern} | {told} |", flush=True)
+            forms = {method: found}
+            if method == SPARSEGPT:
+                forms[f"{method}, int8"] = rounded = found.clone()
+                DynamicInt8(force=True).apply(rounded, context)
+            for name, form in forms.items():
+                sizes = [megabytes(form, folder / "dense.onnx")]
+                same = kept(exact, embeddings(folder / "dense.onnx", held))
+                SparseStorage().apply(form, context)
+                sizes.append(megabytes(form, folder / "sparse.onnx"))
+                told = f"{name} | {same} | {sizes[0]:.1f} | {sizes[1]:.1f}"
+                print(f"| {pattern} | {told} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from burnish.optimizer.activations import Course
 from burnish.optimizer.analysis.products import Product, find_products, label
 from burnish.optimizer.contract import (
     Array,
@@ -24,10 +25,8 @@ from burnish.passes.compress.masks.methods import MAGNITUDE, SPARSEGPT, masked
 from burnish.passes.compress.masks.pattern import Pattern
 from burnish.passes.compress.products import why_not
 
-ROUNDS = 24
-"""Times that activations are observed: in between, weights get zeros that later rows see."""
-
 HELD = "it has as many zeros already"
+NO_DATA = "its input was not observed"
 
 MASKED = Promise(Kind.LOSSY, 1.0)
 """A product whose weights are half zeros may be off by a third; the whole's budget decides."""
@@ -83,44 +82,67 @@ class WeightMasks(Sparing):
                 refusals.append(Refusal(label(member.nodes[0]), reason))
             else:
                 taken.append(member)
-        zeros = elements = 0
-        for members in _rounds(taken):
-            rows = self._rows(members, model, context)
-            for member in members:
-                seen = rows.get(member.activation.name or "")
-                if seen is None and self.method != MAGNITUDE:
-                    refusals.append(Refusal(label(member.nodes[0]), "its input was not observed"))
-                    continue
-                array = self._write(member, seen, pattern)
-                zeros, elements = zeros + int((array == 0).sum()), elements + array.size
+        zeros = elements = weights = 0
+        for member, gram in self._seen(taken, model, context):
+            if isinstance(gram, str):
+                refusals.append(Refusal(label(member.nodes[0]), gram))
+                continue
+            array = _write(member, gram, self.method, pattern)
+            zeros, elements = zeros + int((array == 0).sum()), elements + array.size
+            weights += 1
         if not elements:
             return Outcome(0, tuple(refusals), detail="it has no product with a constant weight")
         return Outcome(
-            len({id(member.weight) for member in taken}), tuple(refusals),
+            weights, tuple(refusals),
             detail=f"{zeros / elements:.0%} of {elements / 1e6:.1f} million weights are zero "
             f"({self.method}, {self.sparsity}); no kernel of ONNX Runtime on processors is faster "
             "by that",
         )  # fmt: skip
 
-    def _rows(
-        self, members: Sequence[Product], model: ir.Model, context: Context
-    ) -> dict[str, Array]:
-        """Rows of activations of the model as it is by now, by name."""
-        if self.method == MAGNITUDE or context.observe is None or not context.observe.real:
-            return {}
-        names = list(dict.fromkeys(member.activation.name or "" for member in members))
-        found = context.observe(model, names, fresh=True)
-        return {name: seen.rows for name, seen in found.items() if seen.rows is not None}
+    def _seen(
+        self, taken: Sequence[Product], model: ir.Model, context: Context
+    ) -> Iterator[tuple[Product, Array | str | None]]:
+        """Products in order, with x^T x of what each multiplies, or why that is not known.
 
-    def _write(self, member: Product, rows: Array | None, pattern: Pattern) -> Array:
-        """Give a weight its zeros; what it is then."""
-        tensor = member.weight.const_value
-        assert tensor is not None
-        matrix = tensor.numpy().T if member.transposed else tensor.numpy()
-        array = masked(matrix, rows, self.method, pattern)
-        stored = np.ascontiguousarray(array.T if member.transposed else array)
-        member.weight.const_value = ir.Tensor(stored, name=member.weight.name)
-        return stored
+        The next one is asked for once the weights before it have their zeros.
+        """
+        if self.method == MAGNITUDE:
+            yield from ((member, None) for member in taken)
+            return
+        activations = context.activations
+        course = activations.course(model) if activations is not None else None
+        try:
+            for _, part in itertools.groupby(taken, key=lambda member: id(member.activation)):
+                members = list(part)
+                gram: Array | str = NO_DATA
+                if course is not None:
+                    gram = _gram(course, model, members[0])
+                yield from ((member, gram) for member in members)
+        finally:
+            if course is not None:
+                course.end()
+
+
+def _gram(course: Course, model: ir.Model, member: Product) -> Array | str:
+    """x^T x [k, k] over all of the data, of the model as it is by now; or why there is none."""
+    if member.graph is not model.graph:
+        return "it is inside of a loop or a branch, which is not looked into"
+    course.stop_before(member.nodes[0])
+    gram = np.zeros((member.k, member.k))
+    for rows in course.rows(member.activation.name or ""):
+        gram += rows.T @ rows
+    return gram if gram.any() and np.isfinite(gram).all() else "the data gives no numbers to it"
+
+
+def _write(member: Product, gram: Array | None, method: str, pattern: Pattern) -> Array:
+    """Give a weight its zeros; what it is then."""
+    tensor = member.weight.const_value
+    assert tensor is not None
+    matrix = tensor.numpy().T if member.transposed else tensor.numpy()
+    array = masked(matrix, gram, method, pattern)
+    stored = np.ascontiguousarray(array.T if member.transposed else array)
+    member.weight.const_value = ir.Tensor(stored, name=member.weight.name)
+    return stored
 
 
 def _why_whole(member: Product, pattern: Pattern) -> str:
@@ -134,11 +156,3 @@ def _why_whole(member: Product, pattern: Pattern) -> str:
     assert member.weight.const_value is not None
     array = member.weight.const_value.numpy()
     return HELD if pattern.holds(array.T if member.transposed else array) else ""
-
-
-def _rounds(taken: Sequence[Product]) -> Iterator[list[Product]]:
-    """The products in order, those of one activation together, in so many parts."""
-    groups = [list(part) for _, part in itertools.groupby(taken, key=lambda p: id(p.activation))]
-    size = -(-len(groups) // ROUNDS) or 1
-    for start in range(0, len(groups), size):
-        yield [member for part in groups[start : start + size] for member in part]
