@@ -138,8 +138,25 @@ def test_a_student_of_its_own_recovers_what_pruning_lost(folder: Path) -> None:
             masked = array * (random.random(array.shape) > 0.4)
             tensor.CopyFrom(onnx.numpy_helper.from_array(masked.astype(np.float32), tensor.name))
     onnx.save(model, folder / "pruned.onnx")
+    before = matrices(folder / "pruned.onnx")
     report = trained(folder, replace(SHORT, student=str(folder / "pruned.onnx"), steps=60))
     assert report["losses"]["after"]["loss"] < 0.7 * report["losses"]["before"]["loss"]
+    after = matrices(folder / "student.onnx")
+    masks = {array.tobytes() for array in (item == 0 for item in before) if array.any()}
+    assert masks == {array.tobytes() for array in (item == 0 for item in after) if array.any()}
+    zeros = sum(int((array == 0).sum()) for array in before)
+    assert report["student"]["masked"] == {"matrices": len(before), "zeros": zeros}
+
+
+def matrices(path: Path) -> list[np.ndarray]:
+    """The float32 matrices of a file."""
+    found = map(onnx.numpy_helper.to_array, onnx.load(path).graph.initializer)
+    return [array for array in found if array.ndim == 2 and array.dtype == np.float32]
+
+
+def test_a_student_without_zeros_is_held_to_none(folder: Path) -> None:
+    report = trained(folder, replace(SHORT, steps=1))
+    assert report["student"]["masked"] == {"matrices": 0, "zeros": 0}
 
 
 def test_the_command_trains_in_a_child(folder: Path) -> None:

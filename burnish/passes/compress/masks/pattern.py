@@ -51,10 +51,10 @@ class Pattern:
                 return cls(share)
         raise UsageError(f"--sparsity {text} is no share of weights", hint="0.5 or 2:4")
 
-    def why_not(self, rows: int) -> str:
+    def why_not(self, rows: int, called: str = "rows") -> str:
         """Why a weight of so many rows cannot have it; empty where it can."""
         if self.group and rows % self.group:
-            return f"its {rows} rows are no groups of {self.group}"
+            return f"its {rows} {called} are no groups of {self.group}"
         return ""
 
     def holds(self, matrix: Array) -> bool:

@@ -21,6 +21,7 @@ from burnish.optimizer.contract import (
     Refusal,
     Sparing,
 )
+from burnish.passes.compress.masks import convolutions
 from burnish.passes.compress.masks.methods import MAGNITUDE, SPARSEGPT, masked
 from burnish.passes.compress.masks.pattern import Pattern
 from burnish.passes.compress.products import why_not
@@ -34,7 +35,7 @@ MASKED = Promise(Kind.LOSSY, 1.0)
 
 @dataclass(frozen=True)
 class WeightMasks(Sparing):
-    """A share of the weights of products becomes zero.
+    """A share of the weights of products and convolutions becomes zero.
 
     It runs where the user asks for it (`--sparsity`), and stays though nothing is faster by it:
     kernels on processors multiply with zeros as with other numbers. It makes files smaller
@@ -46,17 +47,20 @@ class WeightMasks(Sparing):
         `y = MatMul(x, w) + b`, with `w` [k, n].
     After:
         The same, with so many elements of `w` zero: a share of all (`0.5`), or all but N of each M
-        (`2:4`) that follow each other along k, over which a product adds up.
+        (`2:4`) that follow each other along k, over which a product adds up. In `w` [n, k] of a
+        `Gemm` that transposes it they follow each other along k too, and in `w` [n, k, ...] of a
+        convolution along k at each place of its window: as TensorRT wants them.
     Refuses when:
         The weight is not a float32 matrix, holds NaN, is read by others than products, or gives an
         output (a classifier, a head); its rows are no groups of M; it has as many zeros already;
-        the product is in `keep`.
+        the product is in `keep`, or what it multiplies was not observed. A convolution, but with
+        `magnitude`.
     Numerics:
         Lossy. `magnitude` leaves the largest elements as they are. `wanda` weighs them by the norms
         of what they are multiplied with. `sparsegpt` lets the other rows make up for the zeros, as
-        the correlations of the activation say. The last two need the user's data, and see the
-        activations of a model whose earlier weights have their zeros already. Zeros stay zeros in
-        int8, and in blocks.
+        the correlations of the activation say. The last two need the user's data, all of it, and
+        see the activations of a model whose earlier weights have their zeros already. Zeros stay
+        zeros in int8, and in blocks.
     """
 
     sparsity: str = "0.5"
@@ -82,18 +86,23 @@ class WeightMasks(Sparing):
                 refusals.append(Refusal(label(member.nodes[0]), reason))
             else:
                 taken.append(member)
-        zeros = elements = weights = 0
+        arrays: list[Array] = []
         for member, gram in self._seen(taken, model, context):
             if isinstance(gram, str):
                 refusals.append(Refusal(label(member.nodes[0]), gram))
                 continue
-            array = _write(member, gram, self.method, pattern)
-            zeros, elements = zeros + int((array == 0).sum()), elements + array.size
-            weights += 1
-        if not elements:
+            arrays.append(_write(member, gram, self.method, pattern))
+        for node in convolutions.find_convolutions(model):
+            if reason := convolutions.why_not(node, self.method, pattern, self.keep):
+                refusals.append(Refusal(label(node), reason))
+            else:
+                arrays.append(convolutions.write(node, pattern))
+        if not arrays:
             return Outcome(0, tuple(refusals), detail="it has no product with a constant weight")
+        zeros = sum(int((array == 0).sum()) for array in arrays)
+        elements = sum(array.size for array in arrays)
         return Outcome(
-            weights, tuple(refusals),
+            len(arrays), tuple(refusals),
             detail=f"{zeros / elements:.0%} of {elements / 1e6:.1f} million weights are zero "
             f"({self.method}, {self.sparsity}); no kernel of ONNX Runtime on processors is faster "
             "by that",
