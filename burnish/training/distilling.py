@@ -43,7 +43,7 @@ class Schedule:
         seconds: of training; 0 where steps are. Only a number of steps gives the same each time.
         rate: of AdamW, at its largest; it rises first, then falls to 0.
         decay: of matrices.
-        patience: judgements without a better one after which training ends.
+        patience: judgements that brought neither better answers nor a smaller loss before it ends.
     """
 
     steps: int = 0
@@ -190,8 +190,10 @@ class Distillation:
         """Compare on what is held out; weights that do best are kept."""
         found = self.judged()
         now = found["fidelity"], -found["loss"]
+        least = min((item["loss"] for item in self.state.history), default=float("inf"))
         self.state.history.append({"step": self.state.step, **found})
-        self.state.stale += 1
+        # First choices of few texts go up and down while the student still learns.
+        self.state.stale = 0 if found["loss"] < least else self.state.stale + 1
         if now > (self.state.best[0], -self.state.best[1]):
             self.state.best = found["fidelity"], found["loss"]
             self.state.best_step, self.state.stale = self.state.step, 0
