@@ -137,15 +137,13 @@ def test_a_speedup_is_reached_by_pruning_on_top_of_int8(
     row = chosen(first)
     assert (row["precision"], first["search"]["met"]) == ("int8", True)
     assert 0.0 < row["prune"] < 0.95
-    assert (
-        row["ratio"]
-        >= 5
-        > max(
-            item["ratio"]
-            for item in first["points"]
-            if item["ratio"] and item["prune"] < row["prune"]
-        )
-    )
+    less = [
+        item["ratio"]
+        for item in first["points"]
+        if item["low_rank"] == row["low_rank"] and item["precision"] == "int8"
+        if item["ratio"] and item["prune"] < row["prune"]
+    ]
+    assert row["ratio"] >= 4 > max(less)
     assert step(first, "prune")["status"] == step(first, "int8")["status"] == "kept"
     artifact = model.with_name("model.opt.onnx")
     made = artifact.read_bytes()
@@ -159,9 +157,9 @@ def test_a_speedup_is_reached_by_pruning_on_top_of_int8(
             del item["known"]
     assert again["points"] == first["points"]
     # A goal that less reaches, from the same record; the list is written as well.
-    less = searched(model, data, "--speedup", 1.5, "--max-drop", 0.9, "--points")
-    assert chosen(less)["name"] == "int8"
-    for item in less["points"]:
+    nearer = searched(model, data, "--speedup", 1.5, "--max-drop", 0.9, "--points")
+    assert chosen(nearer)["name"] == "int8"
+    for item in nearer["points"]:
         assert (item["path"] is not None) == item["pareto"]
         if item["path"]:
             ort.InferenceSession(item["path"])
