@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,7 +126,8 @@ class Distillation:
             mask = weight.detach() != 0
             gone = weight.numel() - int(mask.sum())
             if SPARSE * weight.numel() <= gone < weight.numel():
-                weight.register_hook(lambda gradient, mask=mask: gradient * mask)
+                held = functools.partial(torch.mul, mask)
+                weight.register_hook(held)  # type: ignore[no-untyped-call]
                 count, zeros = count + 1, zeros + gone
         return Masked(count, zeros)
 
