@@ -27,7 +27,8 @@ def operations(site: Site, width: int, context: Context) -> float:
         stays = site.keys_stay and item.axis.shared > 1
         written += item.product.k * item.axis.length * (1.0 if stays else share)
     read = sum(product.k * product.n for product in site.readers) * share
-    return 2.0 * rows * (written + read + _mixing(site, width, context))
+    again = (read + _mixing(site, width, context)) * site.uses
+    return 2.0 * rows * (written + again)
 
 
 def _mixing(site: Site, width: int, context: Context) -> float:
@@ -60,7 +61,7 @@ def times(site: Site, widths: Sequence[int], context: Context) -> list[float] | 
         return None
     places = sorted(known)
     between = np.interp(widths, places, np.maximum.accumulate([known[item] for item in places]))
-    return [float(item) for item in between]
+    return [float(item) * site.uses for item in between]
 
 
 def shape_of(site: Site, context: Context) -> Shape:
@@ -68,12 +69,12 @@ def shape_of(site: Site, context: Context) -> Shape:
     writers, readers = writers_of(site), site.readers
     rows = rows_of(site.source, context)
     k, n = writers[0].k if writers else site.units, sum(product.n for product in readers)
-    work = site.units * site.size * (k * max(1, len(site.writers)) + n)
+    gates = len(site.writers) // site.uses
+    work = site.units * site.size * (k * max(1, gates) + n)
     batch = 1
     if site.kind == HEADS:
         shape = context.shapes.get(site.source.name or "")
         batch = shape[0] if shape and len(shape) > 2 else context.sizes.get("batch", 1)
     rows = max(batch, min(rows, LARGEST_WORK // max(work, 1)) // batch * batch)
     biased = bool(writers) and writers[0].bias is not None
-    gates = len(site.writers)
     return Shape(site.kind, batch, rows, k, site.units, site.size, n, gates, site.groups, biased)

@@ -23,6 +23,7 @@ from burnish.optimizer.contract import (
 )
 from burnish.optimizer.pruned import Pruned
 from burnish.passes.compress.pruning.allocation import allocate
+from burnish.passes.compress.pruning.biases import separate_biases
 from burnish.passes.compress.pruning.costs import operations, times
 from burnish.passes.compress.pruning.cutting import cut_site
 from burnish.passes.compress.pruning.layers import WIDEST, put, writers_of
@@ -75,6 +76,7 @@ class Prune(Pass):
         if not sites:
             return Outcome(0, tuple(refusals), detail=NO_SITE)
         before = model.clone()
+        separate_biases(before)
         known = surveyed(before, context, activations)
         costs = {site.key: self._costs(site, context) for site in sites}
         losses = {site.key: known[site.key].losses for site in sites}
@@ -87,6 +89,8 @@ class Prune(Pass):
         }
         if not chosen_widths:
             return Outcome(0, tuple(refusals), detail="all of it is left within what was asked for")
+        separate_biases(model)
+        sites = usable(model)[0]
         pairs = list(zip(usable(before)[0], sites, strict=True))
         course = Repair(activations, before, model, pairs, repair=self.repair)
         chosen = course.run(chosen_widths, activations.told)

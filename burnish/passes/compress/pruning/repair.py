@@ -8,7 +8,8 @@ label is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -29,6 +30,9 @@ from burnish.passes.compress.pruning.layers import (
     writers_of,
 )
 from burnish.passes.compress.pruning.levels import Level, level_of
+
+Times = Sequence[tuple[Product, ...]]
+"""Products of one input, once for each time that their weights are used."""
 
 Chosen = dict[str, tuple[Level, Repaired]]
 """What stays of each site, and the products behind it, by `Site.key`."""
@@ -84,8 +88,8 @@ class Repair:
             for first, second in zip(
                 inputs_of(writers_of(old)), inputs_of(writers_of(new)), strict=True
             ):
-                self._refit(first, second)
-        layer = self._fitted(list(old.readers), list(new.readers))
+                self._refit(old.trace.applied(first), new.trace.applied(second))
+        layer = self._fitted(old.trace.applied(old.readers), new.trace.applied(new.readers))
         level = level_of(old, layer, width)
         rows = old.rows(level.kept) if width else np.zeros(0, np.int64)
         weight, bias = self._solved(old, layer, rows)
@@ -102,20 +106,44 @@ class Repair:
             return layer.solved(rows)
         return weight[rows], bias
 
-    def _refit(self, old: list[Product], new: list[Product]) -> None:
+    def _refit(self, old: Times, new: Times) -> None:
         """Weights that give what products gave, from what they get now."""
         layer = self._fitted(old, new)
-        weight, bias = layer.solved(np.arange(old[0].k))
-        put(new, apart(weight, bias, old))
+        weight, bias = layer.solved(np.arange(old[0][0].k))
+        put(new[0], apart(weight, bias, old[0]))
 
-    def _fitted(self, old: list[Product], new: list[Product]) -> Layer:
-        before, now = self._courses
-        before.stop_before(first_node(self._before, old))
-        now.stop_before(first_node(self._model, new))
-        return fitted(old, before, now)
+    def _fitted(self, old: Times, new: Times) -> Layer:
+        models = self._before, self._model
+        with contextlib.ExitStack() as stack:
+            before, now = (_way(stack, course, len(old)) for course in self._courses)
+
+            def stops() -> Iterator[str]:
+                for first, second in zip(old, new, strict=True):
+                    before.stop_before(first_node(models[0], first))
+                    now.stop_before(first_node(models[1], second))
+                    yield first[0].activation.name or ""
+
+            return fitted(old[0], before, now, stops())
 
 
 def survey(course: Course, model: ir.Model, site: Site) -> Layer:
     """Least squares for the layers behind a site of a model that is whole."""
-    course.stop_before(first_node(model, site.readers))
-    return fitted(list(site.readers), course, course)
+    times = site.trace.applied(site.readers)
+    with contextlib.ExitStack() as stack:
+        way = _way(stack, course, len(times))
+
+        def stops() -> Iterator[str]:
+            for products in times:
+                way.stop_before(first_node(model, products))
+                yield products[0].activation.name or ""
+
+        return fitted(site.readers, way, way, stops())
+
+
+def _way(stack: contextlib.ExitStack, course: Course, times: int) -> Course:
+    """A course for weights that are used so many times: past later uses it would be too far on."""
+    if times == 1:
+        return course
+    way = course.anew()
+    stack.callback(way.end)
+    return way
