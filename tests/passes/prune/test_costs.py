@@ -19,7 +19,7 @@ from burnish.optimizer.analysis.channels.sites import find_sites
 from burnish.optimizer.contract import Choice
 from burnish.optimizer.executor import Executor
 from burnish.passes.compress.pruning.costs import operations, shape_of, times
-from burnish.passes.compress.pruning.levels import widths
+from burnish.passes.compress.pruning.levels import Form, widths
 from burnish.passes.compress.pruning.prune import Prune
 from burnish.passes.compress.pruning.sample import layers
 
@@ -38,12 +38,12 @@ def measured(key: str, forms: Mapping[str, Callable[[], onnx.ModelProto]], rule:
 def test_operations_fall_with_the_width(model: ir.Model) -> None:
     context = make_context(sizes=SIZES, shapes=shapes.infer(model, SIZES))
     for site in find_sites(model)[0]:
-        found = [operations(site, width, context) for width in widths(site)]
+        found = [operations(site, Form(width), context) for width in widths(site)]
         assert found == sorted(found, reverse=True)
         assert found[-1] == 0.0
     channels = find_sites(model)[0][1]
     rows = SIZES["batch"] * SIZES["sequence"]
-    assert operations(channels, 64, context) == 2 * rows * 64 * 2 * 32
+    assert operations(channels, Form(64), context) == 2 * rows * 64 * 2 * 32
 
 
 def test_samples_run_at_every_width(model: ir.Model) -> None:
@@ -51,7 +51,7 @@ def test_samples_run_at_every_width(model: ir.Model) -> None:
     for site in find_sites(model)[0]:
         shape = shape_of(site, context)
         for width in widths(site)[:-1]:
-            message = layers(shape, width).SerializeToString()
+            message = layers(shape, Form(width)).SerializeToString()
             session = onnxruntime.InferenceSession(message, providers=["CPUExecutionProvider"])
             axes = session.get_inputs()[0].shape
             (given,) = session.run(None, {"x": np.ones(axes, np.float32)})

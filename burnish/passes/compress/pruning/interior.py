@@ -29,7 +29,7 @@ def cut_nodes(site: Site, units: Array) -> None:
     for source in trace.cut:
         _narrow_parts(source, columns[source])
     for product, left in ((trace.by_output[value], left) for value, left in columns.items()):
-        _write_columns(product, left)
+        write_columns(product, left)
     for (node, index), axis in trace.constants.items():
         _narrow_constant(node, index, axis, units)
     for node in trace.nodes:
@@ -52,7 +52,7 @@ def _columns(trace: Trace, units: Array) -> dict[ir.Value, Array]:
     }
 
 
-def _write_columns(product: Product, left: Array) -> None:
+def write_columns(product: Product, left: Array) -> None:
     """The columns that stay, and their bias, in the nodes of a product."""
     node = product.nodes[0]
     graph, name = product.graph, product.weight.name
