@@ -48,19 +48,25 @@ def inner_of(site: Site) -> Inner | None:
         return None
     node = site.trace.attentions[0]
     known = {item.product.output: item.product for item in site.writers}
-    operands = [item for item in node.inputs[:3] if item in known]
-    if rank(node.inputs[0]) != 3 or len(set(operands)) < 3 or len(known) > 3:
+    products = [known[item] for item in node.inputs[:3] if item in known]
+    if rank(node.inputs[0]) != 3 or len(products) != 3 or len(site.writers) != 3:
         return None
-    lone = all(len(item.uses()) == 1 for item in operands if item is not None)
-    if not lone or node.outputs[0] is not site.source or len(site.writers) > 3:
+    if len(known) != 3 or len({product.activation for product in products}) > 1:
         return None
-    shown = [item for item in node.outputs[1:] if item.uses() or item.is_graph_output()]
-    if len({known[item].activation for item in operands if item is not None}) > 1:
+    if not all(_only(product.output, node) for product in products):
         return None
-    if shown or node.attributes.get_float("softcap", 0.0) or any(node.inputs[4:]):
+    shown = any(item.uses() or item.is_graph_output() for item in node.outputs[1:])
+    bounded = node.attributes.get_float("softcap", 0.0)
+    if node.outputs[0] is not site.source or shown or bounded or any(node.inputs[4:]):
         return None
-    query, key, value = (known[item] for item in operands if item is not None)
+    query, key, value = products
     return Inner(query, key, value, site.units, query.n // site.units, site.size)
+
+
+def _only(value: ir.Value, node: ir.Node) -> bool:
+    """Whether nothing but a node reads elements of a value; its length may be asked for."""
+    readers = [use.node for use in value.uses() if use.node.op_type != "Shape"]
+    return readers == [node]
 
 
 def narrow(site: Site, sizes: tuple[int, int]) -> None:
