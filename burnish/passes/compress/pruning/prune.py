@@ -49,12 +49,14 @@ class Prune(Pass):
     After:
         The same with fewer columns of `up`, rows of `down`, heads. Where none are left, what the
         layer behind gives in the mean is added, or nothing. Weights that stay make up for others.
+        Or heads of fewer elements, `up` and `down` as two products of lower rank each.
     Refuses when:
         There is no data. Channels reach a port, or a node that mixes them; a weight has other
         readers; the layer is wider than 6144. Heads of keys that a cache holds stay.
     Numerics:
-        Lossy, within the budget on the whole model. Widths are those with the least loss, measured
-        for each site by itself, for the operations or the time that are left.
+        Lossy, within the budget on the whole model. Widths, sizes of heads and ranks are those with
+        the least loss, measured for each site by itself, for the operations or the time that are
+        left. With `factors` false there are only widths.
     """
 
     share: float | None = 0.3
