@@ -200,8 +200,8 @@ def _row(site: Site, chosen: Chosen, context: Context) -> Pruned:
     form = done.level.form if done is not None else Form(site.units)
     work = [operations(site, item, context) for item in (Form(site.units), form)]
     lost = done.level.lost if done is not None else 0.0
-    more = {"sizes": form.sizes, "rank": form.rank or None}
-    return Pruned(site.key, site.kind, site.units, form.width, work[0], work[1], lost, **more)
+    sizes, rank = form.sizes, form.rank or None
+    return Pruned(site.key, site.kind, site.units, form.width, work[0], work[1], lost, sizes, rank)
 
 
 def _told(rows: Sequence[Pruned], ratio: float) -> str:
