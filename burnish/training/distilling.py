@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ WARM_UP = 0.05
 LARGEST_STEP = 1.0
 """Norm to which gradients are cut."""
 
+SPARSE = 0.05
+"""Share of zeros from which a matrix has a mask: other trained ones hold hardly any zero. One of
+zeros alone has none, since it would never be trained."""
+
 Say = Callable[[dict[str, Any]], None]
 
 
@@ -39,7 +44,7 @@ class Schedule:
         seconds: of training; 0 where steps are. Only a number of steps gives the same each time.
         rate: of AdamW, at its largest; it rises first, then falls to 0.
         decay: of matrices.
-        patience: judgements without a better one after which training ends.
+        patience: judgements that brought neither better answers nor a smaller loss before it ends.
     """
 
     steps: int = 0
@@ -59,6 +64,19 @@ class Schedule:
         return self.rate * min((done + 1e-3) / WARM_UP, (1.0 - done) / (1.0 - WARM_UP))
 
 
+@dataclass(frozen=True)
+class Masked:
+    """Matrices whose zeros stay zero.
+
+    Attributes:
+        matrices: how many.
+        zeros: elements of theirs that are zero.
+    """
+
+    matrices: int
+    zeros: int
+
+
 @dataclass
 class Distillation:
     """One training.
@@ -73,6 +91,7 @@ class Distillation:
         order: digest of what is trained; see `State`.
         say: told of each judgement, and of steps.
         stopped: whether the user wants it to end.
+        masked: what of the student stays zero.
     """
 
     teacher: Network
@@ -97,7 +116,20 @@ class Distillation:
             {"params": others, "weight_decay": 0.0},
         ]
         self._optimizer = torch.optim.AdamW(groups, lr=self.schedule.rate, fused=True)
+        self.masked = self._hold_zeros(matrices)
         self.state.order = self.order
+
+    def _hold_zeros(self, matrices: Sequence[Tensor]) -> Masked:
+        """Let the zeros of sparse matrices stay: without a gradient AdamW does not move them."""
+        count = zeros = 0
+        for weight in matrices:
+            mask = weight.detach() != 0
+            gone = weight.numel() - int(mask.sum())
+            if SPARSE * weight.numel() <= gone < weight.numel():
+                held = functools.partial(torch.mul, mask)
+                weight.register_hook(held)  # type: ignore[no-untyped-call]
+                count, zeros = count + 1, zeros + gone
+        return Masked(count, zeros)
 
     def resume(self) -> None:
         """Go on where the checkpoint is."""
@@ -160,8 +192,10 @@ class Distillation:
         """Compare on what is held out; weights that do best are kept."""
         found = self.judged()
         now = found["fidelity"], -found["loss"]
+        least = min((item["loss"] for item in self.state.history), default=float("inf"))
         self.state.history.append({"step": self.state.step, **found})
-        self.state.stale += 1
+        # First choices of few texts go up and down while the student still learns.
+        self.state.stale = 0 if found["loss"] < least else self.state.stale + 1
         if now > (self.state.best[0], -self.state.best[1]):
             self.state.best = found["fidelity"], found["loss"]
             self.state.best_step, self.state.stale = self.state.step, 0

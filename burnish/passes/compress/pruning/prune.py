@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,9 @@ from burnish.passes.compress.pruning.sensitivity import Curve, curves
 from burnish.passes.compress.splice import drop_unused
 
 NO_DATA = "it needs the user's data: made-up inputs do not say what counts"
+SURVEY = "survey of what may be pruned"
+"""What keys of a memo begin with that hold curves."""
+
 NO_SITE = "it has no heads or hidden channels between products with constant weights"
 
 
@@ -143,7 +147,7 @@ def surveyed(model: ir.Model, context: Context, activations: Activations) -> dic
     """What each site costs the answer in each form; found once for a model and its data."""
     sites = usable(model)[0]
     tensors = [product.weight.const_value for site in sites for product in site.readers]
-    key = ("pruning", *(id(tensor) for tensor in tensors))
+    key = (SURVEY, *(site.key for site in sites), _digest(tensors))
     if key not in context.memo:
         behind = sum(_bytes(site.readers) for site in sites)
         whole = sum(_bytes(around(site)) for site in sites)
@@ -159,14 +163,29 @@ def surveyed(model: ir.Model, context: Context, activations: Activations) -> dic
             probes.append(probe(site, before, layer, activations, tried=behind <= LARGEST))
         course.end()
         found = curves(model, probes, activations, activations.told)
-        context.memo[key] = tensors, found  # the tensors stay, so that no others get their ids
-    result: dict[str, Curve] = context.memo[key][1]
+        context.memo[key] = found
+    result: dict[str, Curve] = context.memo[key]
     return result
 
 
 def _bytes(products: Sequence[Product]) -> int:
     tensors = (product.weight.const_value for product in products)
     return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+
+def surveys(memo: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    """What `surveyed` has found, for another compilation of the same model on the same data."""
+    return {
+        key: found for key, found in memo.items() if isinstance(key, tuple) and key[:1] == (SURVEY,)
+    }
+
+
+def _digest(tensors: Sequence[ir.TensorProtocol | None]) -> str:
+    """Weights by their content: each compilation makes tensors of its own of them."""
+    digest = hashlib.sha256()
+    for tensor in filter(None, tensors):
+        digest.update(tensor.tobytes())
+    return digest.hexdigest()
 
 
 def cut_all(model: ir.Model, sites: Sequence[Site], chosen: Chosen) -> None:
