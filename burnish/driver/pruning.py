@@ -182,6 +182,8 @@ def _row(row: Pruned) -> dict[str, Any]:
         "kind": row.kind,
         "before": row.before,
         "after": row.after,
+        "sizes": list(row.sizes) if row.sizes is not None else None,
+        "rank": row.rank,
         "flops_ratio": row.flops_after / row.flops_before if row.flops_before else 1.0,
         "lost": row.lost,
     }

@@ -30,7 +30,7 @@ def cut_nodes(site: Site, units: Array) -> None:
     for source, span in trace.cut.items():
         _narrow_parts(trace, source, span, columns)
     for products in _sharing(trace, columns):
-        _write_columns(products, columns[products[0].output])
+        write_columns(products, columns[products[0].output])
     for (node, index), axis in trace.constants.items():
         _narrow_constant(node, index, axis, units)
     for node in trace.nodes:
@@ -59,7 +59,7 @@ def _sharing(trace: Trace, columns: dict[ir.Value, Array]) -> list[list[Product]
     return [trace.by_weight[weight] for weight in weights]
 
 
-def _write_columns(products: Sequence[Product], left: Array) -> None:
+def write_columns(products: Sequence[Product], left: Array) -> None:
     """The columns that stay, and their bias, in the nodes of products that share them."""
     first = products[0]
     graph, name = first.graph, first.weight.name
