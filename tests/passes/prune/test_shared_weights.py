@@ -20,6 +20,7 @@ from burnish.optimizer.model import add_initializer
 from burnish.passes.compress.pruning.biases import separate_biases
 from burnish.passes.compress.pruning.costs import operations
 from burnish.passes.compress.pruning.cutting import cut, matrix_of
+from burnish.passes.compress.pruning.levels import Form
 from burnish.passes.compress.pruning.prune import Prune
 
 
@@ -66,8 +67,8 @@ def test_layers_that_share_weights_are_one_site(albert: ir.Model) -> None:
     context = make_context(sizes=SIZES, shapes=shapes.infer(albert, SIZES))
     apart = recovered(ir.from_proto(encoder(layers=2, width=32, heads=4)))
     shapes.annotate(apart)
-    each = [operations(site, site.units, context) for site in find_sites(apart)[0]]
-    shared = [operations(site, site.units, context) for site in sites]
+    each = [operations(site, Form(site.units), context) for site in find_sites(apart)[0]]
+    shared = [operations(site, Form(site.units), context) for site in sites]
     assert shared == [each[0] + each[2], each[1] + each[3]]
 
 
