@@ -15,6 +15,8 @@ from torch.nn import functional
 from burnish.training import state as states
 from burnish.training.batches import Batches
 from burnish.training.losses import Comparison
+from burnish.training.memory import Memory
+from burnish.training.muon import Muon
 from burnish.training.network import Network, tensors
 from burnish.training.state import State
 
@@ -37,9 +39,10 @@ class Schedule:
     Attributes:
         steps: batches; 0 where time is the limit.
         seconds: of training; 0 where steps are. Only a number of steps gives the same each time.
-        rate: of AdamW, at its largest; it rises first, then falls to 0.
+        rate: at its largest; it rises first, then falls to 0.
         decay: of matrices.
         patience: judgements without a better one after which training ends.
+        muon: names of matrices that Muon trains; AdamW trains what is left.
     """
 
     steps: int = 0
@@ -47,6 +50,7 @@ class Schedule:
     rate: float = 5e-4
     decay: float = 0.01
     patience: int = 10
+    muon: frozenset[str] = frozenset()
 
     def done(self, step: int, seconds: float) -> float:
         """The share of the training that is done, 0 to 1."""
@@ -90,14 +94,22 @@ class Distillation:
     def __post_init__(self) -> None:
         self._weights = list(self.student.weights)
         self._best = [weight.detach().clone() for weight in self._weights]
-        matrices = [weight for weight in self._weights if weight.ndim > 1]
-        others = [weight for weight in self._weights if weight.ndim <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": self.schedule.decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        self._optimizer = torch.optim.AdamW(groups, lr=self.schedule.rate, fused=True)
+        self._memory = Memory(frozenset(self.comparison.teacher.names))
+        self._optimizer = Muon(self._groups(), self.schedule.rate)
         self.state.order = self.order
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Weights by how they are trained."""
+        named = list(zip(self.student.names, self._weights, strict=True))
+        chosen = [weight for name, weight in named if name in self.schedule.muon]
+        rest = [weight for name, weight in named if name not in self.schedule.muon]
+        decay = self.schedule.decay
+        groups = [
+            {"params": chosen, "weight_decay": decay, "muon": True},
+            {"params": [item for item in rest if item.ndim > 1], "weight_decay": decay},
+            {"params": [item for item in rest if item.ndim <= 1], "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]
 
     def resume(self) -> None:
         """Go on where the checkpoint is."""
@@ -140,10 +152,11 @@ class Distillation:
 
     def _step(self, rate: float) -> float:
         """One batch; its loss."""
-        feed = tensors(self.batches.batch(self.state.step))
-        with torch.no_grad():
-            wanted = self.teacher(feed)
-        parts = self.comparison.losses(wanted, self.student(feed), self._real(feed))
+        which, arrays = self.batches.batch(self.state.step)
+        feed = tensors(arrays)
+        mask = self._real(feed)
+        wanted = self._wanted(("trained", which), feed, mask)
+        parts = self.comparison.losses(wanted, self.student(feed), mask)
         loss = torch.stack(list(parts.values())).sum()
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -152,6 +165,13 @@ class Distillation:
             group["lr"] = rate
         self._optimizer.step()
         return float(loss.detach())
+
+    @torch.no_grad()
+    def _wanted(
+        self, key: tuple[str, int], feed: Mapping[str, Tensor], mask: Tensor | None
+    ) -> Mapping[str, Tensor]:
+        """What the teacher gives."""
+        return self._memory.recall(key, mask, lambda: self.teacher(feed))
 
     def _real(self, feed: Mapping[str, Tensor]) -> Tensor | None:
         return feed[self.mask].bool() if self.mask else None
@@ -173,9 +193,10 @@ class Distillation:
     def judged(self) -> dict[str, float]:
         """`fidelity` (first choices that agree, or the mean cosine), and each loss, held out."""
         totals: dict[str, float] = {}
-        for held in self.batches.held:
+        for number, held in enumerate(self.batches.held):
             feed = tensors(held)
-            wanted, given, mask = self.teacher(feed), self.student(feed), self._real(feed)
+            mask = self._real(feed)
+            wanted, given = self._wanted(("held", number), feed, mask), self.student(feed)
             parts = self.comparison.losses(wanted, given, mask)
             found = {name: float(value) for name, value in parts.items()}
             found |= {"loss": sum(found.values()), "fidelity": self._fidelity(wanted, given, mask)}

@@ -88,19 +88,21 @@ def test_the_same_seed_gives_the_same_bytes(folder: Path) -> None:
     assert (folder / "student.onnx").read_bytes() == first
 
 
-def test_a_training_goes_on_as_if_it_had_not_ended(folder: Path) -> None:
-    whole = trained(folder, SHORT)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_training_goes_on_as_if_it_had_not_ended(folder: Path, optimizer: str) -> None:
+    order = replace(SHORT, optimizer=optimizer)
+    whole = trained(folder, order)
     wanted = (folder / "student.onnx").read_bytes()
 
     def interrupt(event: dict[str, Any]) -> None:
         if event.get("step") == 21 and event["stage"] == "training":
             os.kill(os.getpid(), signal.SIGINT)
 
-    ended = trained(folder, SHORT, interrupt)
+    ended = trained(folder, order, interrupt)
     assert ended["training"]["ended"] == "interrupted"
     assert ended["training"]["steps"] == 21
     assert (folder / "student.onnx").exists()
-    resumed = trained(folder, replace(SHORT, resume=True))
+    resumed = trained(folder, replace(order, resume=True))
     assert resumed["training"]["history"] == whole["training"]["history"]
     assert (folder / "student.onnx").read_bytes() == wanted
     assert not (folder / "student.onnx.training.npz").exists()
@@ -203,6 +205,7 @@ def test_what_means_nothing(spec: str) -> None:
         (Request("m.onnx", data="d"), replace(SHORT, steps=0), "no end to the training"),
         (Request("m.onnx", data="d"), replace(SHORT, logits=0, hidden=0, relations=0), "weight 0"),
         (Request("m.onnx", data="d"), replace(SHORT, student="gone.onnx"), "is no file"),
+        (Request("m.onnx", data="d"), replace(SHORT, optimizer="sgd"), "neither adamw nor muon"),
         (Request("m.onnx", data="d", output="gone/s.onnx"), SHORT, "folder gone does not exist"),
     ],
 )
