@@ -11,6 +11,9 @@ from torch import Tensor
 MOST = 1 << 30
 """Bytes of answers that are kept; batches beyond are answered anew each time."""
 
+AXES = 3
+"""Of values by token: [batch, sequence, channels], as losses take them."""
+
 Values = dict[str, Tensor]
 
 
@@ -62,7 +65,7 @@ class Memory:
         return {name: _whole(item, mask) for name, item in found.items()}
 
     def _kept_of(self, name: str, value: Tensor, mask: Tensor | None) -> _Kept:
-        by_token = mask is not None and value.shape[:2] == mask.shape
+        by_token = mask is not None and value.ndim == AXES and value.shape[:2] == mask.shape
         tensor = value[mask] if by_token else value
         rounded = name in self._rounded and value.dtype is torch.float32
         return _Kept(tensor.bfloat16() if rounded else tensor, by_token, value.dtype)

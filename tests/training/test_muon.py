@@ -69,7 +69,11 @@ def test_tables_vectors_and_the_last_layer_are_left_to_adamw() -> None:
 def test_a_teacher_is_asked_once_about_a_batch() -> None:
     torch.manual_seed(0)
     mask = torch.tensor([[1, 1, 1], [1, 0, 0]]).bool()
-    given = {"logits": torch.randn(2, 3, 4), "state": torch.randn(2, 3, 8), "all": torch.randn(5)}
+    given = {
+        "logits": torch.randn(2, 3, 4),
+        "state": torch.randn(2, 3, 8),
+        "all": torch.randn(2, 3),
+    }
     asked = []
 
     def compute() -> dict[str, torch.Tensor]:
