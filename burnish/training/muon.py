@@ -85,7 +85,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
         float32 of the same shape; zeros stay zeros.
     """
     first, third, fifth = COEFFICIENTS
-    current = matrices / (torch.linalg.matrix_norm(matrices, keepdim=True) + TINY)
+    current: Tensor = matrices / (torch.linalg.matrix_norm(matrices, keepdim=True) + TINY)
     for _ in range(ITERATIONS):
         gram = current @ current.mT
         current = first * current + (third * gram + fifth * (gram @ gram)) @ current
