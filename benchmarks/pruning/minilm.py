@@ -164,6 +164,15 @@ def optimized(file: Path, *options: str) -> Path:
     return target
 
 
+def exported(folder: Path) -> Path:
+    """The export, which is made where the folder lacks it."""
+    source = folder / f"{EXPORTS[0].name}.onnx"
+    if not source.exists():
+        script = str(HERE.parents[1] / "examples" / "export_minilm.py")
+        subprocess.run([sys.executable, script, str(folder)], check=True, capture_output=True)
+    return source
+
+
 def main() -> None:
     """Export, prune, compare, time, print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -173,11 +182,7 @@ def main() -> None:
     parser.add_argument("--shares", default="0.1,0.2,0.3,0.4,0.5,0.6")
     parser.add_argument("--time", action="store_true")
     arguments = parser.parse_args()
-    folder, name = arguments.folder, EXPORTS[0].name
-    source = folder / f"{name}.onnx"
-    if not source.exists():
-        script = str(HERE.parents[1] / "examples" / "export_minilm.py")
-        subprocess.run([sys.executable, script, str(folder)], check=True, capture_output=True)
+    source = exported(arguments.folder)
     texts = arguments.calibration.read_text("utf-8").splitlines()
     held = arguments.sentences.read_text("utf-8").splitlines()
     if {*texts} & {*held}:
@@ -188,8 +193,8 @@ def main() -> None:
     head = "| FLOPs cut | heads | channels | ratio | what | cosine | neighbour kept | Spearman |"
     print(head + " times the export | times the whole |" * arguments.time)
     print("|---" * (10 if arguments.time else 8) + "|")
-    int8 = ("--int8", "--data", str(arguments.calibration))
-    int8 += ("--tokenizer", str(weights_folder() / "tokenizer.json"))
+    tokenizer = str(weights_folder() / "tokenizer.json")
+    int8 = ("--int8", "--data", str(arguments.calibration), "--tokenizer", tokenizer)
     if arguments.time:
         whole = optimized(source)
         print(f"| 0 | | | 1.00 | whole | | | | {speed(source, whole)} | |", flush=True)
@@ -200,7 +205,7 @@ def main() -> None:
     for share, counts, what, form in results(
         source, texts, map(float, arguments.shares.split(","))
     ):
-        file = folder / f"{name}.{share:g}.{what}.onnx"
+        file = source.with_suffix(f".{share:g}.{what}.onnx")
         save(form, file, external=False)
         row = compared(f"{share:g} | {counts}", what, file)
         if arguments.time and what == "repaired":

@@ -128,15 +128,16 @@ class Compilation:
         bench, real = self.bench, self.request.data is not None
         used = judged = reference
         request = self.request
-        spends = request.precision or request.kv_cache or request.low_rank or request.prune
-        if real and spends:
+        spends = request.precision or request.kv_cache or request.low_rank
+        learns = request.prune or request.sparsity
+        if real and (spends or learns):
             used, judged = reference.split()
             read = [bench.executor.read(folder) for folder in used.folders]
             bench.warnings += doubts(read, bench.slots, bench.tokenizer)
         self.judge, self.sense = Judge(bench, judged), Judge(bench, used.some(SENSED))
         masks = [slot.port.name for slot in bench.slots if feeds.is_padding_mask(slot)]
         self.observe = Calibration(bench.executor, used.folders, masks, real=real)
-        if request.prune:
+        if real and learns:
             self.activations = activations_of(bench, used.folders, masks)
 
     def _tuner(self, contest: Contest) -> tuner.Tuner:

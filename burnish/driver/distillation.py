@@ -245,7 +245,8 @@ class Training:
             "burnish": __version__,
             "teacher": report.file_facts(loaded.files, loaded.model, loaded.sha256),
             "student": {"of": self.asked.student, "parameters": _parameters(training.student),
-                        "teacher_parameters": _parameters_of(self.teacher)},
+                        "teacher_parameters": _parameters_of(self.teacher),
+                        "masked": asdict(training.masked)},
             "target": report.target_facts(
                 REFERENCE, name, self.request.threads_used, versions(REFERENCE), self.student
             ),

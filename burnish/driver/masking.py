@@ -40,6 +40,6 @@ def caveat(sparsity: str, provider: str) -> str:
             f"zeros in weights make nothing faster on {provider}, whose kernels multiply with "
             "them: they are for size (--sparse-storage) and, as 2:4, for TensorRT"
         )
-    if not Pattern.of(sparsity).group:
+    if not Pattern.of(sparsity).two_of_four:
         return "zeros make nothing faster in TensorRT unless they are 2:4 (--sparsity 2:4)"
     return "TensorRT is faster by 2:4 only where sparse weights are turned on (trt_sparsity_enable)"

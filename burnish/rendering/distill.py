@@ -25,6 +25,11 @@ def render_distill(console: Console, facts: dict[str, Any]) -> None:
         f"{student['parameters']:,} parameters, {share:.2f} of the teacher's",
         soft_wrap=True,
     )
+    if (masked := student["masked"])["matrices"]:
+        console.print(
+            f"{masked['matrices']} matrices keep their zeros, {masked['zeros']:,} in all",
+            soft_wrap=True,
+        )
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("held out")
     for name in ("before", "after"):

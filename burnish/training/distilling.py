@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,10 @@ WARM_UP = 0.05
 LARGEST_STEP = 1.0
 """Norm to which gradients are cut."""
 
+SPARSE = 0.05
+"""Share of zeros from which a matrix has a mask: other trained ones hold hardly any zero. One of
+zeros alone has none, since it would never be trained."""
+
 Say = Callable[[dict[str, Any]], None]
 
 
@@ -41,7 +46,7 @@ class Schedule:
         seconds: of training; 0 where steps are. Only a number of steps gives the same each time.
         rate: at its largest; it rises first, then falls to 0.
         decay: of matrices.
-        patience: judgements without a better one after which training ends.
+        patience: judgements that brought neither better answers nor a smaller loss before it ends.
         muon: names of matrices that Muon trains; AdamW trains what is left.
     """
 
@@ -63,6 +68,19 @@ class Schedule:
         return self.rate * min((done + 1e-3) / WARM_UP, (1.0 - done) / (1.0 - WARM_UP))
 
 
+@dataclass(frozen=True)
+class Masked:
+    """Matrices whose zeros stay zero.
+
+    Attributes:
+        matrices: how many.
+        zeros: elements of theirs that are zero.
+    """
+
+    matrices: int
+    zeros: int
+
+
 @dataclass
 class Distillation:
     """One training.
@@ -77,6 +95,7 @@ class Distillation:
         order: digest of what is trained; see `State`.
         say: told of each judgement, and of steps.
         stopped: whether the user wants it to end.
+        masked: what of the student stays zero.
     """
 
     teacher: Network
@@ -95,21 +114,32 @@ class Distillation:
         self._weights = list(self.student.weights)
         self._best = [weight.detach().clone() for weight in self._weights]
         self._memory = Memory(frozenset(self.comparison.teacher.names))
+        self.masked = self._hold_zeros([weight for weight in self._weights if weight.ndim > 1])
         self._optimizer = Muon(self._groups(), self.schedule.rate)
         self.state.order = self.order
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Weights by how they are trained."""
+        """Weights by how they are trained; Muon would move zeros that have no gradient, too."""
         named = list(zip(self.student.names, self._weights, strict=True))
-        chosen = [weight for name, weight in named if name in self.schedule.muon]
-        rest = [weight for name, weight in named if name not in self.schedule.muon]
+        muon = {name for name, item in named if name in self.schedule.muon and not _zeros_of(item)}
+        rest = [item for name, item in named if name not in muon]
         decay = self.schedule.decay
         groups = [
-            {"params": chosen, "weight_decay": decay, "muon": True},
-            {"params": [item for item in rest if item.ndim > 1], "weight_decay": decay},
+            {"params": [item for name, item in named if name in muon], "muon": True},
+            {"params": [item for item in rest if item.ndim > 1]},
             {"params": [item for item in rest if item.ndim <= 1], "weight_decay": 0.0},
         ]
-        return [group for group in groups if group["params"]]
+        return [{"weight_decay": decay, **group} for group in groups if group["params"]]
+
+    def _hold_zeros(self, matrices: Sequence[Tensor]) -> Masked:
+        """Let the zeros of sparse matrices stay: without a gradient AdamW does not move them."""
+        count = zeros = 0
+        for weight in matrices:
+            if gone := _zeros_of(weight):
+                held = functools.partial(torch.mul, weight.detach() != 0)
+                weight.register_hook(held)  # type: ignore[no-untyped-call]
+                count, zeros = count + 1, zeros + gone
+        return Masked(count, zeros)
 
     def resume(self) -> None:
         """Go on where the checkpoint is."""
@@ -180,8 +210,10 @@ class Distillation:
         """Compare on what is held out; weights that do best are kept."""
         found = self.judged()
         now = found["fidelity"], -found["loss"]
+        least = min((item["loss"] for item in self.state.history), default=float("inf"))
         self.state.history.append({"step": self.state.step, **found})
-        self.state.stale += 1
+        # First choices of few texts go up and down while the student still learns.
+        self.state.stale = 0 if found["loss"] < least else self.state.stale + 1
         if now > (self.state.best[0], -self.state.best[1]):
             self.state.best = found["fidelity"], found["loss"]
             self.state.best_step, self.state.stale = self.state.step, 0
@@ -222,3 +254,9 @@ class Distillation:
     def _write(self) -> None:
         if self.checkpoint is not None:
             states.write(self.checkpoint, self.state, self._weights, self._optimizer, self._best)
+
+
+def _zeros_of(weight: Tensor) -> int:
+    """How many zeros a weight has that are to stay; none where it is not sparse."""
+    gone = weight.numel() - int(weight.detach().count_nonzero())
+    return gone if SPARSE * weight.numel() <= gone < weight.numel() else 0

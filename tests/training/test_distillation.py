@@ -130,7 +130,8 @@ def test_training_ends_where_nothing_gets_better(folder: Path) -> None:
     assert report["training"]["steps"] < 400
 
 
-def test_a_student_of_its_own_recovers_what_pruning_lost(folder: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_student_of_its_own_recovers_what_pruning_lost(folder: Path, optimizer: str) -> None:
     """A file whose weights were damaged; the trained one has its graph and its ports."""
     model = onnx.load(folder / "teacher.onnx")
     random = np.random.default_rng(1)
@@ -140,8 +141,26 @@ def test_a_student_of_its_own_recovers_what_pruning_lost(folder: Path) -> None:
             masked = array * (random.random(array.shape) > 0.4)
             tensor.CopyFrom(onnx.numpy_helper.from_array(masked.astype(np.float32), tensor.name))
     onnx.save(model, folder / "pruned.onnx")
-    report = trained(folder, replace(SHORT, student=str(folder / "pruned.onnx"), steps=60))
+    before, zeros = masks_of(folder / "pruned.onnx")
+    order = replace(SHORT, student=str(folder / "pruned.onnx"), steps=60, optimizer=optimizer)
+    report = trained(folder, order)
     assert report["losses"]["after"]["loss"] < 0.7 * report["losses"]["before"]["loss"]
+    after, left = masks_of(folder / "student.onnx")
+    assert after == before
+    assert left == zeros == report["student"]["masked"]["zeros"]
+
+
+def masks_of(path: Path) -> tuple[set[bytes], int]:
+    """Where the float32 matrices of a file are zero, stored either way; how many elements are."""
+    arrays = map(onnx.numpy_helper.to_array, onnx.load(path).graph.initializer)
+    matrices = [item == 0 for item in arrays if item.ndim == 2 and item.dtype == np.float32]
+    found = {min(item.tobytes(), item.T.tobytes()) for item in matrices if item.any()}
+    return found, sum(int(item.sum()) for item in matrices)
+
+
+def test_a_student_without_zeros_is_held_to_none(folder: Path) -> None:
+    report = trained(folder, replace(SHORT, steps=1))
+    assert report["student"]["masked"] == {"matrices": 0, "zeros": 0}
 
 
 def test_the_command_trains_in_a_child(folder: Path) -> None:

@@ -28,23 +28,28 @@ COLUMNS = 4096
 """Columns of a weight that are worked on at a time: they do not depend on each other."""
 
 
-def factored(rows: Array, *, largest_first: bool = True) -> Factor:
+def factored(gram: Array, *, largest_first: bool = True) -> Factor:
     """An order of the channels [k], and how errors are handed on in it.
 
     Args:
-        rows: of the activation, [rows, k].
+        gram: x^T x of the activation, [k, k].
         largest_first: channels with the largest activations come first; else as they are.
 
     Returns:
         The order, and in it the upper Cholesky factor of the inverse correlations, [k, k].
     """
-    exact = np.asarray(rows, np.float64)
-    gram = exact.T @ exact
-    mean = float(np.diag(gram).mean()) or 1.0
-    gram[np.diag_indices_from(gram)] += DAMPING * mean
-    order = np.arange(len(gram))
+    damped = np.array(gram, np.float64)
+    mean = float(np.diag(damped).mean()) or 1.0
+    damped[np.diag_indices_from(damped)] += DAMPING * mean
+    order = np.arange(len(damped))
     if largest_first:
-        order = np.argsort(-np.diag(gram), kind="stable")
-    inverse = np.linalg.inv(gram[np.ix_(order, order)])
+        order = np.argsort(-np.diag(damped), kind="stable")
+    inverse = np.linalg.inv(damped[np.ix_(order, order)])
     factor = np.linalg.cholesky((inverse + inverse.T) / 2).T
     return order, factor
+
+
+def gram_of(rows: Array) -> Array:
+    """x^T x of some rows of an activation, [k, k] in float64."""
+    exact = np.asarray(rows, np.float64)
+    return np.asarray(exact.T @ exact)

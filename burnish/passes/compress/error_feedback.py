@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from burnish.optimizer.contract import Array
-from burnish.passes.compress.correlations import BLOCK, COLUMNS, factored
+from burnish.passes.compress.correlations import BLOCK, COLUMNS, factored, gram_of
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Feedback:
 
         And in that order the upper Cholesky factor of the inverse correlations, [k, k].
         """
-        order, factor = factored(self.rows)
+        order, factor = factored(gram_of(self.rows))
         if self.by is not None:
             factor = factor * self.by[order]
         return order, factor.astype(np.float32)

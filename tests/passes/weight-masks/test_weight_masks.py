@@ -18,11 +18,12 @@ from samples import Builder, encoder
 from test_cli import command_here, report_of, step
 
 from burnish.driver import masking
-from burnish.optimizer.calibration import Calibration
+from burnish.optimizer.activations import Activations
 from burnish.optimizer.contract import Feeds, Outcome
 from burnish.optimizer.errors import UsageError
 from burnish.optimizer.executor import Executor
 from burnish.optimizer.pipeline import Compiled, Step, first_asked
+from burnish.passes.compress.correlations import gram_of
 from burnish.passes.compress.error_feedback import Feedback, Grid, rounded
 from burnish.passes.compress.int8.dynamic import DynamicInt8
 from burnish.passes.compress.masks.methods import METHODS, masked
@@ -61,17 +62,17 @@ def weights(model: ir.Model) -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in found.items() if tensor is not None}
 
 
-def seen(executor: Executor, feeds: list[Feeds]) -> Calibration:
-    return Calibration(executor, executor.store(feeds), real=True)
+def seen(executor: Executor, feeds: list[Feeds]) -> Activations:
+    return Activations(executor, executor.store(feeds))
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["0.1", "0.5", "0.75", "2:4", "1:4", "4:8"]))
 @settings(max_examples=30, deadline=None)
 def test_as_many_are_zero_as_the_pattern_says(seed: int, text: str) -> None:
     matrix = np.random.default_rng(seed).standard_normal((64, 6)).astype(np.float32)
-    pattern, rows = Pattern.of(text), correlated(80, 64, seed)
+    pattern, gram = Pattern.of(text), gram_of(correlated(80, 64, seed))
     for method in METHODS:
-        found = masked(matrix, rows, method, pattern)
+        found = masked(matrix, gram, method, pattern)
         assert np.isfinite(found).all()
         assert (found == 0).mean() == pytest.approx(pattern.share, abs=0.01)
         if pattern.group:
@@ -84,11 +85,11 @@ def test_as_many_are_zero_as_the_pattern_says(seed: int, text: str) -> None:
 @pytest.mark.parametrize("text", ["0.5", "2:4"])
 def test_each_method_is_closer_than_the_one_before(text: str) -> None:
     matrix = np.random.default_rng(0).standard_normal((192, 40)).astype(np.float32)
-    rows, others = correlated(1000, 192, 1), correlated(500, 192, 2)
+    gram, others = gram_of(correlated(1000, 192, 1)), correlated(500, 192, 2)
     exact = others @ matrix
 
     def error(method: str) -> float:
-        found = others @ masked(matrix, rows, method, Pattern.of(text))
+        found = others @ masked(matrix, gram, method, Pattern.of(text))
         return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
 
     magnitude, wanda, sparsegpt = map(error, METHODS)
@@ -100,19 +101,19 @@ def test_wanda_looks_at_norms_column_by_column() -> None:
     """|w| times the norm of the input, the lowest of each column (arXiv:2306.11695)."""
     matrix = np.array([[1.0, 4.0], [2.0, 3.0]], np.float32)
     rows = np.array([[3.0, 1.0]], np.float32)
-    found = masked(matrix, rows, "wanda", Pattern.of("0.5"))
+    found = masked(matrix, gram_of(rows), "wanda", Pattern.of("0.5"))
     np.testing.assert_array_equal(found, [[1.0, 4.0], [0.0, 0.0]])
 
 
-def apply(model: ir.Model, observe: Calibration | None = None, **options: Any) -> Outcome:
-    return WeightMasks(**options).apply(model, make_context(observe=observe))
+def apply(model: ir.Model, activations: Activations | None = None, **options: Any) -> Outcome:
+    return WeightMasks(**options).apply(model, make_context(activations=activations))
 
 
 def test_all_but_outputs_are_masked_and_the_same_names_stay(executor: Executor) -> None:
     model = chain().model()
     before = weights(model.clone())
-    observe = seen(executor, [{"x": correlated(40, K, seed)} for seed in range(4)])
-    outcome = apply(model, observe)
+    activations = seen(executor, [{"x": correlated(40, K, seed)} for seed in range(4)])
+    outcome = apply(model, activations)
     assert outcome.rewrites == 3
     assert [(item.node, item.reason) for item in outcome.refusals] == [
         ("head.product/MatMul", "it gives an output")
@@ -125,7 +126,7 @@ def test_all_but_outputs_are_masked_and_the_same_names_stay(executor: Executor) 
         {"layer0.weight": 0.5, "layer1.weight": 0.5, "layer2.weight": 0.5, "head.weight": 0.0}
     )
     assert after.keys() == before.keys()
-    again = apply(model, observe)
+    again = apply(model, activations)
     assert again.rewrites == 0
     assert "it has as many zeros already" in {item.reason for item in again.refusals}
 
@@ -140,8 +141,9 @@ def test_later_layers_see_what_earlier_ones_give(executor: Executor) -> None:
     shown.graph.initializers["layer0.weight"].const_value = ir.Tensor(
         weights(model)["layer0.weight"], name="layer0.weight"
     )
-    rows = seen(executor, feeds)(shown, ["bent0"])["bent0"].rows
-    wanted = masked(original["layer1.weight"], rows, "sparsegpt", Pattern.of("2:4"))
+    shown.graph.outputs.append(next(v for n in shown.graph for v in n.outputs if v.name == "bent0"))
+    gram = sum(gram_of(given["bent0"]) for given in run_model(shown, feeds))
+    wanted = masked(original["layer1.weight"], gram, "sparsegpt", Pattern.of("2:4"))
     np.testing.assert_allclose(weights(model)["layer1.weight"], wanted, rtol=1e-5, atol=1e-6)
 
 
@@ -165,7 +167,7 @@ def test_without_data_nothing_is_known_of_inputs() -> None:
 def test_zeros_outlive_rounding_by_error_feedback(bits: int) -> None:
     matrix = np.random.default_rng(0).standard_normal((192, 40)).astype(np.float32)
     rows = correlated(1000, 192, 1)
-    sparse = masked(matrix, rows, "sparsegpt", Pattern.of("2:4"))
+    sparse = masked(matrix, gram_of(rows), "sparsegpt", Pattern.of("2:4"))
     top = 2 ** (bits - 1) - 1
     grid = Grid(np.abs(sparse).max(axis=0, keepdims=True) / top, 0, 192, -top, top)
     codes = rounded(sparse, Feedback(rows), grid)
@@ -220,11 +222,24 @@ def test_zeros_are_in_the_integers(bert_file: Path) -> None:
     [
         ("0.5", "cpu", "make nothing faster on cpu"),
         ("0.5", "tensorrt", "unless they are 2:4"),
+        ("4:8", "tensorrt", "unless they are 2:4"),
         ("2:4", "tensorrt", "only where sparse weights are turned on"),
+        ("1:4", "tensorrt", "only where sparse weights are turned on"),
     ],
 )
 def test_the_report_says_where_zeros_gain_nothing(sparsity: str, provider: str, told: str) -> None:
     assert told in masking.caveat(sparsity, provider)
+
+
+@given(st.integers(0, 999), st.integers(2, 9), st.data())
+@settings(max_examples=60, deadline=None)
+def test_what_counts_as_two_of_four(seed: int, group: int, data: st.DataObject) -> None:
+    """Patterns that do have no more in any four rows, and those that do not have somewhere."""
+    kept = data.draw(st.integers(1, group - 1))
+    pattern = Pattern.of(f"{kept}:{group}")
+    scores = np.random.default_rng(seed).random((group * 4, 400))
+    left = ~pattern.lowest(scores).reshape(-1, 4, 400)
+    assert pattern.two_of_four == (left.sum(axis=1).max() <= 2)
 
 
 @pytest.mark.parametrize("text", ["0", "1", "4:2", "0:4", "half", "nan", "2:4:8", ""])

@@ -18,22 +18,21 @@ MAGNITUDE, WANDA, SPARSEGPT = "magnitude", "wanda", "sparsegpt"
 METHODS = (MAGNITUDE, WANDA, SPARSEGPT)
 
 
-def masked(matrix: Array, rows: Array | None, method: str, pattern: Pattern) -> Array:
+def masked(matrix: Array, gram: Array | None, method: str, pattern: Pattern) -> Array:
     """A weight [k, n] with the zeros of a pattern, float32.
 
     Args:
         matrix: the weight.
-        rows: of the activation that it is multiplied with, [rows, k]; None for magnitude alone.
+        gram: x^T x of the activation that it is multiplied with, [k, k]; None for magnitude alone.
         method: one of `METHODS`.
         pattern: see there.
     """
-    if method == MAGNITUDE or rows is None:
+    if method == MAGNITUDE or gram is None:
         return np.where(pattern.lowest_of_all(np.abs(matrix)), np.float32(0.0), matrix)
     if method == WANDA:
-        norms = np.linalg.norm(np.asarray(rows, np.float64), axis=0)
-        scores = np.abs(matrix) * norms[:, None]
+        scores = np.abs(matrix) * np.sqrt(np.diag(gram))[:, None]
         return np.where(pattern.lowest(scores), np.float32(0.0), matrix)
-    order, factor = factored(rows, largest_first=not pattern.group)
+    order, factor = factored(gram, largest_first=not pattern.group)
     result = np.empty(matrix.shape, np.float32)
     for start in range(0, matrix.shape[1], COLUMNS):
         part = slice(start, start + COLUMNS)

@@ -51,10 +51,18 @@ class Pattern:
                 return cls(share)
         raise UsageError(f"--sparsity {text} is no share of weights", hint="0.5 or 2:4")
 
-    def why_not(self, rows: int) -> str:
+    @property
+    def two_of_four(self) -> bool:
+        """Whether of each four rows at most two stay, as kernels for 2:4 want it."""
+        if not self.group:
+            return False
+        touched = 4 // self.group if 4 % self.group == 0 else 1 if self.group % 4 == 0 else 2
+        return self.kept * touched <= 2
+
+    def why_not(self, rows: int, called: str = "rows") -> str:
         """Why a weight of so many rows cannot have it; empty where it can."""
         if self.group and rows % self.group:
-            return f"its {rows} rows are no groups of {self.group}"
+            return f"its {rows} {called} are no groups of {self.group}"
         return ""
 
     def holds(self, matrix: Array) -> bool:
