@@ -30,7 +30,8 @@ from tagger_data import load_folder, split_sentences  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
 
 LEARNING = (
-    "--optimizer", "muon", "--rate", 3e-3, "--batch", 64, "--relations", 0, "--patience", 40,
+    "--optimizer", "muon", "--rate", 3e-3, "--batch", 64, "--hidden", 0, "--relations", 0,
+    "--patience", 40,
 )  # fmt: skip
 """How the student learns."""
 

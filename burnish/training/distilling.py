@@ -124,7 +124,7 @@ class Distillation:
         muon = {name for name, item in named if name in self.schedule.muon and not _zeros_of(item)}
         rest = [item for name, item in named if name not in muon]
         decay = self.schedule.decay
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [item for name, item in named if name in muon], "muon": True},
             {"params": [item for item in rest if item.ndim > 1]},
             {"params": [item for item in rest if item.ndim <= 1], "weight_decay": 0.0},
