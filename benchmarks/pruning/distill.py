@@ -1,7 +1,7 @@
 """The tagger of the examples, cut and distilled: F1 lost, and how much faster the student is.
 
     python benchmarks/pruning/distill.py DATA FOLDER [--student SPEC] [--minutes 10 | --steps N]
-        [--limit N] [--no-timing] [-- OPTIONS]
+        [--limit N] [--no-timing] [--options="OPTIONS"]
 
 `DATA` is the folder of annotated sentences that `examples/tagger` is trained on. The student learns
 from the words of its training part, without labels; F1 is that of spans on the held-out part, as
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--limit", type=int, help="held-out sentences of a language")
     parser.add_argument("--no-timing", action="store_true")
-    parser.add_argument("options", nargs="*", help="of `optimize distill`, after --")
+    parser.add_argument("--options", default="", help='of `optimize distill`: --options="--rate 1"')
     arguments = parser.parse_args()
     folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def main() -> None:
     cut, student = folder / "cut.onnx", folder / "student.onnx"
     burnish("distill", teacher, *common, "--steps", 1, "--rate", 1e-8, "-o", cut)
     burnish(
-        "distill", teacher, *common, *asked, *LEARNING, *arguments.options,
+        "distill", teacher, *common, *asked, *LEARNING, *arguments.options.split(),
         "-o", student, "--json", folder / "distill.json",
     )  # fmt: skip
     fast, small = folder / "student.opt.onnx", folder / "student.int8.onnx"
