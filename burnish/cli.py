@@ -106,7 +106,8 @@ def main_job(
         float, typer.Option(min=0.0, max=1.0, help="Loss the answer may have, 0 to 1.")
     ] = 0.01,
     speedup: Annotated[
-        float | None, typer.Option(min=0.0, help="Exit with 1 where this is not reached.")
+        float | None,
+        typer.Option(min=0.0, help="Searched for with --data; exit with 1 if not reached."),
     ] = None,
     shape: options.Shape = None,
     threads: options.Threads = 0,

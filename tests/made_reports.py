@@ -201,5 +201,28 @@ def _precisions(name: str) -> list[dict[str, Any]]:
     return [*told, empty | {"name": "fp16", "chosen": False, "pareto": False, "reason": reason}]
 
 
+def searched() -> dict[str, Any]:
+    """What a report has of a search in place of precisions."""
+    rows = (
+        ("int8-prune-0.30", 0.3, 0.0091, 16_100_000, 3.1), ("int8", 0.0, 0.0042, 22_900_000, 2.5),
+        ("fp32", 0.0, 0.0, 90_900_000, 1.0), ("int8-prune-0.35", 0.35, None, None, None),
+    )  # fmt: skip
+    points = [
+        {
+            "name": name, "precision": name.split("-")[0], "low_rank": False, "prune": share,
+            "options": "", "drop": drop, "bytes": size, "ms": ratio and 100 / ratio,
+            "ratio": ratio, "ci95": ratio and [ratio - 0.02, ratio + 0.02], "known": False,
+            "chosen": share == 0.3, "pareto": drop is not None, "path": None,
+            "reason": "" if ratio else "0.35 of the layers loses 0.02, more than 0.0075",
+        }
+        for name, share, drop, size, ratio in rows
+    ]  # fmt: skip
+    search = {
+        "speedup": 3.0, "max_drop": 0.01, "met": True, "reached": 3.1, "chosen": rows[0][0],
+        "bound": "", "tried": 4, "known": 1,
+    }  # fmt: skip
+    return {"points": points, "search": search, "precisions": []}
+
+
 NEWER = ("operators", "attentions", "layers", "profile")
 """What a report did not have at first."""

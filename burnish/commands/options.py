@@ -152,7 +152,7 @@ Precision = Annotated[
 Points = Annotated[
     bool,
     typer.Option(
-        "--points/--no-points", help="With --precision auto: write its whole Pareto list."
+        "--points/--no-points", help="Of a search or --precision auto: write the whole Pareto list."
     ),
 ]
 FastGelu = Annotated[

@@ -55,6 +55,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("optimize model.onnx", "the same function, faster"),
         ("optimize model.onnx --int8 --data texts.jsonl", "judged on your inputs"),
         ("optimize model.onnx --precision auto --points", "every good trade of time, size, loss"),
+        (
+            "optimize model.onnx --data texts.txt --speedup 3",
+            "what it takes: bits, pruning",
+        ),
         ("optimize model.onnx --no-measure --dry-run", "by rules; nothing is written"),
         ("optimize checkpoint-folder --int4 -o llm", "a checkpoint becomes a folder"),
     ),

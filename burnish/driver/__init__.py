@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from burnish.driver import checkpoints, gate, over_devices, vocabulary
+from burnish.driver import checkpoints, gate, goals, over_devices, vocabulary
 from burnish.driver.conditions import missed, too_far, worse
 from burnish.driver.gate import Gate
 from burnish.driver.narration import Progress, narrated, record
@@ -78,17 +78,23 @@ def _of_file(request: Request, progress: Progress | None) -> Result:
             home, choose = Path(request.model).parent, partial(work, "vocabulary:choose")
             wanted, facts = vocabulary.prepared(request, home, folder, choose)
         argument = asdict(wanted) | {"staging": str(folder)}
-        job = (
-            "election:compile_fastest" if request.provider == AUTO else "compilation:compile_model"
-        )
-        report = work("precisions:compile_fastest" if request.auto_precision else job, argument)
+        report = work(_job(request), argument)
         if facts is not None:
             report["vocabulary"] = told = vocabulary.told(facts, [report])
             if told["cut"]:
-                rows = (report["output"], *report["precisions"])
+                rows = (report["output"], *report["precisions"], *report.get("points", ()))
                 written = dict.fromkeys(Path(row["path"]) for row in rows if row.get("path"))
                 told["tokenizer"] = vocabulary.publish(request, wanted, [*written])
     return Result(report, None if request.dry_run else Path(report["output"]["path"]))
+
+
+def _job(request: Request) -> str:
+    """What compiles one graph as the request asks."""
+    if goals.searches(request):
+        return "search:compile_best"
+    if request.auto_precision:
+        return "precisions:compile_fastest"
+    return "election:compile_fastest" if request.provider == AUTO else "compilation:compile_model"
 
 
 def _of_checkpoint(request: Request, progress: Progress | None) -> Result:

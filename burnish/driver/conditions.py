@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from burnish.driver import pruning
+from burnish.driver import goals, pruning
 from burnish.driver.foreign import is_foreign
 from burnish.driver.net import tolerated
 from burnish.driver.request import Request
@@ -26,7 +26,10 @@ def missed(request: Request, report: dict[str, Any]) -> str:
         return f"--max-drop is not met by {first['name']}: {first['reason']}"
     if wrong := _wrong(request, report) or pruning.missed(request, report.get("pruning")):
         return wrong
-    if request.speedup is not None:
+    if search := report.get("search"):
+        if wrong := goals.missed(search):
+            return wrong
+    elif request.speedup is not None:
         kept = any(step["status"] == "kept" for step in report["passes"])
         # What is unchanged is as fast as it was; a change that was not timed may be anything.
         reached = latency["speedup"] if latency else 0.0 if kept else 1.0

@@ -21,7 +21,7 @@ from burnish.optimizer.measure import Entrant, Timing
 
 OPTIONS = (
     "precision", "static", "kv_cache", "window", "global_tokens", "layers", "fast_gelu", "low_rank",
-    "prune",
+    "prune", "sparsity", "mask", "sparse_storage",
     "keep_embeddings", "level", "max_drop", "opset", "min_ort", "force", "pack", "data", "provider",
 )  # fmt: skip
 """What of a request, besides the model and its sizes, decides which result is fastest."""
@@ -99,15 +99,15 @@ class Contenders(abc.ABC):
         standing[choice.winner].compilation.bench.warnings += self.warnings
         return choice, standing
 
-    def _compilation(self, name: str) -> Compilation:
-        """The compilation of one of the ways, on a workbench of its own."""
+    def _compilation(self, name: str, stack: contextlib.ExitStack | None = None) -> Compilation:
+        """The compilation of one of the ways, on a workbench of its own, which `stack` closes."""
         folder = self.folder / name
         folder.mkdir()
 
         def emit(event: dict[str, Any]) -> None:
             self.emit(event | ({"stage": f"{name}: {event['stage']}"} if "stage" in event else {}))
 
-        bench = self._stack.enter_context(open_model(self.changed(name), emit, folder))
+        bench = (stack or self._stack).enter_context(open_model(self.changed(name), emit, folder))
         return Compilation(bench, folder)
 
     def _standing(self, names: list[str], first: Compilation) -> dict[str, Contender]:
@@ -130,7 +130,7 @@ class Contenders(abc.ABC):
 
     def _key(self, bench: Workbench) -> str:
         """What the choice is recorded under."""
-        options = [f"{name}={getattr(self.request, name)}" for name in OPTIONS]
+        options = [f"{name}={getattr(bench.request, name)}" for name in OPTIONS]
         options += filter(None, [vocabulary.digest(self.request)])
         sizes = ",".join(f"{name}={size}" for name, size in sorted(bench.sizes().items()))
         return f"{self.what} of {bench.loaded.sha256} {sizes} {' '.join(options)}"

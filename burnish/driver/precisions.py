@@ -34,7 +34,9 @@ class _Auction(Contenders):
     first = FLOAT
 
     def run(self) -> dict[str, Any]:
-        names = [FLOAT, *(name for name in PRECISIONS if self._may_stand(name))]
+        refused = {name: may_stand(self.request, name) for name in PRECISIONS}
+        self.reasons |= {name: reason for name, reason in refused.items() if reason}
+        names = [FLOAT, *(name for name in PRECISIONS if not refused[name])]
         provider = self.request.provider
         choice, standing = self.decide(names, f"{provider} {version(provider)}")
         rows = [
@@ -75,18 +77,6 @@ class _Auction(Contenders):
             return ""
         return next((step.reason for step in lossy), "it changes nothing")
 
-    def _may_stand(self, name: str) -> bool:
-        """Whether a precision may gain on the provider at all."""
-        provider = self.request.provider
-        kind = PROVIDERS[provider].int8
-        if name == "int8" and kind == "qdq" and self.request.data is None:
-            self.reasons[name] = f"{provider} wants ranges that only --data gives"
-            return False
-        if (name == "int8" and kind == "weights") or provider in REFUSED.get(name, ()):
-            self.reasons[name] = f"{provider} has no faster kernels for it"
-            return False
-        return True
-
     def _row(self, name: str, standing: dict[str, Contender], *, chosen: bool) -> dict[str, Any]:
         """A row of the report's `precisions`."""
         facts: dict[str, Any] = {"name": name.replace("_", "-"), "drop": None, "bytes": None}
@@ -96,6 +86,17 @@ class _Auction(Contenders):
             facts["bytes"] = sum(file.stat().st_size for file in candidate.files)
         facts |= self.facts(name)
         return facts | {"chosen": chosen, "reason": self.reasons.get(name, "")}
+
+
+def may_stand(request: Request, name: str) -> str:
+    """Why a precision cannot gain on the provider at all; empty where it may."""
+    provider = request.provider
+    kind = PROVIDERS[provider].int8
+    if name == "int8" and kind == "qdq" and request.data is None:
+        return f"{provider} wants ranges that only --data gives"
+    if (name == "int8" and kind == "weights") or provider in REFUSED.get(name, ()):
+        return f"{provider} has no faster kernels for it"
+    return ""
 
 
 def dominates(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

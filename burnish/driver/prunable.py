@@ -35,5 +35,5 @@ def validate_pruning(request: Request) -> None:
         raise UsageError("--prune needs the runs of the model that --no-check skips")
     if request.level < LEAST_LEVEL:
         raise UsageError(f"--prune loses, which -O{request.level} rules out", hint="-O2")
-    if request.auto_precision:
+    if request.auto_precision and request.prune != AUTO_PRUNE:
         raise UsageError("--prune needs one precision", hint="--int8")

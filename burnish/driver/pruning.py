@@ -16,9 +16,10 @@ from burnish.driver.prunable import AUTO_PRUNE
 from burnish.driver.request import Request
 from burnish.optimizer import pipeline
 from burnish.optimizer.contract import Pass
+from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.pipeline import Compiled, Step
 from burnish.optimizer.pruned import Pruned
-from burnish.passes.compress.pruning.prune import Prune
+from burnish.passes.compress.pruning.prune import Prune, usable
 
 ATTEMPTS = 5
 """Shares that are tried where the first loses too much."""
@@ -39,6 +40,14 @@ NEAR = 1.1
 """A speed-up up to so many times what was asked for is near enough."""
 
 
+class TooMuch(BurnishError):
+    """A share of the layers cannot go within the budget."""
+
+
+class NothingGoes(TooMuch):
+    """No share can."""
+
+
 @dataclass
 class Pruning:
     """Settles how much of a model is pruned.
@@ -49,6 +58,7 @@ class Pruning:
         judge: stages what was compiled and compares it with the original.
         goal: the speed-up of the pruned layers that is aimed at; None where a share is.
         limited: what the budget left, in words; empty where it was no limit.
+        exact: the share goes as it is, or `settle` raises: no other one is looked for.
     """
 
     request: Request
@@ -56,6 +66,7 @@ class Pruning:
     judge: Callable[[Compiled], Candidate]
     goal: float | None = None
     limited: str = ""
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if self.request.prune == AUTO_PRUNE and self.request.speedup is not None:
@@ -70,12 +81,24 @@ class Pruning:
         return MOST if self.request.prune == AUTO_PRUNE else float(self.request.prune or 0.0)
 
     def settle(self, before: Compiled) -> Compiled:
-        """The compilation with one more step: the most that keeps to the budget."""
+        """The compilation with one more step: the most that keeps to the budget.
+
+        Raises:
+            TooMuch: where the share is `exact`, and loses more than that.
+        """
         first = self._attempt(before, self.wanted)
-        if first.steps[-1].status != "kept":
+        step = first.steps[-1]
+        if step.status != "kept":
+            if self.exact:
+                reason = step.reason or step.outcome.detail
+                raise TooMuch(reason) if usable(before.model)[0] else NothingGoes(reason)
             return first
         if (loss := self._loss(first)) <= self.budget:
             return first
+        if self.exact:
+            raise TooMuch(
+                f"{self.wanted:.2f} of the layers loses {loss:.3g}, more than {self.budget:g}"
+            )
         found = self._largest(before)
         budget = f"the budget of {self.request.max_drop:g}"
         if found is None:
@@ -159,6 +182,8 @@ def _row(row: Pruned) -> dict[str, Any]:
         "kind": row.kind,
         "before": row.before,
         "after": row.after,
+        "sizes": list(row.sizes) if row.sizes is not None else None,
+        "rank": row.rank,
         "flops_ratio": row.flops_after / row.flops_before if row.flops_before else 1.0,
         "lost": row.lost,
     }

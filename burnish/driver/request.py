@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from burnish import report
-from burnish.driver import masking
+from burnish.driver import goals, masking
 from burnish.driver.prunable import validate_pruning
 from burnish.optimizer import sandbox
 from burnish.optimizer.contract import Kind
@@ -51,6 +51,7 @@ class Request:
             values.
         auto_precision: the fastest of these, and of float32, within the budget.
         points: also write the others that none is better than in time, size and fidelity.
+        speedup: to be reached; with data and no way to it named, what `driver.goals` searches for.
         static: int8 may fix the ranges of activations, from `data`.
         force: few bits also where they are slower, for their size.
         provider: a row of `runtimes.providers`, or "auto" for the fastest of those that start.
@@ -185,8 +186,7 @@ def validate(request: Request) -> None:
         raise UsageError(f"{request.precision}{also} exclude each other")
     if request.auto_precision and request.provider == AUTO:
         raise UsageError("--precision auto needs one provider", hint="--provider cpu")
-    if request.points and not request.auto_precision:
-        raise UsageError("--points are those of --precision auto")
+    goals.validate(request)
     if request.auto_precision and not request.check:
         raise UsageError("--precision auto needs the comparisons that --no-check skips")
     _validate_ranges(request)

@@ -124,6 +124,10 @@ class Course:
                     yield array[self._activations.real(index, len(array))]
                     break
 
+    def anew(self) -> Course:
+        """Another course of the same model, at its start."""
+        return Course(self._activations, self._model)
+
     def end(self) -> None:
         """Remove what was kept."""
         for folder in self._folders:

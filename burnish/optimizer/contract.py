@@ -120,13 +120,15 @@ class Outcome:
 class Choice:
     """The form that measured fastest, and its gain over the first form (time ratio).
 
-    `ms` is a run of the first form in milliseconds; 0 where that is not known.
+    `ms` is a run of the first form in milliseconds; 0 where that is not known. `facts` is what else
+    is worth remembering of what was measured, as JSON takes it.
     """
 
     winner: str
     speedup: float
     measured: bool
     ms: float = 0.0
+    facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 class Chooser(Protocol):

@@ -16,6 +16,8 @@ class Pruned:
         flops_before, flops_after: operations of the products, with those of the attention.
         lost: squared error of what the products behind give, as a share of its variance, on the
             data that weights were found with.
+        sizes: elements of a head of queries and keys, and of values; None where they stay.
+        rank: of the products around it, which are two each; None where they stay one.
     """
 
     site: str
@@ -25,3 +27,5 @@ class Pruned:
     flops_before: float
     flops_after: float
     lost: float
+    sizes: tuple[int, int] | None = None
+    rank: int | None = None

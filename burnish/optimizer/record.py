@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Container, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from burnish.optimizer.contract import Choice
 from burnish.optimizer.errors import StorageError
@@ -72,7 +73,7 @@ class Record:
         handle, name = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
         try:
             with os.fdopen(handle, "w") as stream:
-                rows = {key: asdict(choice) for key, choice in sorted(content.items())}
+                rows = {key: _told(choice) for key, choice in sorted(content.items())}
                 json.dump(rows, stream, indent=1)
             os.replace(name, self._path)
         finally:
@@ -93,6 +94,11 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _told(choice: Choice) -> dict[str, Any]:
+    """A choice as the file has it, without facts where there are none."""
+    return {name: value for name, value in asdict(choice).items() if value != {}}
 
 
 def _read(path: Path) -> dict[str, Choice]:

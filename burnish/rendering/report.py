@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from burnish.rendering.search import render_search
 from burnish.rendering.structure import (
     export_lines,
     left_lines,
@@ -66,6 +67,7 @@ def render_report(console: Console, report: dict[str, Any], verbose: bool) -> No
         )
     _texts(console, provider_lines(report["providers"]))
     _texts(console, precision_lines(report.get("precisions", [])))
+    render_search(console, report, verbose)
     _texts(console, port_lines(report.get("ports", [])))
     _texts(console, vocabulary_lines(report.get("vocabulary")))
     _texts(console, pruning_lines(report.get("pruning")))

@@ -105,7 +105,14 @@ def pruning_lines(facts: dict[str, Any] | None) -> Iterator[str]:
     for kind in ("heads", "channels"):
         rows = [row for row in facts["sites"] if row["kind"] == kind]
         if rows:
-            yield f"  {kind}: " + ", ".join(f"{row['after']} of {row['before']}" for row in rows)
+            yield f"  {kind}: " + ", ".join(map(_left, rows))
+
+
+def _left(row: dict[str, Any]) -> str:
+    text = f"{row['after']} of {row['before']}"
+    if row["sizes"]:
+        text += f" (sizes {row['sizes'][0]} and {row['sizes'][1]})"
+    return text + (f" (rank {row['rank']})" if row["rank"] else "")
 
 
 def recovered_lines(recovered: dict[str, Any]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -14,6 +14,9 @@ from burnish.report.numbers import milliseconds, size, small
 MOST_GROUPS = 40
 MOST_OUTPUTS = 100
 """Rows that are shown; past keys and values can be hundreds."""
+
+POINT = "point"
+"""What a search chooses among."""
 
 Report = dict[str, Any]
 
@@ -69,11 +72,17 @@ def _groups(facts: Mapping[str, Any]) -> Markup | None:
 
 
 def choices(report: Report) -> dict[str, Any] | None:
-    """The precisions that were compiled, as points, and why each was taken or not."""
-    found: Sequence[Mapping[str, Any]] = report.get("precisions") or []
+    """What was compiled to choose from, as points, and why each was taken or not.
+
+    Precisions were timed against each other; the points of a search against the input.
+    """
+    searched: Sequence[Mapping[str, Any]] = report.get("points") or []
+    found: Sequence[Mapping[str, Any]] = searched or report.get("precisions") or []
     if not found:
         return None
-    return {"plot": _plane(found), "rows": [_precision(row) for row in found]}
+    title, word = ("Search", POINT) if searched else ("Precisions", "precision")
+    plot = _plane(found, word)
+    return {"title": title, "word": word, "plot": plot, "rows": [_precision(row) for row in found]}
 
 
 def _precision(row: Mapping[str, Any]) -> dict[str, str]:
@@ -93,28 +102,40 @@ def _precision(row: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _plane(found: Sequence[Mapping[str, Any]]) -> Markup | None:
-    """Time to the right (size where nothing was timed), loss upwards, size as area."""
+def _plane(found: Sequence[Mapping[str, Any]], word: str) -> Markup | None:
+    """Time to the right (size where nothing was timed), loss upwards, size as area.
+
+    The points of a search were each timed against the input, at different times of the day.
+    """
     known = [row for row in found if row["drop"] is not None and row["bytes"] is not None]
     if len(known) < 2:
         return None
-    timed = all(row["ms"] is not None for row in known)
-    key, told = ("ms", milliseconds) if timed else ("bytes", size)
-    axis = "time of a run" if timed else "size"
+    told: Callable[[float], str] = _hundredths
+    if word == POINT:
+        axis = "time of a run, of the input's"
+        places = [1.0 / row["ratio"] if row["ratio"] else 0.0 for row in known]
+    elif all(row["ms"] is not None for row in known):
+        axis, told, places = "time of a run", milliseconds, [row["ms"] for row in known]
+    else:
+        axis, told, places = "size", size, [row["bytes"] for row in known]
     largest = max(row["bytes"] for row in known) or 1
     items = [
         Point(
             f"{row['name']}{' (chosen)' if row['chosen'] else ''}",
-            row[key],
+            place,
             row["drop"],
             row["bytes"] / largest,
             "chosen" if row["chosen"] else "front" if row["pareto"] else "behind",
-            f"{row['name']}: {told(row[key])}, loss {small(row['drop'])}, {size(row['bytes'])}",
+            f"{row['name']}: {told(place)}, loss {small(row['drop'])}, {size(row['bytes'])}",
         )
-        for row in known
+        for row, place in zip(known, places, strict=True)
     ]
     description = "; ".join(item.note for item in items)
-    return points(f"Loss over {axis}, by precision", description, items, (axis, "loss"), told)
+    return points(f"Loss over {axis}, by {word}", description, items, (axis, "loss"), told)
+
+
+def _hundredths(share: float) -> str:
+    return f"{share:.2f}"
 
 
 def providers(report: Report) -> list[dict[str, str]]:

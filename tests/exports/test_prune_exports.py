@@ -9,7 +9,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from architectures import CASES, Case
+import torch
+import transformers as hf
+from architectures import CASES, SMALL, Case
 from harness import made_up, make_checker, make_context, ruled, run_model
 
 from burnish.driver.plan import passes_for
@@ -26,13 +28,25 @@ from burnish.passes.compress.pruning.levels import widths
 
 SIZES = {"batch": 2, "sequence": 16}
 
-CHOSEN = ("bert-eager", "gpt2", "llama", "llama-cached", "modernbert", "swin", "t5-encoder", "vit")
-ONE_OF_EACH = {case.name: case for case in CASES if case.name in CHOSEN}
+CHOSEN = (
+    "albert", "bert-eager", "gpt2", "llama", "llama-cached", "modernbert", "swin", "t5-encoder",
+    "vit",
+)  # fmt: skip
+
+
+def falcon() -> torch.nn.Module:
+    """All heads of queries share one of keys, and one product gives all of them."""
+    return hf.FalconForCausalLM(hf.FalconConfig(**SMALL, vocab_size=300))
+
+
+ONE_OF_EACH = {case.name: case for case in CASES if case.name in CHOSEN} | {
+    "falcon": Case("falcon", falcon, "torchscript", 17)
+}
 BEHIND = ("merge-projections", "compose-moves", "pack", "attention-form")
 """Passes that read numbers of heads, or how products are laid out."""
 
-REPAIRED = ("llama", "llama-cached", "vit")
-"""Models that a share goes of, too: grouped queries, without and with caches, and images."""
+REPAIRED = ("albert", "falcon", "llama", "llama-cached", "vit")
+"""Models that a share goes of, too: shared weights, grouped queries, caches, and images."""
 
 
 @pytest.fixture(scope="module", params=ONE_OF_EACH.values(), ids=str)

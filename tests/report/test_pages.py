@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from made_reports import BASE_MS, HOSTILE, IDLE, KEPT, NEWER, report
+from made_reports import BASE_MS, HOSTILE, IDLE, KEPT, NEWER, report, searched
 
 from burnish import report as reports
 from burnish.driver import Result
@@ -97,6 +97,16 @@ def test_everything_that_is_known_is_shown(page: str) -> None:
     assert "1 attention" not in page
     assert "9 passes" not in page
     assert f"{len(IDLE)} passes changed nothing" in page
+
+
+def test_the_points_of_a_search_stand_in_the_place_of_precisions() -> None:
+    page = reports.page(report() | searched())
+    headings = Page(page).texts["h2"]
+    assert "Search" in headings
+    assert "Precisions" not in headings
+    assert "Loss over time of a run, of the input" in page
+    assert "int8-prune-0.30: 0.32, loss 0.0091, 16.1 MB" in page
+    assert "0.35 of the layers loses 0.02, more than 0.0075" in page
 
 
 def test_a_page_asks_for_nothing(page: str) -> None:

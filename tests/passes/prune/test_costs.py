@@ -19,7 +19,7 @@ from burnish.optimizer.analysis.channels.sites import find_sites
 from burnish.optimizer.contract import Choice
 from burnish.optimizer.executor import Executor
 from burnish.passes.compress.pruning.costs import operations, shape_of, times
-from burnish.passes.compress.pruning.levels import widths
+from burnish.passes.compress.pruning.levels import Form, widths
 from burnish.passes.compress.pruning.prune import Prune
 from burnish.passes.compress.pruning.sample import layers
 
@@ -38,12 +38,12 @@ def measured(key: str, forms: Mapping[str, Callable[[], onnx.ModelProto]], rule:
 def test_operations_fall_with_the_width(model: ir.Model) -> None:
     context = make_context(sizes=SIZES, shapes=shapes.infer(model, SIZES))
     for site in find_sites(model)[0]:
-        found = [operations(site, width, context) for width in widths(site)]
+        found = [operations(site, Form(width), context) for width in widths(site)]
         assert found == sorted(found, reverse=True)
         assert found[-1] == 0.0
     channels = find_sites(model)[0][1]
     rows = SIZES["batch"] * SIZES["sequence"]
-    assert operations(channels, 64, context) == 2 * rows * 64 * 2 * 32
+    assert operations(channels, Form(64), context) == 2 * rows * 64 * 2 * 32
 
 
 def test_samples_run_at_every_width(model: ir.Model) -> None:
@@ -51,7 +51,7 @@ def test_samples_run_at_every_width(model: ir.Model) -> None:
     for site in find_sites(model)[0]:
         shape = shape_of(site, context)
         for width in widths(site)[:-1]:
-            message = layers(shape, width).SerializeToString()
+            message = layers(shape, Form(width)).SerializeToString()
             session = onnxruntime.InferenceSession(message, providers=["CPUExecutionProvider"])
             axes = session.get_inputs()[0].shape
             (given,) = session.run(None, {"x": np.ones(axes, np.float32)})
@@ -61,7 +61,7 @@ def test_samples_run_at_every_width(model: ir.Model) -> None:
 def test_times_lie_between_those_measured(model: ir.Model) -> None:
     context = make_context(measured, sizes=SIZES, shapes=shapes.infer(model, SIZES))
     for site in find_sites(model)[0]:
-        found = times(site, widths(site), context)
+        found = times(site, [Form(width) for width in widths(site)], context)
         assert found is not None
         assert found == sorted(found, reverse=True)
         assert found[-1] == 0.0
@@ -77,7 +77,8 @@ def test_a_speed_up_of_the_layers_is_reached(model: ir.Model, executor: Executor
     sites = {site.key: site for site in find_sites(model)[0]}
     for row in outcome.pruned:
         site = sites[row.site]
-        by_width = dict(zip(widths(site), times(site, widths(site), context) or [], strict=True))
-        spent["before"] += by_width[row.before]
-        spent["after"] += by_width[row.after]
+        forms = [Form(row.before), Form(row.after, row.sizes, row.rank or 0)]
+        before, after = times(site, forms, context) or []
+        spent["before"] += before
+        spent["after"] += after
     assert spent["before"] >= 1.49 * spent["after"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.channels.axis import Axis, Coarser, Coupled, reshaped
-from burnish.optimizer.analysis.channels.trace import Trace
+from burnish.optimizer.analysis.channels.trace import Trace, merged
 from burnish.optimizer.analysis.channels.written import hold_shape, parts_of, sizes, written
 from burnish.optimizer.analysis.matching import axes_of, optional, rank
 from burnish.optimizer.analysis.products import shape_of
@@ -158,7 +159,7 @@ def _part(trace: Trace, node: ir.Node, value: ir.Value, axis: Axis) -> None:
         for other in (source, *node.outputs):
             trace.add(other, axis)
         return
-    product = trace.by_output.get(source)
+    product, span = merged(trace, source, axis.place)
     if value is source or product is None:
         raise Coupled("parts of them are taken")
     start, end = bounds[node.outputs.index(value)]
@@ -169,8 +170,8 @@ def _part(trace: Trace, node: ir.Node, value: ir.Value, axis: Axis) -> None:
     for use in source.uses():
         if use.idx or use.node.domain or not parts_of(use.node, axis.place):
             raise Coupled("a merged product has other readers")
-    trace.cut[source] = None
-    trace.writes(product, start, axis)
+    trace.cut[source] = span
+    trace.writes(product, start * span, replace(axis, size=axis.size * span))
 
 
 def _gather(trace: Trace, node: ir.Node, value: ir.Value, axis: Axis) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,12 +55,17 @@ class Site:
 
     @property
     def readers(self) -> tuple[Product, ...]:
-        """The products that read the channels by their rows."""
-        return tuple(self.trace.rows)
+        """The products that read the channels by their rows, where weights are first used."""
+        return tuple(item for item in self.trace.rows if item.activation is self.source)
+
+    @property
+    def uses(self) -> int:
+        """Times that its weights are used, by layers that share them."""
+        return len(self.trace.by_weight[self.readers[0].weight])
 
     @property
     def writers(self) -> tuple[Columns, ...]:
-        """The products that write them by their columns."""
+        """The products that write them by their columns, each time."""
         return tuple(self.trace.columns)
 
     @property
@@ -91,6 +97,9 @@ def find_sites(model: ir.Model) -> tuple[list[Site], list[Refusal]]:
     found = [item for item in find_products(model)[0] if item.graph is model.graph]
     by_input = {product.nodes[0]: product for product in found}
     by_output = {product.output: product for product in found}
+    by_weight: dict[ir.Value, list[Product]] = {}
+    for product in found:
+        by_weight.setdefault(product.weight, []).append(product)
     sites: list[Site] = []
     refusals: list[Refusal] = []
     taken: set[ir.Value] = set()
@@ -100,7 +109,7 @@ def find_sites(model: ir.Model) -> tuple[list[Site], list[Refusal]]:
             continue
         taken.add(product.activation)
         try:
-            site = _site(product, by_input, by_output)
+            site = _site(product, by_input, by_output, by_weight)
         except Coupled as error:
             refusals.append(Refusal(label(product.nodes[0]), error.reason))
             continue
@@ -109,6 +118,7 @@ def find_sites(model: ir.Model) -> tuple[list[Site], list[Refusal]]:
             refusals.append(Refusal(label(product.nodes[0]), "another site has its columns"))
             continue
         written |= outputs
+        taken |= {item.activation for item in site.trace.rows}
         sites.append(site)
     return sites, refusals
 
@@ -120,13 +130,23 @@ def _reads_stream(product: Product, by_output: Mapping[ir.Value, Product]) -> bo
 
 
 def _site(
-    product: Product, by_input: Mapping[ir.Node, Product], by_output: Mapping[ir.Value, Product]
+    product: Product,
+    by_input: Mapping[ir.Node, Product],
+    by_output: Mapping[ir.Value, Product],
+    by_weight: Mapping[ir.Value, list[Product]],
 ) -> Site:
+    def trace(*, keys_stay: bool) -> Trace:
+        return Trace(by_input, by_output, by_weight, keys_stay)
+
     try:
-        return _traced(product, by_input, by_output, keys_stay=False)
+        site = _traced(product, functools.partial(trace, keys_stay=False))
+        if site.kind != HEADS or site.groups > 1 or site.units == 1:
+            return site
+        # All heads share their keys: single ones can go only where those stay.
+        return _traced(product, functools.partial(trace, keys_stay=True))
     except Coupled as error:
         try:
-            site = _traced(product, by_input, by_output, keys_stay=True)
+            site = _traced(product, functools.partial(trace, keys_stay=True))
         except Coupled:
             raise error from None
         if not site.trace.attentions:
@@ -134,19 +154,13 @@ def _site(
         return site
 
 
-def _traced(
-    product: Product,
-    by_input: Mapping[ir.Node, Product],
-    by_output: Mapping[ir.Value, Product],
-    *,
-    keys_stay: bool,
-) -> Site:
+def _traced(product: Product, new_trace: Callable[[], Trace]) -> Site:
     """The closure from what a product reads, in the smallest units that all nodes take."""
     source, size = product.activation, 1
     for _ in range(MOST_STEPS):
         if product.k % size:
             break
-        trace = Trace(by_input, by_output, keys_stay)
+        trace = new_trace()
         try:
             trace.add(source, Axis(rank(source) - 1, product.k // size, size))
             while trace.pending:
@@ -180,11 +194,14 @@ def _follow(trace: Trace, value: ir.Value) -> None:
 
 
 def _complete(trace: Trace, source: ir.Value, units: int, size: int) -> Site:
-    if any(product.activation is not source for product in trace.rows):
+    readers = [item for item in trace.rows if item.activation is source]
+    times = trace.applied(readers)
+    if len(times) * len(readers) != len(trace.rows):
         raise Coupled("products read them in several places")
+    trace.check()
     if not trace.columns and not trace.constants:
         raise Coupled("no product writes them")
-    if len(trace.attentions) > 1:
+    if len(trace.attentions) not in (0, len(times)):
         raise Coupled("several attentions have them")
     weights = [*(item.product for item in trace.columns), *trace.rows]
     if not all(is_finite(product.weight) for product in weights):

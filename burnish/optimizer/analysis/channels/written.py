@@ -45,9 +45,14 @@ def parts_of(node: ir.Node, place: int) -> list[tuple[int, int]] | None:
     None of them where the node takes parts along other axes.
     """
     source = node.inputs[0]
-    if source is None or node.op_type not in ("Split", "Slice"):
+    if source is None or node.op_type not in ("Split", "Slice", "Gather"):
         return None
     length = sizes(source)[place]
+    if node.op_type == "Gather":
+        picked = numbers(optional(node, 1))
+        if node.attributes.get_int("axis", 0) % rank(source) != place:
+            return []
+        return [(picked[0] % length,) * 2] if picked and length and len(picked) == 1 else None
     if node.op_type == "Split":
         if node.attributes.get_int("axis", 0) % rank(source) != place:
             return []

@@ -1,4 +1,4 @@
-"""What a site costs in a run, at each of its widths: operations, or milliseconds as measured."""
+"""What a site costs in a run, in each of its forms: operations, or milliseconds as measured."""
 
 from __future__ import annotations
 
@@ -9,25 +9,49 @@ import numpy as np
 import onnx
 
 from burnish.optimizer.analysis.channels.sites import HEADS, Site
+from burnish.optimizer.analysis.channels.trace import Columns
 from burnish.optimizer.contract import Context
 from burnish.optimizer.samples import LARGEST_WORK, rows_of
 from burnish.passes.compress.pruning.layers import writers_of
+from burnish.passes.compress.pruning.levels import Form
+from burnish.passes.compress.pruning.narrowing import inner_of
+from burnish.passes.compress.pruning.ranks import multiplied
 from burnish.passes.compress.pruning.sample import Shape, layers
 
 MEASURED = (0.25, 0.5, 0.75)
 """Shares of a site's width that are timed; times of others lie between."""
 
 
-def operations(site: Site, width: int, context: Context) -> float:
-    """Floating point operations of a site with so many units, a multiplication counted as two."""
+def operations(site: Site, form: Form, context: Context) -> float:
+    """Floating point operations of a site in a form, a multiplication counted as two."""
     rows = rows_of(site.source, context)
-    share = width / site.units
+    share = form.width / site.units
+    keys, values = _narrower(site, form)
     written = 0.0
     for item in site.writers:
         stays = site.keys_stay and item.axis.shared > 1
-        written += item.product.k * item.axis.length * (1.0 if stays else share)
-    read = sum(product.k * product.n for product in site.readers) * share
-    return 2.0 * rows * (written + read + _mixing(site, width, context))
+        left = (1.0 if stays else share) * (values if _gives_values(site, item) else keys)
+        found = item.product
+        if form.rank:
+            written += multiplied(found, form.rank) * item.axis.length / found.n
+        else:
+            written += found.k * item.axis.length * left
+    read = sum(multiplied(product, form.rank) for product in site.readers) * share * values
+    scored = (keys + values) / 2 * _mixing(site, form.width, context)
+    return 2.0 * rows * (written + (read + scored) * site.uses)
+
+
+def _narrower(site: Site, form: Form) -> tuple[float, float]:
+    """The shares of elements of heads that stay: of queries and keys, and of values."""
+    inner = inner_of(site) if form.sizes is not None else None
+    if inner is None or form.sizes is None:
+        return 1.0, 1.0
+    return form.sizes[0] / inner.size, form.sizes[1] / inner.value_size
+
+
+def _gives_values(site: Site, item: Columns) -> bool:
+    node = site.trace.attentions[0] if site.trace.attentions else None
+    return node is not None and item.product.output is node.inputs[2]
 
 
 def _mixing(site: Site, width: int, context: Context) -> float:
@@ -41,26 +65,74 @@ def _mixing(site: Site, width: int, context: Context) -> float:
     return 2.0 * keys * width * site.size
 
 
-def times(site: Site, widths: Sequence[int], context: Context) -> list[float] | None:
-    """Milliseconds of a site at each width, on the target; None where nothing was measured."""
+def times(site: Site, forms: Sequence[Form], context: Context) -> list[float] | None:
+    """Milliseconds of a site in each form, on the target; None where nothing was measured.
+
+    Those of widths lie between what was measured, and so do those of ranks. What smaller heads
+    take falls with their operations as it does from the whole to the half.
+    """
     whole = shape_of(site, context)
+    timed = _Timed(whole, context)
     tried = sorted({whole.rounded(share) for share in MEASURED} - {0, site.units})
-    known = {0: 0.0}
-    for width in tried:
-        forms: dict[str, Callable[[], onnx.ModelProto]] = {
-            "whole": functools.partial(layers, whole, site.units),
-            "narrow": functools.partial(layers, whole, width),
-        }
-        choice = context.choose(f"pruned {whole.key} to {width}", forms, "narrow")
-        if not choice.measured or not choice.ms:
-            return None
-        known[site.units] = max(known.get(site.units, 0.0), choice.ms)
-        known[width] = choice.ms / choice.speedup
-    if site.units not in known:
+    ranks = sorted({form.rank for form in forms if form.rank})
+    tried_ranks = sorted({ranks[0], ranks[len(ranks) // 2], ranks[-1]}) if ranks else []
+    known = {0: 0.0, **{width: timed.of(Form(width)) for width in tried}}
+    of_rank = {rank: timed.of(Form(site.units, None, rank)) for rank in tried_ranks}
+    inner = inner_of(site)
+    half = None
+    if inner is not None and any(form.sizes for form in forms):
+        half = Form(site.units, (inner.size // 2, inner.value_size // 2))
+    halved = timed.of(half) if half is not None else 0.0
+    if timed.whole is None:
         return None
-    places = sorted(known)
-    between = np.interp(widths, places, np.maximum.accumulate([known[item] for item in places]))
-    return [float(item) for item in between]
+    known[site.units] = timed.whole
+
+    def between(form: Form) -> float:
+        if form.rank:
+            return float(np.interp(form.rank, list(of_rank), list(of_rank.values())))
+        places = sorted(known)
+        slower = np.maximum.accumulate([known[item] for item in places])
+        found = float(np.interp(form.width, places, slower))
+        if form.sizes is None or half is None:
+            return found
+        work = [operations(site, item, context) for item in (Form(site.units), half)]
+        mine = operations(site, Form(site.units, form.sizes), context)
+        gain = max(0.0, 1 - halved / known[site.units]) * (work[0] - mine) / (work[0] - work[1])
+        return found * max(0.0, 1 - gain)
+
+    return [between(form) * site.uses for form in forms]
+
+
+class _Timed:
+    """What is measured of a site: forms against the whole."""
+
+    def __init__(self, shape: Shape, context: Context) -> None:
+        self._shape, self._context = shape, context
+        self._failed = False
+        self._longest = 0.0
+
+    @property
+    def whole(self) -> float | None:
+        """Milliseconds of the whole; None where something was not measured."""
+        return None if self._failed or not self._longest else self._longest
+
+    def of(self, form: Form) -> float:
+        """Milliseconds of a form."""
+        shape = self._shape
+        forms: dict[str, Callable[[], onnx.ModelProto]] = {
+            "whole": functools.partial(layers, shape, Form(shape.units)),
+            "narrow": functools.partial(layers, shape, form),
+        }
+        what = f"{form.width}"
+        if form.sizes is not None:
+            what += f" of {form.sizes[0]} and {form.sizes[1]}"
+        what += f" of rank {form.rank}" if form.rank else ""
+        choice = self._context.choose(f"pruned {shape.key} to {what}", forms, "narrow")
+        if not choice.measured or not choice.ms:
+            self._failed = True
+            return 0.0
+        self._longest = max(self._longest, choice.ms)
+        return choice.ms / choice.speedup
 
 
 def shape_of(site: Site, context: Context) -> Shape:
@@ -68,12 +140,12 @@ def shape_of(site: Site, context: Context) -> Shape:
     writers, readers = writers_of(site), site.readers
     rows = rows_of(site.source, context)
     k, n = writers[0].k if writers else site.units, sum(product.n for product in readers)
-    work = site.units * site.size * (k * max(1, len(site.writers)) + n)
+    gates = len(site.writers) // site.uses
+    work = site.units * site.size * (k * max(1, gates) + n)
     batch = 1
     if site.kind == HEADS:
         shape = context.shapes.get(site.source.name or "")
         batch = shape[0] if shape and len(shape) > 2 else context.sizes.get("batch", 1)
     rows = max(batch, min(rows, LARGEST_WORK // max(work, 1)) // batch * batch)
     biased = bool(writers) and writers[0].bias is not None
-    gates = len(site.writers)
     return Shape(site.kind, batch, rows, k, site.units, site.size, n, gates, site.groups, biased)

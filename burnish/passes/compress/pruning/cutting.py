@@ -74,7 +74,7 @@ def why_not(site: Site, kept: Sequence[int]) -> str:
 
 def removable(site: Site) -> bool:
     """Whether all products that read a site are added to something as large, and may go."""
-    return all(_adder(product) is not None for product in site.readers)
+    return all(_adder(product) is not None for product in site.trace.rows)
 
 
 def _adder(product: Product) -> tuple[ir.Node, int] | None:
@@ -95,22 +95,31 @@ def _adder(product: Product) -> tuple[ir.Node, int] | None:
 
 def cut_site(site: Site, kept: Sequence[int], repaired: Repaired | None = None) -> None:
     """Keep only some units of a site, in place."""
-    if not kept:
-        for index, product in enumerate(site.readers):
-            _remove(product, repaired.biases[index] if repaired is not None else bias_of(product))
-        return
     units = np.asarray(sorted(kept), np.int64)
     whole = len(units) == site.units
-    for index, product in enumerate(site.readers):
-        weight = matrix_of(product)[site.rows(kept)]
-        bias = bias_of(product)
+    for index, products in enumerate(zip(*site.trace.applied(site.readers), strict=True)):
+        first = products[0]
+        weight = matrix_of(first)[site.rows(kept)] if kept else None
+        bias = bias_of(first)
         if repaired is not None:
-            weight, bias = repaired.weights[index], repaired.biases[index]
+            weight, bias = repaired.weights[index] if kept else None, repaired.biases[index]
         elif whole:
             continue
-        _write(product, weight, bias)
-    if not whole:
+        _replace(products, weight, bias)
+    if kept and not whole:
         cut_nodes(site, units)
+
+
+def _replace(products: Sequence[Product], weight: Array | None, bias: Array) -> None:
+    """Other weights in the place of what products share; without any, only the bias is added."""
+    graph, name = products[0].graph, f"{products[0].weight.name}_{SUFFIX}"
+    added = _stored(graph, f"{name}_bias", bias) if bias.any() else None
+    stored = _stored(graph, name, weight) if weight is not None else None
+    for product in products:
+        if stored is None:
+            _remove(product, added)
+        else:
+            _write(product, stored, added)
 
 
 def matrix_of(product: Product) -> Array:
@@ -129,16 +138,14 @@ def bias_of(product: Product) -> Array:
     return product.bias.const_value.numpy().reshape(-1) * np.float32(product.beta)
 
 
-def _write(product: Product, weight: Array, bias: Array) -> None:
-    """Other weights in the place of a product's, under new names."""
-    graph, anchor, name = product.graph, product.nodes[-1], product.weight.name
-    stored = _stored(graph, f"{name}_{SUFFIX}", weight)
-    made = ir.node("MatMul", [product.activation, stored], name=product.nodes[0].name)
+def _write(product: Product, weight: ir.Value, bias: ir.Value | None) -> None:
+    """Another weight in the place of a product's."""
+    graph, anchor = product.graph, product.nodes[-1]
+    made = ir.node("MatMul", [product.activation, weight], name=product.nodes[0].name)
     nodes = [made]
-    if bias.any():
-        added = _stored(graph, f"{name}_{SUFFIX}_bias", bias)
+    if bias is not None:
         named = anchor.name if len(product.nodes) > 1 else None
-        nodes.append(ir.node("Add", [made.outputs[0], added], name=named))
+        nodes.append(ir.node("Add", [made.outputs[0], bias], name=named))
     for node in nodes:
         graph.insert_before(anchor, node)
         node.outputs[0].type, node.outputs[0].shape = product.output.type, product.output.shape
@@ -149,14 +156,13 @@ def _write(product: Product, weight: Array, bias: Array) -> None:
         result.name = f"{old}_{SUFFIX}"
 
 
-def _remove(product: Product, bias: Array) -> None:
+def _remove(product: Product, bias: ir.Value | None) -> None:
     """What a product is added to stands for the sum; a bias goes on being added."""
     found = _adder(product)
     assert found is not None
     node, index = found
-    if bias.any():
-        stored = _stored(product.graph, f"{product.weight.name}_{SUFFIX}_bias", bias)
-        node.replace_input_with(index, stored)
+    if bias is not None:
+        node.replace_input_with(index, bias)
     elif node.outputs[0].is_graph_output():
         identity = ir.node("Identity", [node.inputs[1 - index]])
         product.graph.insert_before(node, identity)

@@ -9,7 +9,8 @@ and x what it gets now, so that it also makes up for what was lost before it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from burnish.passes.compress.pruning.moments import Centred
 
 DAMPING = 0.01
 """Added to the diagonal of the moment of inputs, as a share of its mean."""
+
+TINY = 1e-9
+"""The least that a channel counts where it is divided by."""
 
 TOGETHER = 96
 """Steps in which all units go: of many, several go at once, the least of them by their scores."""
@@ -38,6 +42,32 @@ class Order:
     def kept(self, count: int) -> tuple[int, ...]:
         """The units that stay where so many do, ascending."""
         return tuple(sorted(self.gone[len(self.gone) - count :]))
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """A layer of reduced rank, at all ranks: least squares along the directions that give most.
+
+    Attributes:
+        left, right: [k, ranks] and [ranks, n], whose product is the weight.
+        shares: of the variance of what the layer gives, which each direction has.
+        means: of inputs and outputs.
+    """
+
+    left: Array
+    right: Array
+    shares: Array
+    means: tuple[Array, Array]
+
+    def at(self, rank: int) -> tuple[Array, Array]:
+        """The weight [k, n] and the bias [n], float32."""
+        weight = self.left[:, :rank] @ self.right[:rank]
+        bias = self.means[1] - self.means[0] @ weight
+        return weight.astype(np.float32), bias.astype(np.float32)
+
+    def lost(self, rank: int) -> float:
+        """What is lost with a rank, as a share of the variance of all that the layer gives."""
+        return float(self.shares[rank:].sum())
 
 
 class Layer:
@@ -92,6 +122,52 @@ class Layer:
             return 1.0
         weight = np.linalg.solve(self._damped[np.ix_(rows, rows)], self._wanted[rows])
         return min(1.0, self._error(weight, rows) / self._energy)
+
+    @property
+    def inputs(self) -> tuple[Array, Array]:
+        """What inputs are about, [k], and their moment about it, [k, k]."""
+        return self._moments.x, self._moments.gram
+
+    def reduced(self, part: slice) -> Reduced:
+        """Some columns of the solution in the directions of what they give."""
+        scale = np.maximum(self._scale[part], TINY)
+        root = np.linalg.cholesky(self._damped)
+        best = np.linalg.solve(self._damped, self._wanted[:, part])
+        left, values, right = np.linalg.svd((root.T @ best) * scale, full_matrices=False)
+        ahead = np.linalg.solve(root.T, left * values)
+        return Reduced(ahead, right / scale, values**2 / self._energy, self._shift(part))
+
+    def _shift(self, part: slice) -> tuple[Array, Array]:
+        return self._moments.x, self._moments.y[part]
+
+    def basis(self, size: int, rows: Array) -> Array:
+        """Directions of heads, of `size` rows each, those first that cost most to lose.
+
+        Heads come one after the other in `rows`, the others are gone. In the metric of the inverse
+        moment what is lost with a direction is what the other rows cannot make up for.
+
+        Returns:
+            [k, k], block by block, which rows of x are multiplied with; the identity elsewhere.
+        """
+        inverse = np.linalg.inv(self._damped[np.ix_(rows, rows)])
+        inverse = (inverse + inverse.T) / 2
+        weight = (inverse @ self._wanted[rows]) * self._scale
+        found = np.eye(len(self._damped))
+        for start in range(0, len(rows), size):
+            at = slice(start, start + size)
+            root = np.linalg.cholesky(inverse[at, at])
+            turned = np.linalg.svd(np.linalg.solve(root, weight[at]))[0]
+            found[np.ix_(rows[at], rows[at])] = root @ turned
+        return found
+
+    def turned(self, basis: Array) -> Layer:
+        """The same layer for inputs that are multiplied with a basis [k, k]."""
+        moments = self._moments
+        other = copy.copy(self)
+        other._damped, other._wanted = basis.T @ self._damped @ basis, basis.T @ self._wanted
+        gram, cross = basis.T @ moments.gram @ basis, basis.T @ moments.cross
+        other._moments = replace(moments, x=moments.x @ basis, gram=gram, cross=cross)
+        return other
 
     def _error(self, weight: Array, rows: Array) -> float:
         """The squared error with a weight for some rows, by what channels count."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -26,10 +27,10 @@ def cut_nodes(site: Site, units: Array) -> None:
     """
     trace = site.trace
     columns = _columns(trace, units)
-    for source in trace.cut:
-        _narrow_parts(source, columns[source])
-    for product, left in ((trace.by_output[value], left) for value, left in columns.items()):
-        _write_columns(product, left)
+    for source, span in trace.cut.items():
+        _narrow_parts(trace, source, span, columns)
+    for products in _sharing(trace, columns):
+        write_columns(products, columns[products[0].output])
     for (node, index), axis in trace.constants.items():
         _narrow_constant(node, index, axis, units)
     for node in trace.nodes:
@@ -52,61 +53,94 @@ def _columns(trace: Trace, units: Array) -> dict[ir.Value, Array]:
     }
 
 
-def _write_columns(product: Product, left: Array) -> None:
-    """The columns that stay, and their bias, in the nodes of a product."""
-    node = product.nodes[0]
-    graph, name = product.graph, product.weight.name
-    assert product.weight.const_value is not None
-    array = product.weight.const_value.numpy()
-    array = (array.T if product.transposed else array)[:, left]
-    _put(node, 1, graph, f"{name}_columns", array)
-    if node.op_type == "Gemm":
-        node.attributes["transB"] = ir.AttrInt64("transB", 0)
-    if product.bias is None:
-        return
-    assert product.bias.const_value is not None
-    bias = product.bias.const_value.numpy().reshape(-1)[left]
-    adder = product.nodes[-1]
-    index = next(i for i, item in enumerate(adder.inputs) if item is product.bias)
-    _put(adder, index, graph, f"{product.bias.name}_columns", bias)
+def _sharing(trace: Trace, columns: dict[ir.Value, Array]) -> list[list[Product]]:
+    """The products that write channels, those of one weight together."""
+    weights = dict.fromkeys(trace.by_output[value].weight for value in columns)
+    return [trace.by_weight[weight] for weight in weights]
 
 
-def _put(node: ir.Node, index: int, graph: ir.Graph, name: str, array: Array) -> None:
+def write_columns(products: Sequence[Product], left: Array) -> None:
+    """The columns that stay, and their bias, in the nodes of products that share them."""
+    first = products[0]
+    graph, name = first.graph, first.weight.name
+    assert first.weight.const_value is not None
+    array = first.weight.const_value.numpy()
+    array = (array.T if first.transposed else array)[:, left]
+    stored = _stored(graph, f"{name}_columns", array)
+    bias = None
+    if first.bias is not None:
+        assert first.bias.const_value is not None
+        array = first.bias.const_value.numpy().reshape(-1)[left]
+        bias = _stored(graph, f"{first.bias.name}_columns", array)
+    for product in products:
+        node = product.nodes[0]
+        _put(node, 1, stored)
+        if node.op_type == "Gemm":
+            node.attributes["transB"] = ir.AttrInt64("transB", 0)
+        if bias is not None:
+            adder = product.nodes[-1]
+            index = next(i for i, item in enumerate(adder.inputs) if item is product.bias)
+            _put(adder, index, bias)
+
+
+def _stored(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+    return add_initializer(graph, name, ir.Tensor(np.ascontiguousarray(array)))
+
+
+def _put(node: ir.Node, index: int, stored: ir.Value) -> None:
     """A constant in the place of an operand; what nobody reads any more goes."""
     old = node.inputs[index]
-    stored = add_initializer(graph, name, ir.Tensor(np.ascontiguousarray(array)))
     node.replace_input_with(index, stored)
     home = old.graph if old is not None else None
     if old is not None and not old.uses() and old.producer() is None and home is not None:
         home.initializers.pop(old.name or "", None)
 
 
-def _narrow_parts(source: ir.Value, left: Array) -> None:
-    """`Split` and `Slice` of columns of which some are gone."""
-    place = rank(source) - 1
+def _narrow_parts(
+    trace: Trace, source: ir.Value, span: int, columns: dict[ir.Value, Array]
+) -> None:
+    """Nodes that take parts of columns, or of heads made of them, of which some are gone."""
+    flat, maker = source, source.producer()
+    if source not in trace.by_output and maker is not None and maker.inputs[0] is not None:
+        flat = maker.inputs[0]
+    place = rank(flat) - 1
+    left = columns[flat][::span] // span
     for use in list(source.uses()):
-        node, graph = use.node, use.node.graph
-        bounds = parts_of(node, place)
-        assert bounds is not None and isinstance(graph, ir.Graph)
+        bounds = parts_of(use.node, place)
+        assert bounds is not None
         moved = [tuple(np.searchsorted(left, bound).tolist() for bound in part) for part in bounds]
-        if node.op_type == "Split":
-            lengths = np.array([end - start for start, end in moved])
-            sizes = add_initializer(graph, f"{source.name}_parts", ir.tensor(lengths))
-            node.attributes.pop("num_outputs", None)
-            node.resize_inputs(2)
-            node.replace_input_with(1, sizes)
-        else:
-            for index, number in enumerate(moved[0], start=1):
-                name = f"{node.outputs[0].name}_bound"
-                bound = add_initializer(graph, name, ir.tensor(np.array([number])))
-                node.replace_input_with(index, bound)
+        _move_parts(use.node, moved)
+    if flat is not source and maker is not None:
+        _narrow_shape(maker, place, len(left))
+        source.shape = _shape(source, place, len(left))
+        source.name = f"{source.name}_pruned"
+
+
+def _move_parts(node: ir.Node, parts: list[tuple[int, ...]]) -> None:
+    """Other bounds of the parts that a node takes."""
+    graph, name = node.graph, node.outputs[0].name
+    assert isinstance(graph, ir.Graph)
+
+    def put(index: int, numbers: list[int], axes: int = 1) -> None:
+        shaped = np.array(numbers).reshape([-1] * axes)
+        node.replace_input_with(index, add_initializer(graph, f"{name}_parts", ir.tensor(shaped)))
+
+    if node.op_type == "Split":
+        node.attributes.pop("num_outputs", None)
+        node.resize_inputs(2)
+        put(1, [end - start for start, end in parts])
+    elif node.op_type == "Gather":
+        put(1, [parts[0][0]], rank(node.inputs[1]))
+    else:
+        for index, number in enumerate(parts[0], start=1):
+            put(index, [number])
 
 
 def _narrow_constant(node: ir.Node, index: int, axis: Axis, units: Array) -> None:
     value, graph = node.inputs[index], node.graph
     assert value is not None and value.const_value is not None and isinstance(graph, ir.Graph)
     array = value.const_value.numpy().take(axis.elements(units), axis.place)
-    _put(node, index, graph, f"{value.name}_cut", array)
+    _put(node, index, _stored(graph, f"{value.name}_cut", array))
 
 
 def _narrow_node(trace: Trace, node: ir.Node, units: Array) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -38,8 +38,9 @@ def is_biased(products: Sequence[Product]) -> bool:
 
 
 def writers_of(site: Site) -> list[Product]:
-    """The products that write a site; one that writes several parts of it is there once."""
-    return list({item.product.output: item.product for item in site.writers}.values())
+    """The products that write a site where it is first; one that writes several parts once."""
+    weights = dict.fromkeys(item.product.weight for item in site.writers)
+    return [site.trace.by_weight[weight][0] for weight in weights]
 
 
 def inputs_of(products: Sequence[Product]) -> list[list[Product]]:
@@ -56,19 +57,23 @@ def first_node(model: ir.Model, products: Sequence[Product]) -> ir.Node:
     return next(node for node in model.graph if node in members)
 
 
-def fitted(products: Sequence[Product], before: Course, now: Course) -> Layer:
+def fitted(
+    products: Sequence[Product], before: Course, now: Course, stops: Iterable[str] | None = None
+) -> Layer:
     """Least squares for products of one input.
 
     Args:
         products: of the original model.
         before: its course, which stands before them and says what they gave.
         now: a course that says what they get; it may be the same.
+        stops: names of all that the weights multiply, where layers share them; each is asked for
+            when the courses are to stand before it.
     """
     weight, bias = stacked(products)
-    name = products[0].activation.name or ""
     moments = Moments(*weight.shape)
-    for given, x in _pairs(before, now, name):
-        moments.add(x, given @ weight + bias)
+    for name in stops if stops is not None else [products[0].activation.name or ""]:
+        for given, x in _pairs(before, now, name):
+            moments.add(x, given @ weight + bias)
     scale = np.hstack([importance(product) for product in products])
     return Layer(moments.about(mean=is_biased(products)), weight, scale)
 

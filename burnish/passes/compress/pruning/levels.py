@@ -16,16 +16,45 @@ STEP = 16
 
 
 @dataclass(frozen=True)
+class Form:
+    """What a site may become.
+
+    Attributes:
+        width: units that stay.
+        sizes: elements of a head of queries and keys, and of values; None where they stay.
+        rank: of the products around it; 0 where they stay one each.
+    """
+
+    width: int
+    sizes: tuple[int, int] | None = None
+    rank: int = 0
+
+
+@dataclass(frozen=True)
 class Level:
-    """One width of a site.
+    """One form of a site.
 
     Attributes:
         kept: units that stay, ascending.
         lost: squared error of what the layers behind give, as a share of its variance.
+        sizes, rank: see `Form`.
     """
 
     kept: tuple[int, ...]
     lost: float
+    sizes: tuple[int, int] | None = None
+    rank: int = 0
+
+    @property
+    def form(self) -> Form:
+        """What the site becomes."""
+        return Form(len(self.kept), self.sizes, self.rank)
+
+
+def elements(size: int) -> list[int]:
+    """How many elements of heads may stay, the most first."""
+    step = max(4, size // 8)
+    return [size, *range((size - 1) // step * step, 0, -step)]
 
 
 def widths(site: Site) -> list[int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import onnx_ir as ir
 from burnish.optimizer.activations import Activations
 from burnish.optimizer.analysis import shapes
 from burnish.optimizer.analysis.channels.sites import Site, find_sites
+from burnish.optimizer.analysis.products import Product
 from burnish.optimizer.contract import (
     Context,
     Kind,
@@ -22,14 +24,22 @@ from burnish.optimizer.contract import (
 )
 from burnish.optimizer.pruned import Pruned
 from burnish.passes.compress.pruning.allocation import allocate
+from burnish.passes.compress.pruning.biases import separate_biases
 from burnish.passes.compress.pruning.costs import operations, times
 from burnish.passes.compress.pruning.cutting import cut_site
-from burnish.passes.compress.pruning.layers import WIDEST, put, writers_of
-from burnish.passes.compress.pruning.levels import widths
-from burnish.passes.compress.pruning.repair import Chosen, Repair, survey
-from burnish.passes.compress.pruning.sensitivity import LARGEST, Curve, Probe, curves, probe
+from burnish.passes.compress.pruning.layers import WIDEST, inputs_of, put, writers_of
+from burnish.passes.compress.pruning.levels import Form, widths
+from burnish.passes.compress.pruning.narrowing import inner_of, narrow
+from burnish.passes.compress.pruning.probes import LARGEST, Before, Probe, probe
+from burnish.passes.compress.pruning.ranks import around, factored, ranks_of
+from burnish.passes.compress.pruning.repair import Chosen, Done, Repair, survey
+from burnish.passes.compress.pruning.sensitivity import Curve, curves
+from burnish.passes.compress.splice import drop_unused
 
 NO_DATA = "it needs the user's data: made-up inputs do not say what counts"
+SURVEY = "survey of what may be pruned"
+"""What keys of a memo begin with that hold curves."""
+
 NO_SITE = "it has no heads or hidden channels between products with constant weights"
 
 
@@ -44,17 +54,20 @@ class Prune(Pass):
     After:
         The same with fewer columns of `up`, rows of `down`, heads. Where none are left, what the
         layer behind gives in the mean is added, or nothing. Weights that stay make up for others.
+        Or heads of fewer elements, `up` and `down` as two products of lower rank each.
     Refuses when:
         There is no data. Channels reach a port, or a node that mixes them; a weight has other
         readers; the layer is wider than 6144. Heads of keys that a cache holds stay.
     Numerics:
-        Lossy, within the budget on the whole model. Widths are those with the least loss, measured
-        for each site by itself, for the operations or the time that are left.
+        Lossy, within the budget on the whole model. Widths, sizes of heads and ranks are those with
+        the least loss, measured for each site by itself, for the operations or the time that are
+        left. With `factors` false there are only widths.
     """
 
     share: float | None = 0.3
     speedup: float | None = None
     repair: bool = True
+    factors: bool = True
 
     name = "prune"
     phase = Phase.RESTRUCTURE
@@ -71,23 +84,23 @@ class Prune(Pass):
         if not sites:
             return Outcome(0, tuple(refusals), detail=NO_SITE)
         before = model.clone()
+        separate_biases(before)
         known = surveyed(before, context, activations)
-        costs = {site.key: self._costs(site, context) for site in sites}
-        losses = {site.key: known[site.key].losses for site in sites}
+        curves = {site.key: self._curve(site, known) for site in sites}
+        costs = {site.key: self._costs(site, curves[site.key], context) for site in sites}
+        losses = {key: curve.losses for key, curve in curves.items()}
         whole = sum(items[0] for items in costs.values())
         picks = allocate(losses, costs, whole * self.left)
-        chosen_widths = {
-            site.key: len(known[site.key].levels[picks[site.key]].kept)
-            for site in sites
-            if picks[site.key]
-        }
-        if not chosen_widths:
+        forms = {key: curves[key].levels[index].form for key, index in picks.items() if index}
+        if not forms:
             return Outcome(0, tuple(refusals), detail="all of it is left within what was asked for")
+        separate_biases(model)
+        sites = usable(model)[0]
         pairs = list(zip(usable(before)[0], sites, strict=True))
         course = Repair(activations, before, model, pairs, repair=self.repair)
-        chosen = course.run(chosen_widths, activations.told)
-        rows = tuple(_row(site, chosen, costs, context) for site in sites)
-        cut_all(sites, chosen)
+        chosen = course.run(forms, activations.told)
+        rows = tuple(_row(site, chosen, context) for site in sites)
+        cut_all(model, sites, chosen)
         ratio = whole / max(1e-12, sum(costs[key][index] for key, index in picks.items()))
         return Outcome(len(chosen), tuple(refusals), None, _told(rows, ratio), pruned=rows)
 
@@ -98,10 +111,19 @@ class Prune(Pass):
             return 1.0 / self.speedup
         return 1.0 - (self.share or 0.0)
 
-    def _costs(self, site: Site, context: Context) -> Sequence[float]:
-        """Of each width: times where a speed-up is asked for and measured, else operations."""
-        measured = times(site, widths(site), context) if self.speedup is not None else None
-        return measured or [operations(site, width, context) for width in widths(site)]
+    def _curve(self, site: Site, known: dict[str, Curve]) -> Curve:
+        """The forms to choose from: widths alone where weights are not to make up for anything."""
+        curve = known[site.key]
+        if self.factors and self.repair:
+            return curve
+        count = len(widths(site))
+        return Curve(curve.levels[:count], curve.losses[:count])
+
+    def _costs(self, site: Site, curve: Curve, context: Context) -> Sequence[float]:
+        """Of each form: times where a speed-up is asked for and measured, else operations."""
+        forms = [level.form for level in curve.levels]
+        measured = times(site, forms, context) if self.speedup is not None else None
+        return measured or [operations(site, form, context) for form in forms]
 
 
 def usable(model: ir.Model) -> tuple[list[Site], list[Refusal]]:
@@ -126,43 +148,83 @@ def _why_whole(site: Site) -> str:
 
 
 def surveyed(model: ir.Model, context: Context, activations: Activations) -> dict[str, Curve]:
-    """What each site costs the answer at each width; found once for a model and its data."""
+    """What each site costs the answer in each form; found once for a model and its data."""
     sites = usable(model)[0]
     tensors = [product.weight.const_value for site in sites for product in site.readers]
-    key = ("pruning", *(id(tensor) for tensor in tensors))
+    key = (SURVEY, *(site.key for site in sites), _digest(tensors))
     if key not in context.memo:
-        bytes_ = sum(tensor.nbytes for tensor in tensors if tensor is not None)
+        behind = sum(_bytes(site.readers) for site in sites)
+        whole = sum(_bytes(around(site)) for site in sites)
         course = activations.course(model)
         probes: list[Probe] = []
         for number, site in enumerate(sites, start=1):
             activations.told(f"what may go, {number} of {len(sites)}")
-            layer = survey(course, model, site)
-            probes.append(probe(site, layer, activations, tried=bytes_ <= LARGEST))
+            before: Before = []
+            if whole <= LARGEST and (ranks_of(site) or inner_of(site)):
+                groups = inputs_of(writers_of(site))
+                before = [(group, survey(course, model, [tuple(group)])) for group in groups]
+            layer = survey(course, model, site.trace.applied(site.readers))
+            probes.append(probe(site, before, layer, activations, tried=behind <= LARGEST))
         course.end()
         found = curves(model, probes, activations, activations.told)
-        context.memo[key] = tensors, found  # the tensors stay, so that no others get their ids
-    result: dict[str, Curve] = context.memo[key][1]
+        context.memo[key] = found
+    result: dict[str, Curve] = context.memo[key]
     return result
 
 
-def cut_all(sites: Sequence[Site], chosen: Chosen) -> None:
+def _bytes(products: Sequence[Product]) -> int:
+    tensors = (product.weight.const_value for product in products)
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+
+def surveys(memo: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    """What `surveyed` has found, for another compilation of the same model on the same data."""
+    return {
+        key: found for key, found in memo.items() if isinstance(key, tuple) and key[:1] == (SURVEY,)
+    }
+
+
+def _digest(tensors: Sequence[ir.TensorProtocol | None]) -> str:
+    """Weights by their content: each compilation makes tensors of its own of them."""
+    digest = hashlib.sha256()
+    for tensor in filter(None, tensors):
+        digest.update(tensor.tobytes())
+    return digest.hexdigest()
+
+
+def cut_all(model: ir.Model, sites: Sequence[Site], chosen: Chosen) -> None:
     """Cut sites, whose weights at full width are in place."""
+    narrower: dict[ir.Value, Done] = {}
     for site in sites:
-        if site.key not in chosen:
+        done = chosen.get(site.key)
+        if done is not None and done.values is not None and done.level.sizes is not None:
+            inner = inner_of(site)
+            assert inner is not None
+            put([inner.value], done.values)
+            narrower[site.source] = done
+            narrow(site, done.level.sizes)
+    found = {site.source: site for site in find_sites(model)[0]} if narrower else {}
+    for site in sites:
+        done = narrower.get(site.source) or chosen.get(site.key)
+        if done is None:
             continue
-        level, repaired = chosen[site.key]
-        if len(level.kept) == site.units:
-            put(site.readers, repaired)
+        place = found[site.source] if site.source in narrower else site
+        if done.level.rank:
+            factored(place, done.level.rank)
+        elif len(done.level.kept) == site.units:
+            put(place.readers, done.behind)
         else:
-            cut_site(site, level.kept, repaired)
+            cut_site(place, done.level.kept, done.behind)
+    drop_unused(model)
 
 
-def _row(site: Site, chosen: Chosen, costs: dict[str, Sequence[float]], context: Context) -> Pruned:
-    level = chosen[site.key][0] if site.key in chosen else None
-    after = len(level.kept) if level is not None else site.units
-    work = [operations(site, width, context) for width in (site.units, after)]
-    lost = level.lost if level is not None else 0.0
-    return Pruned(site.key, site.kind, site.units, after, work[0], work[1], lost)
+def _row(site: Site, chosen: Chosen, context: Context) -> Pruned:
+    done = chosen.get(site.key)
+    form = done.level.form if done is not None else Form(site.units)
+    work = [operations(site, item, context) for item in (Form(site.units), form)]
+    lost = done.level.lost if done is not None else 0.0
+    sizes, rank = form.sizes, form.rank or None
+    return Pruned(site.key, site.kind, site.units, form.width, work[0], work[1], lost, sizes, rank)
 
 
 def _told(rows: Sequence[Pruned], ratio: float) -> str:

@@ -8,7 +8,9 @@ label is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -28,10 +30,31 @@ from burnish.passes.compress.pruning.layers import (
     stacked,
     writers_of,
 )
-from burnish.passes.compress.pruning.levels import Level, level_of
+from burnish.passes.compress.pruning.levels import Form, Level, level_of
+from burnish.passes.compress.pruning.narrowing import compared, inner_of, turned_values
+from burnish.passes.compress.pruning.ranks import Ranks
 
-Chosen = dict[str, tuple[Level, Repaired]]
-"""What stays of each site, and the products behind it, by `Site.key`."""
+Times = Sequence[tuple[Product, ...]]
+"""Products of one input, once for each time that their weights are used."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What stays of a site.
+
+    Attributes:
+        level: its form.
+        behind: the products behind it.
+        values: the one that gives an attention's values, in another basis; None where it stays.
+    """
+
+    level: Level
+    behind: Repaired
+    values: Repaired | None = None
+
+
+Chosen = dict[str, Done]
+"""What stays of each site, by `Site.key`."""
 
 
 class Repair:
@@ -59,40 +82,68 @@ class Repair:
         self._courses = activations.course(before), activations.course(model)
         self._changed = False
 
-    def run(self, widths: Mapping[str, int], told: Callable[[str], None]) -> Chosen:
-        """Prune each site to its width.
+    def run(self, forms: Mapping[str, Form], told: Callable[[str], None]) -> Chosen:
+        """Bring each site into its form.
 
         Args:
-            widths: units that stay, by `Site.key`; sites that are not named stay whole.
+            forms: by `Site.key`; sites that are not named stay whole.
             told: takes what is being done.
         """
         chosen: Chosen = {}
         try:
             for number, (old, new) in enumerate(self._sites, start=1):
                 told(f"pruning, {number} of {len(self._sites)}")
-                width = widths.get(old.key, old.units)
-                if width < old.units or self._changed:
-                    chosen[old.key] = self._site(old, new, width)
+                if old.key in forms or self._changed:
+                    form = forms.get(old.key, Form(old.units))
+                    chosen[old.key] = self._site(old, new, form)
                     self._changed = True
         finally:
             for course in self._courses:
                 course.end()
-        return {key: item for key, item in chosen.items() if key in widths}
+        return {key: item for key, item in chosen.items() if key in forms}
 
-    def _site(self, old: Site, new: Site, width: int) -> tuple[Level, Repaired]:
-        if self._repair and self._changed and width:
+    def _site(self, old: Site, new: Site, form: Form) -> Done:
+        if form.width and ((self._repair and self._changed) or form.sizes or form.rank):
             for first, second in zip(
                 inputs_of(writers_of(old)), inputs_of(writers_of(new)), strict=True
             ):
-                self._refit(first, second)
-        layer = self._fitted(list(old.readers), list(new.readers))
-        level = level_of(old, layer, width)
-        rows = old.rows(level.kept) if width else np.zeros(0, np.int64)
+                layer = self._refit(old.trace.applied(first), new.trace.applied(second), form.rank)
+                if form.sizes is not None:
+                    _compare(new, layer, form.sizes[0])
+        layer = self._fitted(old.trace.applied(old.readers), new.trace.applied(new.readers))
+        if form.rank:
+            return self._of_rank(old, new, layer, form)
+        level = level_of(old, layer, form.width)
+        rows = old.rows(level.kept) if form.width else np.zeros(0, np.int64)
+        if form.sizes is not None:
+            return self._narrower(old, new, layer, replace(level, sizes=form.sizes))
         weight, bias = self._solved(old, layer, rows)
         full = np.zeros((old.units * old.size, weight.shape[1]), np.float32)
         full[rows] = weight
         put(new.readers, apart(full, bias, old.readers))
-        return level, apart(weight, bias, old.readers)
+        return Done(level, apart(weight, bias, old.readers))
+
+    def _of_rank(self, old: Site, new: Site, layer: Layer, form: Form) -> Done:
+        """Products behind of a rank, as those before it are by now."""
+        weight, bias, lost = Ranks(layer, old.readers).at(form.rank)
+        repaired = apart(weight, bias, old.readers)
+        put(new.readers, repaired)
+        return Done(Level(tuple(range(old.units)), lost, None, form.rank), repaired)
+
+    def _narrower(self, old: Site, new: Site, layer: Layer, level: Level) -> Done:
+        """Values in another basis, once the model is cut; till then what reads them turns them."""
+        inner = inner_of(new)
+        assert inner is not None and level.sizes is not None
+        heads = old.rows(level.kept)
+        basis = layer.basis(old.size, heads)
+        rows = heads.reshape(-1, old.size)[:, : level.sizes[1]].reshape(-1)
+        turned = layer.turned(basis)
+        weight, bias = turned.solved(rows)
+        full = (basis[:, rows] @ weight).astype(np.float32)
+        put(new.readers, apart(full, bias, old.readers))
+        values = turned_values(inner, basis, level.sizes[1])
+        done = replace(level, lost=turned.lost(rows))
+        return Done(done, apart(weight, bias, old.readers), values)
 
     def _solved(self, old: Site, layer: Layer, rows: Array) -> tuple[Array, Array]:
         """Weights for rows that stay: what they were where nothing is lost at all."""
@@ -102,20 +153,54 @@ class Repair:
             return layer.solved(rows)
         return weight[rows], bias
 
-    def _refit(self, old: list[Product], new: list[Product]) -> None:
+    def _refit(self, old: Times, new: Times, rank: int) -> Layer:
         """Weights that give what products gave, from what they get now."""
         layer = self._fitted(old, new)
-        weight, bias = layer.solved(np.arange(old[0].k))
-        put(new, apart(weight, bias, old))
+        if rank:
+            weight, bias, _ = Ranks(layer, old[0]).at(rank)
+        else:
+            weight, bias = layer.solved(np.arange(old[0][0].k))
+        put(new[0], apart(weight, bias, old[0]))
+        return layer
 
-    def _fitted(self, old: list[Product], new: list[Product]) -> Layer:
-        before, now = self._courses
-        before.stop_before(first_node(self._before, old))
-        now.stop_before(first_node(self._model, new))
-        return fitted(old, before, now)
+    def _fitted(self, old: Times, new: Times) -> Layer:
+        models = self._before, self._model
+        with contextlib.ExitStack() as stack:
+            before, now = (_way(stack, course, len(old)) for course in self._courses)
+
+            def stops() -> Iterator[str]:
+                for first, second in zip(old, new, strict=True):
+                    before.stop_before(first_node(models[0], first))
+                    now.stop_before(first_node(models[1], second))
+                    yield first[0].activation.name or ""
+
+            return fitted(old[0], before, now, stops())
 
 
-def survey(course: Course, model: ir.Model, site: Site) -> Layer:
-    """Least squares for the layers behind a site of a model that is whole."""
-    course.stop_before(first_node(model, site.readers))
-    return fitted(list(site.readers), course, course)
+def _compare(site: Site, layer: Layer, left: int) -> None:
+    """Queries and keys of fewer elements, in place, zeros for the others."""
+    inner = inner_of(site)
+    assert inner is not None
+    put([inner.query, inner.key], compared(inner, layer, left)[0])
+
+
+def survey(course: Course, model: ir.Model, times: Times) -> Layer:
+    """Least squares for products of one input in a model that is whole."""
+    with contextlib.ExitStack() as stack:
+        way = _way(stack, course, len(times))
+
+        def stops() -> Iterator[str]:
+            for products in times:
+                way.stop_before(first_node(model, products))
+                yield products[0].activation.name or ""
+
+        return fitted(times[0], way, way, stops())
+
+
+def _way(stack: contextlib.ExitStack, course: Course, times: int) -> Course:
+    """A course for weights that are used so many times: past later uses it would be too far on."""
+    if times == 1:
+        return course
+    way = course.anew()
+    stack.callback(way.end)
+    return way

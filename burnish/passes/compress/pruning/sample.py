@@ -1,4 +1,4 @@
-"""A site as a small model of the same sizes, with all or some of its units, for timing."""
+"""A site as a small model of the same sizes, whole or in another form, for timing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import onnx_ir as ir
 from burnish.optimizer.analysis.channels.sites import CHANNELS, HEADS
 from burnish.optimizer.forms import FUSED
 from burnish.optimizer.samples import Sample
-from burnish.passes.compress.pruning.levels import STEP
+from burnish.passes.compress.pruning.levels import STEP, Form
 
 OPSET = 17
 """Operator set of the samples."""
@@ -50,37 +50,48 @@ class Shape:
         return max(1, round(self.units * share / step)) * step if step < self.units else 0
 
 
-def layers(shape: Shape, width: int) -> onnx.ModelProto:
-    """The layers before and behind with so many units between them."""
+def layers(shape: Shape, form: Form) -> onnx.ModelProto:
+    """The layers before and behind with so many units between them, or of a rank."""
     sample = Sample(OPSET)
     axes = (shape.batch, shape.rows // shape.batch, shape.k)
-    value = _Layers(sample, shape.biased, sample.port("x", axes)).between(shape, width)
-    product = sample.node("MatMul", value, sample.weight("down", width * shape.size, shape.n))
-    return ir.to_proto(sample.model(sample.node("Add", product, sample.weight("bias", shape.n))))
+    made = _Layers(sample, shape.biased, sample.port("x", axes), form.rank)
+    size = form.sizes[1] if form.sizes is not None else shape.size
+    value = made.product(made.between(shape, form), "down", form.width * size, shape.n)
+    return ir.to_proto(sample.model(sample.node("Add", value, sample.weight("bias", shape.n))))
 
 
 class _Layers:
     """What lies between one input and the layer behind."""
 
-    def __init__(self, sample: Sample, biased: bool, source: ir.Value) -> None:
-        self._sample, self._biased, self._source, self._count = sample, biased, source, 0
+    def __init__(self, sample: Sample, biased: bool, source: ir.Value, rank: int) -> None:
+        self._sample, self._biased, self._source, self._rank = sample, biased, source, rank
+        self._count = 0
 
-    def between(self, shape: Shape, width: int) -> ir.Value:
+    def between(self, shape: Shape, form: Form) -> ir.Value:
         """The value that the layer behind reads."""
-        sample, columns = self._sample, width * shape.size
+        sample, width = self._sample, form.width
+        keys, values = form.sizes or (shape.size, shape.size)
         if shape.kind == HEADS:
-            parts = [self._up(columns) for _ in range(3)]
+            parts = [self._up(shape.k, width * size) for size in (keys, keys, values)]
             return sample.node("MultiHeadAttention", *parts, domain=FUSED, num_heads=width)
-        value = self._up(columns)
+        value = self._up(shape.k, width * shape.size)
         if shape.layers > 1:
-            return sample.node("Mul", sample.node("Sigmoid", value), self._up(columns))
+            gate = sample.node("Sigmoid", value)
+            return sample.node("Mul", gate, self._up(shape.k, width * shape.size))
         return sample.node("Gelu", value, domain=FUSED)
 
-    def _up(self, columns: int) -> ir.Value:
+    def product(self, value: ir.Value, name: str, k: int, n: int) -> ir.Value:
+        """A product with a weight, or with two of a rank."""
+        sample = self._sample
+        if not self._rank or self._rank * (k + n) >= k * n:
+            return sample.node("MatMul", value, sample.weight(name, k, n))
+        value = sample.node("MatMul", value, sample.weight(f"{name}_left", k, self._rank))
+        return sample.node("MatMul", value, sample.weight(f"{name}_right", self._rank, n))
+
+    def _up(self, k: int, columns: int) -> ir.Value:
         sample, name = self._sample, f"up{self._count}"
         self._count += 1
-        k = self._source.shape[-1] if self._source.shape is not None else 0
-        value = sample.node("MatMul", self._source, sample.weight(name, int(str(k)), columns))
+        value = self.product(self._source, name, k, columns)
         if not self._biased:
             return value
         return sample.node("Add", value, sample.weight(f"{name}_bias", columns))

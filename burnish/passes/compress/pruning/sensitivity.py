@@ -1,11 +1,12 @@
-"""What the answer of the whole loses where one site alone is narrower, measured.
+"""What the answer of the whole loses where one site alone is changed, measured.
 
-A model whose weights behind the sites are inputs runs on a few feeds, with one site at a time at
-one of its widths. Between those the loss follows what the site itself loses.
+A model whose weights around the sites are inputs runs on a few feeds, with one site at a time in
+one of its forms. Between those the loss follows what the site itself loses.
 """
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,75 +16,25 @@ import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.activations import Activations
-from burnish.optimizer.analysis.channels.sites import Site, find_sites
+from burnish.optimizer.analysis.channels.sites import find_sites
 from burnish.optimizer.contract import Array, Feeds
-from burnish.passes.compress.pruning.cutting import Repaired
-from burnish.passes.compress.pruning.elimination import Layer
-from burnish.passes.compress.pruning.layers import apart, put
-from burnish.passes.compress.pruning.levels import Level, levels_of
-
-PROBED = (0.3, 0.6, 1.0)
-"""Shares of a site's units without which the whole is run."""
-
-LARGEST = 1 << 28
-"""Bytes of weights behind sites past which sites are only compared by what each loses itself."""
+from burnish.passes.compress.pruning.levels import Level, elements
+from burnish.passes.compress.pruning.narrowing import inner_of
+from burnish.passes.compress.pruning.probes import RANK, SCORES, VALUES, WIDTH, Probe, Way
+from burnish.passes.compress.pruning.ranks import around, ranks_of
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What a site costs the answer at each of its widths.
+    """What a site costs the answer in each of its forms.
 
     Attributes:
-        levels: the most units first.
-        losses: squared relative error of the answer at each, where it alone is pruned.
+        levels: the most units first, each at all sizes of heads; then ranks of the whole.
+        losses: squared relative error of the answer in each, where only it is changed.
     """
 
     levels: tuple[Level, ...]
     losses: tuple[float, ...]
-
-
-@dataclass
-class Probe:
-    """A site with the weights that it is tried with.
-
-    Attributes:
-        at: indices of levels that are tried.
-        folders: of the weights, by the names of inputs; one for each of them.
-    """
-
-    site: Site
-    levels: list[Level]
-    at: list[int]
-    folders: list[Path]
-
-
-def probe(site: Site, layer: Layer, activations: Activations, *, tried: bool) -> Probe:
-    """What is known of a site from its layer alone, and the weights to try, on disk."""
-    levels = levels_of(site, layer)
-    wanted = [round(share * (len(levels) - 1)) for share in PROBED]
-    at = sorted({index for index in wanted if index}) if tried else []
-    feeds = (_weights(site, layer, levels[index]) for index in at)
-    return Probe(site, levels, at, activations.executor.store(feeds))
-
-
-def _weights(site: Site, layer: Layer, level: Level) -> dict[str, Array]:
-    """The products behind a site at full width, with zeros for units that go."""
-    rows = site.rows(level.kept) if level.kept else np.zeros(0, np.int64)
-    weight, bias = layer.solved(rows)
-    full = np.zeros((site.units * site.size, weight.shape[1]), np.float32)
-    full[rows] = weight
-    return _named(site, apart(full, bias, site.readers))
-
-
-def _named(site: Site, repaired: Repaired) -> dict[str, Array]:
-    """Weights and biases by the names of their initializers, as those are stored."""
-    holders = [value for product in site.readers for value in (product.weight, product.bias)]
-    before = {value: value.const_value for value in holders if value is not None}
-    put(site.readers, repaired)
-    found = {value.name or "": value.const_value.numpy() for value in before if value.const_value}
-    for value, tensor in before.items():
-        value.const_value = tensor
-    return found
 
 
 def curves(
@@ -93,59 +44,91 @@ def curves(
     told: Callable[[str], None],
 ) -> dict[str, Curve]:
     """The curve of each site, by `Site.key`."""
-    tried = any(item.at for item in probes)
-    measured: dict[str, list[float]] = {}
+    tried = any(way.at for item in probes for way in item.ways.values())
+    measured: dict[tuple[str, str], list[float]] = {}
     if tried:
         told("what sites cost the answer")
         measured = _measured(model, probes, activations)
-    return {item.site.key: _curve(item, measured.get(item.site.key, [])) for item in probes}
+    return {item.site.key: _curve(item, measured) for item in probes}
 
 
-def _curve(item: Probe, losses: Sequence[float]) -> Curve:
-    """Losses at all levels: the site's own, scaled by what was measured around each."""
-    own = np.array([level.lost for level in item.levels])
+def _curve(item: Probe, measured: Mapping[tuple[str, str], list[float]]) -> Curve:
+    """All forms of a site, and their losses.
+
+    What is lost in two ways at once adds up. Heads that are gone lose nothing more by what others
+    are cut to, so that is never too little.
+    """
+    site = item.site
+    lost = {
+        name: _scaled(way, measured.get((site.key, name), [])) for name, way in item.ways.items()
+    }
+    found = list(zip(item.levels, lost[WIDTH], strict=True))
+    inner = inner_of(site)
+    if SCORES in lost and inner is not None:
+        keys = list(zip(elements(inner.size), lost[SCORES], strict=True))
+        values = list(zip(elements(inner.value_size), lost[VALUES], strict=True))
+        for (level, loss), key, value in itertools.product(list(found), keys, values):
+            if level.kept and (key[0], value[0]) != (inner.size, inner.value_size):
+                both = Level(level.kept, level.lost, (key[0], value[0]))
+                found.append((both, loss + key[1] + value[1]))
+    if RANK in lost:
+        every = item.levels[0].kept
+        for rank, loss, own in zip(
+            ranks_of(site), lost[RANK][1:], item.ways[RANK].own[1:], strict=True
+        ):
+            found.append((Level(every, float(own), None, rank), loss))
+    return Curve(tuple(level for level, _ in found), tuple(loss for _, loss in found))
+
+
+def _scaled(way: Way, losses: Sequence[float]) -> list[float]:
+    """Losses at all steps of a way: the site's own, scaled by what was measured around each."""
+    own = np.array(way.own)
     if not len(losses):
-        return Curve(tuple(item.levels), tuple(own.tolist()))
-    known = np.array([0, *item.at])
-    ratio = np.array(losses) / np.maximum(own[item.at], 1e-12)
+        return [float(item) for item in own]
+    known = np.array([0, *way.at])
+    ratio = np.array(losses) / np.maximum(own[way.at], 1e-12)
     scale = np.interp(np.arange(len(own)), known, [ratio[0], *ratio])
     # What is lost never falls with the width.
-    return Curve(tuple(item.levels), tuple(np.maximum.accumulate(own * scale).tolist()))
+    return [float(item) for item in np.maximum.accumulate(own * scale)]
 
 
 def _measured(
     model: ir.Model, probes: Sequence[Probe], activations: Activations
-) -> dict[str, list[float]]:
-    open_, weights = _opened(model, [item.site.key for item in probes])
+) -> dict[tuple[str, str], list[float]]:
+    open_, weights = _opened(model, probes)
     (base,) = activations.executor.store([weights])
     few = activations.judging or activations.feeds[:1]
-    variants = [None, *((item.site.key, folder) for item in probes for folder in item.folders)]
-    runs = [
-        [feed, base, *([variant[1]] if variant else [])] for variant in variants for feed in few
+    tried: list[tuple[tuple[str, str], Path]] = [
+        ((item.site.key, name), folder)
+        for item in probes
+        for name, way in item.ways.items()
+        for folder in way.folders
     ]
+    folders = [[base], *([base, folder] for _, folder in tried)]
+    runs = [[feed, *given] for given in folders for feed in few]
     results = activations.run(open_, runs, optimize=True)
-    answers = (
-        activations.executor.read(results / str(number * len(few) + place))
-        for number in range(len(variants))
-        for place in range(len(few))
-    )
+    answers = (activations.executor.read(results / str(number)) for number in itertools.count())
     reference = [next(answers) for _ in few]
-    found: dict[str, list[float]] = {}
-    for variant in variants[1:]:
-        assert variant is not None
+    found: dict[tuple[str, str], list[float]] = {}
+    for key, _ in tried:
         given = [next(answers) for _ in few]
-        found.setdefault(variant[0], []).append(distance(reference, given))
-    for folder in (results, base.parent, *(item.folders[0].parent for item in probes if item.at)):
+        found.setdefault(key, []).append(distance(reference, given))
+    for folder in {results, base.parent, *(folder.parent for _, folder in tried)}:
         shutil.rmtree(folder, ignore_errors=True)
     return found
 
 
-def _opened(model: ir.Model, keys: Sequence[str]) -> tuple[ir.Model, dict[str, Array]]:
-    """A copy that is given the weights behind sites, and those weights."""
+def _opened(model: ir.Model, probes: Sequence[Probe]) -> tuple[ir.Model, dict[str, Array]]:
+    """A copy that is given the weights around sites that are tried, and those weights."""
     copy = model.clone()
     weights: dict[str, Array] = {}
+    ways = {item.site.key: item.ways for item in probes}
     for site in find_sites(copy)[0]:
-        for product in site.readers if site.key in keys else ():
+        if site.key not in ways:
+            continue
+        # Where only widths are tried, those before a site stay.
+        products = around(site) if len(ways[site.key]) > 1 else list(site.readers)
+        for product in products:
             for value in (product.weight, product.bias):
                 if value is None or value.const_value is None:
                     continue
