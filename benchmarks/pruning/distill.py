@@ -1,19 +1,21 @@
 """The tagger of the examples, cut and distilled: F1 lost, and how much faster the student is.
 
     python benchmarks/pruning/distill.py DATA FOLDER [--student SPEC] [--minutes 10 | --steps N]
-        [--limit N] [--no-timing]
+        [--limit N] [--no-timing] [--options="OPTIONS"]
 
 `DATA` is the folder of annotated sentences that `examples/tagger` is trained on. The student learns
 from the words of its training part, without labels; F1 is that of spans on the held-out part, as
 `examples/tagger/evaluate.py` has it, of the teacher, of the student before and after training, and
 of the student in int8. `optimize bench` times the teacher and what `optimize` makes of the student
 in stock sessions: paired, alternating, in separate processes, at batch 8 x 128 and 1 x 32.
+`OPTIONS` are those of `optimize distill` beyond, or instead of, the ones here.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -27,6 +29,12 @@ from evaluate import Scores, choose_sentences, evaluate_model  # noqa: E402
 from tagger_data import load_folder, split_sentences  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
 
+LEARNING = (
+    "--optimizer", "muon", "--rate", 3e-3, "--batch", 64, "--hidden", 0, "--relations", 0,
+    "--patience", 40,
+)  # fmt: skip
+"""How the student learns."""
+
 SHAPES = ("batch=8,sequence=128", "batch=1,sequence=32")
 
 
@@ -37,16 +45,22 @@ def burnish(*arguments: object) -> None:
 
 
 def texts(data: Path, target: Path) -> int:
-    """Write the words of the training part, a sentence a line; how many."""
+    """Write the words of the training part, a sentence a line; how many.
+
+    Languages are mixed: calibration reads the first lines, which would all be of one.
+    """
     sentences = split_sentences(load_folder(data)).train
+    random.Random(0).shuffle(sentences)
     target.write_text("".join(" ".join(item.words) + "\n" for item in sentences), "utf-8")
     return len(sentences)
 
 
-def f1(scores: Scores) -> str:
-    """Of all languages, and of the worst one, in percent."""
-    each = {name: 100.0 * part["micro"].f1 for name, part in scores.items()}
-    return f"{each['all']:.2f} | {min(value for name, value in each.items() if name != 'all'):.2f}"
+def f1(scores: Scores, whole: Scores) -> str:
+    """Of all languages, lost of that, and lost of the language that loses most, in percent."""
+    lost = {name: 100.0 * (whole[name]["micro"].f1 - part["micro"].f1)
+            for name, part in scores.items()}  # fmt: skip
+    worst = max(value for name, value in lost.items() if name != "all")
+    return f"{100.0 * scores['all']['micro'].f1:.2f} | {lost['all']:.2f} | {worst:.2f}"
 
 
 def times(teacher: Path, student: Path, folder: Path, shape: str) -> str:
@@ -68,6 +82,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--limit", type=int, help="held-out sentences of a language")
     parser.add_argument("--no-timing", action="store_true")
+    parser.add_argument("--options", default="", help='of `optimize distill`: --options="--rate 1"')
     arguments = parser.parse_args()
     folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,8 +95,8 @@ def main() -> None:
     cut, student = folder / "cut.onnx", folder / "student.onnx"
     burnish("distill", teacher, *common, "--steps", 1, "--rate", 1e-8, "-o", cut)
     burnish(
-        "distill", teacher, *common, *asked, "--batch", 64, "--rate", 2e-3, "--relations", 0,
-        "--patience", 40, "-o", student, "--json", folder / "distill.json",
+        "distill", teacher, *common, *asked, *LEARNING, *arguments.options.split(),
+        "-o", student, "--json", folder / "distill.json",
     )  # fmt: skip
     fast, small = folder / "student.opt.onnx", folder / "student.int8.onnx"
     burnish(student, "-o", fast)
@@ -90,11 +105,13 @@ def main() -> None:
     tokenizer = Tokenizer.from_file(str(EXAMPLE / "tokenizer.json"))
     heads = "".join(f" | times faster, {shape}" * (not arguments.no_timing) for shape in SHAPES)
     print(
-        f"| model | F1 | worst language | MB{heads} |\n|---|---|---|---{'|---' * heads.count('|')}|"
+        f"| model | F1 | lost | worst language lost | MB{heads} |\n"
+        f"|---|---|---|---|---{'|---' * heads.count('|')}|"
     )
     named = {"teacher": teacher, "cut": cut, "student": fast, "student, int8": small}
+    whole = evaluate_model(teacher, tokenizer, sentences)
     for name, path in named.items():
-        told = f1(evaluate_model(path, tokenizer, sentences))
+        told = f1(evaluate_model(path, tokenizer, sentences), whole)
         row = f"| {name} | {told} | {path.stat().st_size / 1e6:.2f}"
         if not arguments.no_timing:
             row += "".join(f" | {times(teacher, path, folder, shape)}" for shape in SHAPES)

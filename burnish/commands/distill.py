@@ -14,7 +14,7 @@ from rich.progress import Progress as Bars
 from burnish.commands import options
 from burnish.commands.terminal import errors, errors_as_lines, progress_shown, show
 from burnish.driver import Progress, Request
-from burnish.driver.students import Distilling
+from burnish.driver.students import ADAMW, Distilling
 from burnish.driver.students import distill as distilled
 from burnish.optimizer.errors import printable
 from burnish.rendering.distill import render_distill
@@ -36,6 +36,10 @@ Steps = Annotated[int, typer.Option(min=0, help="End after so many batches.")]
 Minutes = Annotated[float, typer.Option(min=0.0, help="End after so long.")]
 Rate = Annotated[
     float, typer.Option("--rate", min=1e-8, max=1.0, help="Learning rate at its largest.")
+]
+Optimizer = Annotated[
+    str,
+    typer.Option("--optimizer", metavar="NAME", help="adamw, or muon: fewer, longer steps."),
 ]
 Batch = Annotated[int, typer.Option("--batch", min=1, max=4096, help="Texts of a batch.")]
 Patience = Annotated[
@@ -71,6 +75,7 @@ def distill(
     relations: Relations = 1.0,
     softening: Temperature = 2.0,
     max_length: Longest = 0,
+    optimizer: Optimizer = ADAMW,
     resume: Resume = False,
     tokenizer: options.Tokenizer = None,
     task: options.Task = None,
@@ -93,7 +98,7 @@ def distill(
         )  # fmt: skip
         asked = Distilling(
             student, steps, minutes, learning_rate, batch_size, patience, logits, hidden,
-            relations, softening, max_length, resume,
+            relations, softening, max_length, resume, optimizer,
         )  # fmt: skip
         with _training_shown(quiet) as progress:
             facts = distilled(request, asked, progress).report

@@ -30,8 +30,8 @@ PANELS = {
         "speculate", "repetition_penalty", "stop",
     ),
     "How a student learns": (
-        "student", "minutes", "steps", "learning_rate", "batch_size", "patience", "logits",
-        "hidden", "relations", "softening", "max_length", "resume",
+        "student", "minutes", "steps", "learning_rate", "batch_size", "patience", "optimizer",
+        "logits", "hidden", "relations", "softening", "max_length", "resume",
     ),
     "What comes out": (
         "output", "write_cluster", "json_file", "html_file", "junit_file", "update", "dry_run",

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from burnish import __version__
 from burnish.driver import recovery, student_cuts
 from burnish.driver.request import Request, request_from
-from burnish.driver.students import Distilling, checkpoint_of, kept_of
+from burnish.driver.students import MUON, Distilling, checkpoint_of, kept_of
 from burnish.driver.workbench import Emit, Workbench, open_model
 from burnish.optimizer import artifact, report, tuner
 from burnish.optimizer.analysis import shapes
@@ -101,7 +101,7 @@ class Training:
         """Train the student; the weights are not yet in its graph."""
         from burnish.training import distilling
         from burnish.training.network import Network
-        from burnish.training.weights import trained_in
+        from burnish.training.weights import inner_products, trained_in
 
         mine, theirs = self.taps
         teacher = Network(self.teacher, wanted=mine.names)
@@ -113,9 +113,12 @@ class Training:
         if not self.kept:
             self._hold(Path(self.asked.student), student, "the student")
         masks = (slot.port.name for slot in self.bench.slots if is_padding_mask(slot))
+        asked = self.asked
+        chosen = inner_products(self.student, student.names) if asked.optimizer == MUON else ()
         schedule = distilling.Schedule(
-            self.asked.steps, 60 * self.asked.minutes, self.asked.rate, patience=self.asked.patience
-        )
+            asked.steps, 60 * asked.minutes, asked.rate, patience=asked.patience,
+            muon=frozenset(chosen),
+        )  # fmt: skip
         training = distilling.Distillation(
             teacher, student, self._comparison(), self.batches, next(masks, ""), schedule,
             checkpoint_of(Path(str(self.request.output))), self._order(), self.bench.emit,

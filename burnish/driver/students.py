@@ -28,6 +28,9 @@ SPARE = 3600.0
 
 KEYS = ("layers", "heads", "channels")
 
+ADAMW, MUON = "adamw", "muon"
+"""Optimizers."""
+
 
 @dataclass(frozen=True)
 class Distilling:
@@ -40,6 +43,7 @@ class Distilling:
         logits, hidden, relations, temperature: see `training.losses.Weights`.
         longest: pieces of a text past which it is cut; 0 for what the model says.
         resume: go on where the checkpoint is.
+        optimizer: `adamw`, or `muon`, which trains matrices inside (see `training.muon`).
     """
 
     student: str
@@ -54,6 +58,7 @@ class Distilling:
     temperature: float = 2.0
     longest: int = 0
     resume: bool = False
+    optimizer: str = ADAMW
 
 
 def target_of(request: Request) -> Path:
@@ -106,6 +111,9 @@ def validate(request: Request, asked: Distilling) -> None:
         raise UsageError("there is no end to the training", hint="--minutes 10 or --steps 2000")
     if not (asked.logits or asked.hidden or asked.relations):
         raise UsageError("every loss has the weight 0", hint="--logits 1")
+    if asked.optimizer not in (ADAMW, MUON):
+        told = f"--optimizer {asked.optimizer} is neither {ADAMW} nor {MUON}"
+        raise UsageError(told, hint=f"--optimizer {MUON}")
     if not kept_of(asked.student) and not os.path.exists(asked.student):
         told = f"--student {asked.student} is no file, nor says what to keep"
         raise UsageError(told, hint="layers=2,heads=4,channels=0.5")

@@ -39,9 +39,17 @@ def _feeds(path: Path, slots: Sequence[Slot], beside: Path) -> Iterator[Feeds]:
     elif path.suffix in (".txt", ".jsonl"):
         lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
         if path.suffix == ".txt":
-            yield from _texts(lines[BATCH * MOST_FEEDS :], slots, beside)
+            yield from _texts(_spread(lines[BATCH * MOST_FEEDS :]), slots, beside)
         else:
             yield from _rows([json.loads(line) for line in lines], path, slots, beside)
+
+
+def _spread(texts: Sequence[str]) -> Sequence[str]:
+    """As many as are read at most, from all over the file: parts of it may be of one kind each."""
+    count = BATCH * MOST_MORE
+    if len(texts) <= count:
+        return texts
+    return [texts[index * len(texts) // count] for index in range(count)]
 
 
 def _texts(texts: Sequence[str], slots: Sequence[Slot], beside: Path) -> Iterator[Feeds]:

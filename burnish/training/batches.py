@@ -23,7 +23,7 @@ FEW = 8
 """Feeds of which one is held out; of fewer it is one of these."""
 
 JITTER = 0.1
-"""By how much of its length a text may be sorted as a longer one, so that batches differ."""
+"""By how much of its length a text may be sorted as a longer one, so that lengths mix a little."""
 
 
 class Batches:
@@ -55,7 +55,7 @@ class Batches:
         self._seed = seed
         self._texts = user_data.texts_in(path)
         self._feeds: list[Feeds] = []
-        self._order: tuple[int, list[list[int]]] = (-1, [])
+        self._order: tuple[int, list[int]] = (-1, [])
         if self._texts:
             self._splitter = Splitter(slots, tokenizer, longest or LONGEST)
             self._rows = self._splitter.rows or rows
@@ -64,14 +64,16 @@ class Batches:
             self._feeds = user_data.feeds_in(path, slots)
             self.held = self._hold_feeds(path)
         self.texts = len(self._texts) or len(self._feeds)
-        self.count = len(self._epoch(0))
+        self._parts = self._apart()
+        self.count = len(self._parts)
 
-    def batch(self, number: int) -> Feeds:
-        """The batch of that number, counted over all passes."""
-        chosen = self._epoch(number // self.count)[number % self.count]
+    def batch(self, number: int) -> tuple[int, Feeds]:
+        """The batch of that number, counted over all passes, and which of one pass it is."""
+        which = self._place(number)
+        chosen = self._parts[which]
         if self._feeds:
-            return self._feeds[chosen[0]]
-        return self._splitter.feed([self._texts[index] for index in chosen])
+            return which, self._feeds[chosen[0]]
+        return which, self._splitter.feed([self._texts[index] for index in chosen])
 
     def longest(self) -> Feeds:
         """A feed of the longest texts, or the largest feed."""
@@ -98,21 +100,26 @@ class Batches:
         self._feeds = [feed for index, feed in enumerate(self._feeds) if index % FEW]
         return held
 
-    def _epoch(self, number: int) -> list[list[int]]:
-        """The batches of a pass, as indices of texts or of a feed each."""
-        if self._order[0] == number:
-            return self._order[1]
-        random = np.random.default_rng([self._seed, number])
+    def _apart(self) -> list[list[int]]:
+        """The batches of each pass, as indices of texts or of a feed each.
+
+        All passes have the same ones, so that a teacher is asked about each once (see `Memory`).
+        """
         if self._feeds:
-            batches = [[int(index)] for index in random.permutation(len(self._feeds))]
-        else:
-            stretched = 1.0 + JITTER * random.random(len(self._texts))
-            order = np.argsort([len(text) for text in self._texts] * stretched, kind="stable")
-            starts = range(0, len(order) - self._rows + 1, self._rows)
-            batches = [order[start : start + self._rows].tolist() for start in starts]
-            batches = [batches[index] for index in random.permutation(len(batches))]
-        self._order = number, batches
-        return batches
+            return [[index] for index in range(len(self._feeds))]
+        random = np.random.default_rng([self._seed, 0])
+        stretched = 1.0 + JITTER * random.random(len(self._texts))
+        order = np.argsort([len(text) for text in self._texts] * stretched, kind="stable")
+        starts = range(0, len(order) - self._rows + 1, self._rows)
+        return [order[start : start + self._rows].tolist() for start in starts]
+
+    def _place(self, number: int) -> int:
+        """The index of a batch: each pass has its own order."""
+        epoch = number // self.count
+        if self._order[0] != epoch:
+            random = np.random.default_rng([self._seed, 1, epoch])
+            self._order = epoch, random.permutation(self.count).tolist()
+        return self._order[1][number % self.count]
 
 
 def _elements(feed: Feeds) -> int:

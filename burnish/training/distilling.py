@@ -16,6 +16,8 @@ from torch.nn import functional
 from burnish.training import state as states
 from burnish.training.batches import Batches
 from burnish.training.losses import Comparison
+from burnish.training.memory import Memory
+from burnish.training.muon import Muon
 from burnish.training.network import Network, tensors
 from burnish.training.state import State
 
@@ -42,9 +44,10 @@ class Schedule:
     Attributes:
         steps: batches; 0 where time is the limit.
         seconds: of training; 0 where steps are. Only a number of steps gives the same each time.
-        rate: of AdamW, at its largest; it rises first, then falls to 0.
+        rate: at its largest; it rises first, then falls to 0.
         decay: of matrices.
         patience: judgements that brought neither better answers nor a smaller loss before it ends.
+        muon: names of matrices that Muon trains; AdamW trains what is left.
     """
 
     steps: int = 0
@@ -52,6 +55,7 @@ class Schedule:
     rate: float = 5e-4
     decay: float = 0.01
     patience: int = 10
+    muon: frozenset[str] = frozenset()
 
     def done(self, step: int, seconds: float) -> float:
         """The share of the training that is done, 0 to 1."""
@@ -109,24 +113,30 @@ class Distillation:
     def __post_init__(self) -> None:
         self._weights = list(self.student.weights)
         self._best = [weight.detach().clone() for weight in self._weights]
-        matrices = [weight for weight in self._weights if weight.ndim > 1]
-        others = [weight for weight in self._weights if weight.ndim <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": self.schedule.decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        self._optimizer = torch.optim.AdamW(groups, lr=self.schedule.rate, fused=True)
-        self.masked = self._hold_zeros(matrices)
+        self._memory = Memory(frozenset(self.comparison.teacher.names))
+        self.masked = self._hold_zeros([weight for weight in self._weights if weight.ndim > 1])
+        self._optimizer = Muon(self._groups(), self.schedule.rate)
         self.state.order = self.order
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Weights by how they are trained; Muon would move zeros that have no gradient, too."""
+        named = list(zip(self.student.names, self._weights, strict=True))
+        muon = {name for name, item in named if name in self.schedule.muon and not _zeros_of(item)}
+        rest = [item for name, item in named if name not in muon]
+        decay = self.schedule.decay
+        groups: list[dict[str, Any]] = [
+            {"params": [item for name, item in named if name in muon], "muon": True},
+            {"params": [item for item in rest if item.ndim > 1]},
+            {"params": [item for item in rest if item.ndim <= 1], "weight_decay": 0.0},
+        ]
+        return [{"weight_decay": decay, **group} for group in groups if group["params"]]
 
     def _hold_zeros(self, matrices: Sequence[Tensor]) -> Masked:
         """Let the zeros of sparse matrices stay: without a gradient AdamW does not move them."""
         count = zeros = 0
         for weight in matrices:
-            mask = weight.detach() != 0
-            gone = weight.numel() - int(mask.sum())
-            if SPARSE * weight.numel() <= gone < weight.numel():
-                held = functools.partial(torch.mul, mask)
+            if gone := _zeros_of(weight):
+                held = functools.partial(torch.mul, weight.detach() != 0)
                 weight.register_hook(held)  # type: ignore[no-untyped-call]
                 count, zeros = count + 1, zeros + gone
         return Masked(count, zeros)
@@ -172,10 +182,11 @@ class Distillation:
 
     def _step(self, rate: float) -> float:
         """One batch; its loss."""
-        feed = tensors(self.batches.batch(self.state.step))
-        with torch.no_grad():
-            wanted = self.teacher(feed)
-        parts = self.comparison.losses(wanted, self.student(feed), self._real(feed))
+        which, arrays = self.batches.batch(self.state.step)
+        feed = tensors(arrays)
+        mask = self._real(feed)
+        wanted = self._wanted(("trained", which), feed, mask)
+        parts = self.comparison.losses(wanted, self.student(feed), mask)
         loss = torch.stack(list(parts.values())).sum()
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -184,6 +195,13 @@ class Distillation:
             group["lr"] = rate
         self._optimizer.step()
         return float(loss.detach())
+
+    @torch.no_grad()
+    def _wanted(
+        self, key: tuple[str, int], feed: Mapping[str, Tensor], mask: Tensor | None
+    ) -> Mapping[str, Tensor]:
+        """What the teacher gives."""
+        return self._memory.recall(key, mask, lambda: self.teacher(feed))
 
     def _real(self, feed: Mapping[str, Tensor]) -> Tensor | None:
         return feed[self.mask].bool() if self.mask else None
@@ -207,9 +225,10 @@ class Distillation:
     def judged(self) -> dict[str, float]:
         """`fidelity` (first choices that agree, or the mean cosine), and each loss, held out."""
         totals: dict[str, float] = {}
-        for held in self.batches.held:
+        for number, held in enumerate(self.batches.held):
             feed = tensors(held)
-            wanted, given, mask = self.teacher(feed), self.student(feed), self._real(feed)
+            mask = self._real(feed)
+            wanted, given = self._wanted(("held", number), feed, mask), self.student(feed)
             parts = self.comparison.losses(wanted, given, mask)
             found = {name: float(value) for name, value in parts.items()}
             found |= {"loss": sum(found.values()), "fidelity": self._fidelity(wanted, given, mask)}
@@ -235,3 +254,9 @@ class Distillation:
     def _write(self) -> None:
         if self.checkpoint is not None:
             states.write(self.checkpoint, self.state, self._weights, self._optimizer, self._best)
+
+
+def _zeros_of(weight: Tensor) -> int:
+    """How many zeros a weight has that are to stay; none where it is not sparse."""
+    gone = weight.numel() - int(weight.detach().count_nonzero())
+    return gone if SPARSE * weight.numel() <= gone < weight.numel() else 0

@@ -16,9 +16,13 @@ from torch import Tensor
 from burnish.optimizer.contract import Array
 from burnish.optimizer.errors import StorageError, UsageError
 from burnish.optimizer.saving import write_with
+from burnish.training import muon
 
 ABOUT = "about"
 """Name of the entry that holds the numbers, as JSON."""
+
+MOMENTS = ("exp_avg", "exp_avg_sq", "step", muon.KEY)
+"""What an optimizer keeps of a weight."""
 
 
 @dataclass
@@ -56,7 +60,7 @@ def write(
     arrays: dict[str, Array] = {ABOUT: np.array(json.dumps(asdict(state)))}
     for index, weight in enumerate(weights):
         moments = optimizer.state.get(weight, {})
-        for name in ("exp_avg", "exp_avg_sq", "step"):
+        for name in MOMENTS:
             if name in moments:
                 arrays[f"{name}.{index}"] = moments[name].detach().numpy()
         arrays[f"weight.{index}"] = weight.detach().numpy()
@@ -89,8 +93,7 @@ def read(
     for index, weight in enumerate(weights):
         weight.data.copy_(torch.from_numpy(arrays[f"weight.{index}"]))
         best[index] = torch.from_numpy(arrays[f"best.{index}"])
-        names = ("exp_avg", "exp_avg_sq", "step")
-        moments = {name: arrays.get(f"{name}.{index}") for name in names}
+        moments = {name: arrays.get(f"{name}.{index}") for name in MOMENTS}
         optimizer.state[weight] = {
             name: torch.from_numpy(array) for name, array in moments.items() if array is not None
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -24,6 +24,8 @@ READ: dict[str, tuple[int, ...]] = {
 THROUGH = ("Transpose", "Reshape", "Unsqueeze", "Squeeze", "Expand", "Identity", "Slice", "Tile")
 """Operators that give a weight another shape on its way to where it is read."""
 
+PRODUCTS = ("MatMul", "Gemm")
+
 ANGLES = ("Cos", "Sin")
 
 
@@ -38,6 +40,26 @@ def trained_in(model: ir.Model) -> list[str]:
         for name, value in model.graph.initializers.items()
         if value not in fixed and _is_weight(value)
     ]
+
+
+def inner_products(model: ir.Model, names: Collection[str]) -> frozenset[str]:
+    """Those of some weights that are matrices of products alone, none of which gives an answer."""
+    return frozenset(
+        name
+        for name in names
+        if (tensor := model.graph.initializers[name].const_value) is not None
+        and len(tensor.shape) == 2
+        and all(_is_inner(node) for node, _ in _readers(model.graph.initializers[name]))
+    )
+
+
+def _is_inner(node: ir.Node) -> bool:
+    """Whether a node multiplies, and what it gives is no output, nor one with a bias added."""
+    if node.op_type not in PRODUCTS or node.domain != "":
+        return False
+    given = node.outputs[0]
+    added = [use.node.outputs[0] for use in given.uses() if use.node.op_type == "Add"]
+    return not any(value.is_graph_output() for value in (given, *added))
 
 
 def _is_weight(value: ir.Value) -> bool:

@@ -30,6 +30,18 @@ def test_texts_go_on_where_those_end_that_are_checked(inputs: list[Slot], tmp_pa
     assert [feed["input_ids"].shape for feed in more] == [(BATCH, 3), (BATCH, 3), (1, 3)]
 
 
+def test_texts_are_taken_from_all_over_the_file(inputs: list[Slot], tmp_path: Path) -> None:
+    file = tokenizer(tmp_path)
+    lines = ["the"] * (BATCH * MOST_FEEDS)
+    for text in ("the", "the cat", "the cat sat"):
+        lines += [text] * (BATCH * MOST_MORE)
+    (tmp_path / "texts.txt").write_text("\n".join(lines))
+    found = read_more(tmp_path / "texts.txt", inputs, file)
+    assert len(found) == MOST_MORE
+    tokens = sum(int(feed["attention_mask"].sum()) for feed in found)
+    assert tokens == BATCH * MOST_MORE // 3 * (1 + 2 + 3)
+
+
 def test_archives_and_lines_of_arrays(inputs: list[Slot], tmp_path: Path) -> None:
     folder = tmp_path / "feeds"
     folder.mkdir()

@@ -88,19 +88,21 @@ def test_the_same_seed_gives_the_same_bytes(folder: Path) -> None:
     assert (folder / "student.onnx").read_bytes() == first
 
 
-def test_a_training_goes_on_as_if_it_had_not_ended(folder: Path) -> None:
-    whole = trained(folder, SHORT)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_training_goes_on_as_if_it_had_not_ended(folder: Path, optimizer: str) -> None:
+    order = replace(SHORT, optimizer=optimizer)
+    whole = trained(folder, order)
     wanted = (folder / "student.onnx").read_bytes()
 
     def interrupt(event: dict[str, Any]) -> None:
         if event.get("step") == 21 and event["stage"] == "training":
             os.kill(os.getpid(), signal.SIGINT)
 
-    ended = trained(folder, SHORT, interrupt)
+    ended = trained(folder, order, interrupt)
     assert ended["training"]["ended"] == "interrupted"
     assert ended["training"]["steps"] == 21
     assert (folder / "student.onnx").exists()
-    resumed = trained(folder, replace(SHORT, resume=True))
+    resumed = trained(folder, replace(order, resume=True))
     assert resumed["training"]["history"] == whole["training"]["history"]
     assert (folder / "student.onnx").read_bytes() == wanted
     assert not (folder / "student.onnx.training.npz").exists()
@@ -128,7 +130,8 @@ def test_training_ends_where_nothing_gets_better(folder: Path) -> None:
     assert report["training"]["steps"] < 400
 
 
-def test_a_student_of_its_own_recovers_what_pruning_lost(folder: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_student_of_its_own_recovers_what_pruning_lost(folder: Path, optimizer: str) -> None:
     """A file whose weights were damaged; the trained one has its graph and its ports."""
     model = onnx.load(folder / "teacher.onnx")
     random = np.random.default_rng(1)
@@ -139,7 +142,8 @@ def test_a_student_of_its_own_recovers_what_pruning_lost(folder: Path) -> None:
             tensor.CopyFrom(onnx.numpy_helper.from_array(masked.astype(np.float32), tensor.name))
     onnx.save(model, folder / "pruned.onnx")
     before, zeros = masks_of(folder / "pruned.onnx")
-    report = trained(folder, replace(SHORT, student=str(folder / "pruned.onnx"), steps=60))
+    order = replace(SHORT, student=str(folder / "pruned.onnx"), steps=60, optimizer=optimizer)
+    report = trained(folder, order)
     assert report["losses"]["after"]["loss"] < 0.7 * report["losses"]["before"]["loss"]
     after, left = masks_of(folder / "student.onnx")
     assert after == before
@@ -220,6 +224,7 @@ def test_what_means_nothing(spec: str) -> None:
         (Request("m.onnx", data="d"), replace(SHORT, steps=0), "no end to the training"),
         (Request("m.onnx", data="d"), replace(SHORT, logits=0, hidden=0, relations=0), "weight 0"),
         (Request("m.onnx", data="d"), replace(SHORT, student="gone.onnx"), "is no file"),
+        (Request("m.onnx", data="d"), replace(SHORT, optimizer="sgd"), "neither adamw nor muon"),
         (Request("m.onnx", data="d", output="gone/s.onnx"), SHORT, "folder gone does not exist"),
     ],
 )

@@ -1,0 +1,87 @@
+"""The tagger of the examples, pruned and not trained: F1 lost, and how much faster it is.
+
+    python benchmarks/pruning/tagger.py DATA FOLDER [--shares 0.2 0.3 0.35 0.4 0.5] [--limit N]
+        [--threads N] [--time]
+
+`DATA` is the folder of annotated sentences that `examples/tagger` is trained on. `optimize --prune`
+gets the words of the training part, without labels and with languages mixed; F1 is that of spans
+on the held-out part, as `examples/tagger/evaluate.py` has it. The first row is `optimize` alone.
+With `--time` each result is timed against the original in stock sessions: paired, alternating, in
+separate processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from distill import EXAMPLE, SHAPES, burnish, f1, texts, times
+from evaluate import choose_sentences, evaluate_model
+from tokenizers import Tokenizer
+
+ALLOWED = 0.3
+"""Share of first choices that may change: more than any row loses."""
+
+
+def pruned(teacher: Path, share: float, lines: Path, threads: int) -> tuple[Path, str]:
+    """What `optimize` makes of the teacher, and how much of it is left, in cells."""
+    target = teacher.with_name(f"pruned-{share:g}.onnx")
+    if not share:
+        burnish(teacher, "-o", target, "--threads", threads)
+        return target, "all | all | 1.00"
+    facts = target.with_suffix(".json")
+    burnish(
+        teacher, "--prune", share, "--data", lines, "--max-drop", ALLOWED, "--no-measure",
+        "--threads", threads, "-o", target, "--json", facts,
+    )  # fmt: skip
+    told: dict[str, Any] = json.loads(facts.read_text())["pruning"]
+    cells = []
+    for kind in ("heads", "channels"):
+        rows = [row for row in told["sites"] if row["kind"] == kind]
+        left = ", ".join(str(row["after"]) for row in rows)
+        cells.append(f"{left} of {rows[0]['before']}")
+    return target, f"{cells[0]} | {cells[1]} | {told['flops_ratio']:.2f}"
+
+
+def main() -> None:
+    """Prune by each share, evaluate, time, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.2, 0.3, 0.35, 0.4, 0.5])
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--limit", type=int, help="held-out sentences of a language")
+    parser.add_argument("--time", action="store_true")
+    arguments = parser.parse_args()
+    folder: Path = arguments.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    teacher, lines = folder / "teacher.onnx", folder / "texts.txt"
+    shutil.copy(EXAMPLE / "model.onnx", teacher)
+    shutil.copy(EXAMPLE / "tokenizer.json", folder)
+    texts(arguments.data, lines)
+    sentences = choose_sentences(arguments.data, False, arguments.limit)
+    tokenizer = Tokenizer.from_file(str(EXAMPLE / "tokenizer.json"))
+    whole = evaluate_model(teacher, tokenizer, sentences)
+    timed = SHAPES if arguments.time else ()
+    heads = "".join(f" | times faster, {shape}" for shape in timed)
+    print(
+        "| cut | heads | channels | times fewer operations | F1 | lost | worst language lost",
+        end="",
+    )
+    print(f"{heads} |\n{'|---' * (7 + len(timed))}|")
+    for share in (0.0, *arguments.shares):
+        path, left = pruned(teacher, share, lines, arguments.threads)
+        told = f1(evaluate_model(path, tokenizer, sentences), whole)
+        row = f"| {share:g} | {left} | {told}"
+        row += "".join(f" | {times(teacher, path, folder, shape)}" for shape in timed)
+        print(f"{row} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
