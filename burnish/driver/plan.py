@@ -98,7 +98,7 @@ def _asked_for(request: Request, spared: Spared) -> list[Pass]:
     if request.window:
         asked.append(Window(request.window, request.global_tokens, tuple(request.layers), keep))
     if request.low_rank:
-        asked.append(LowRank(keep, finer))
+        asked.append(LowRank(keep, finer, tables=force))
     if request.sparsity:
         runs = bool(request.data) and request.check
         asked.append(WeightMasks(request.sparsity, method_of(request.mask, runs=runs), keep))

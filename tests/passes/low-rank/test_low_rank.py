@@ -104,6 +104,70 @@ def test_the_data_of_the_user_says_which_directions_count(executor: Executor) ->
     assert error(before, model, feeds) < 0.02
 
 
+def lookup(table: np.ndarray, tied: bool = False) -> ir.Model:
+    b = Builder()
+    b.input("ids", TensorProto.INT64, ["batch", "length"])
+    b.constant("table", table)
+    b.op("Gather", ["table", "ids"], "rows")
+    b.output("rows", TensorProto.FLOAT, ["batch", "length", table.shape[1]])
+    if tied:
+        b.op("Transpose", ["table"], "turned", perm=[1, 0])
+        b.op("MatMul", ["rows", "turned"], "scores")
+        b.output("scores", TensorProto.FLOAT, ["batch", "length", len(table)])
+    return b.model()
+
+
+def looked_up(model: ir.Model, ids: np.ndarray) -> np.ndarray:
+    return run_model(model, [{"ids": ids}])[0]["rows"]
+
+
+def size(model: ir.Model) -> int:
+    return sum(value.const_value.nbytes for value in model.graph.initializers.values())
+
+
+def test_a_table_of_low_rank_is_smaller() -> None:
+    model = lookup(low(500, 64))
+    before, ids = model.clone(), np.arange(500)[None]
+    assert apply(model.clone(), error=1e-4).rewrites == 0
+    outcome = apply(model, error=1e-4, tables=True)
+    assert outcome.detail == "a table of 500 x 64 in rows of 32"
+    assert size(model) == 4 * 32 * (500 + 64) and size(before) == 4 * 500 * 64
+    assert relative_l2(looked_up(before, ids), looked_up(model, ids)) < 1e-5
+
+
+def test_rows_that_occur_and_those_that_do_not_keep_to_the_error(executor: Executor) -> None:
+    """Rows that are small count where they occur, and those that never do count as well."""
+    table = low(400, 64)
+    table[:20] = 0.01 * RANDOM.standard_normal((20, 64))
+    ids = RANDOM.integers(0, 20, (8, 16))
+    model, blind = lookup(table), lookup(table)
+    before = model.clone()
+    observe = Calibration(executor, executor.store([{"ids": ids}] * 2), real=True)
+    LowRank(error=0.3, tables=True).apply(model, make_context(last_form, observe=observe))
+    apply(blind, error=0.3, tables=True)
+    for rows in (np.arange(20)[None], np.arange(20, 400)[None]):
+        assert relative_l2(looked_up(before, rows), looked_up(model, rows)) <= 0.3
+    assert relative_l2(looked_up(before, ids), looked_up(blind, ids)) > 0.3
+    assert size(blind) <= size(model) < size(before)
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (
+            lookup(RANDOM.standard_normal((500, 64)).astype(np.float32)),
+            "a table of 500 x 64 needs rank 64 to lose at most 0.1, and is smaller in two up to 42",
+        ),
+        (lookup(low(500, 64), tied=True), "its table has other readers"),
+    ],
+    ids=["full", "tied"],
+)
+def test_refuses_tables(model: ir.Model, reason: str) -> None:
+    outcome = apply(model, tables=True, keep=("scores",))
+    assert outcome.rewrites == 0
+    assert reason in {refusal.reason for refusal in outcome.refusals}
+
+
 def test_refuses_a_full_rank() -> None:
     outcome = apply(product(RANDOM.standard_normal((K, N)).astype(np.float32)))
     assert outcome.rewrites == 0

@@ -93,12 +93,12 @@ class _Basis:
             spread = _spread(used - self._mean)
         seen = self._weight if spread is None else spread.T @ self._weight
         if weight.shape[0] <= weight.shape[1]:
-            directions, self.rank = _leading(seen @ seen.T)
+            directions, self.rank = leading(seen @ seen.T)
             # A = L^-T U, B = U^T L^T W.
             self._left = directions if spread is None else np.linalg.solve(spread.T, directions)
             self._right = directions.T @ seen
         else:
-            directions, self.rank = _leading(seen.T @ seen)
+            directions, self.rank = leading(seen.T @ seen)
             self._left, self._right = self._weight @ directions, directions.T
         self._exact = self._weight if self._held is None else self._held @ self._weight
 
@@ -129,7 +129,7 @@ def _spread(rows: Array) -> Array:
     return np.asarray(np.linalg.cholesky(moment))
 
 
-def _leading(gram: Array) -> tuple[Array, int]:
+def leading(gram: Array) -> tuple[Array, int]:
     """Eigenvectors as columns, that of the largest eigenvalue first; and how many are not of 0.
 
     The largest element of each is positive, so that the same weight gives the same factors.

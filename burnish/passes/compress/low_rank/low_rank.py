@@ -24,6 +24,7 @@ from burnish.optimizer.contract import (
 )
 from burnish.optimizer.model import add_initializer
 from burnish.optimizer.samples import LARGEST_WORK, Sample, rows_of
+from burnish.passes.compress.low_rank import tables
 from burnish.passes.compress.low_rank.factors import STEP, Factors, factors
 from burnish.passes.compress.products import observed, why_not
 from burnish.passes.compress.splice import before, drop_unused, replace
@@ -52,11 +53,14 @@ class LowRank(Sparing):
     After:
         `y = MatMul(MatMul(x, u), v) + b`, with `u` [k, r] and `v` [r, n], of the least rank `r`, in
         steps of 16, that loses no more than `error` by itself. For the places in `finer` that is
-        `finer_error`. With the user's data the mean of what is lost goes into `b`.
+        `finer_error`. With the user's data the mean of what is lost goes into `b`. With `tables`
+        also `Gather(t, ids)` as `MatMul(Gather(t @ d, ids), d^T)`, with `d` [n, r]: smaller, and
+        a little slower, which is why `--force` asks for it.
     Refuses when:
         Two products of that rank multiply as much as one does, or are measured no faster. The
         weight is not a float32 matrix, holds NaN, has other readers, or is longer than 4096 on both
-        sides; or the product is in `keep`.
+        sides; or the product is in `keep`. A table has other readers than lookups, or two factors
+        take more than three quarters of it.
     Numerics:
         Lossy. With the user's data the error is that of what varies in the products with a quarter
         of the rows that were kept of `x`, and the other three quarters say which directions count;
@@ -67,6 +71,7 @@ class LowRank(Sparing):
     finer: tuple[str, ...] = ()
     error: float = 0.1
     finer_error: float = 0.03
+    tables: bool = False
 
     name = "low-rank"
     phase = Phase.COMPRESS
@@ -102,14 +107,47 @@ class LowRank(Sparing):
                 continue
             split(member, found)
             ranks.append(found.rank)
-        if not ranks:
+        said = []
+        if ranks:
+            said.append(f"{len(ranks)} products in two, of ranks {min(ranks)} to {max(ranks)}")
+        narrower = self._tables(model, context, refusals) if self.tables else []
+        said += [f"a table of {was} in rows of {rank}" for was, rank in narrower]
+        if not said:
             return Outcome(0, tuple(refusals), detail=NOTHING_FOUND, times=spent)
         drop_unused(model)
-        detail = f"{len(ranks)} products in two, of ranks {min(ranks)} to {max(ranks)}"
-        return Outcome(len(ranks), tuple(refusals), None, detail, times=spent)
+        count = len(ranks) + len(narrower)
+        return Outcome(count, tuple(refusals), None, ", ".join(said), times=spent)
+
+    def _tables(
+        self, model: ir.Model, context: Context, refusals: list[Refusal]
+    ) -> list[tuple[str, int]]:
+        """Tables that become narrower, with their sizes before and their ranks."""
+        taken, others = tables.find(model, self.keep)
+        refusals += others
+        found = []
+        for nodes in taken:
+            source = nodes[0].inputs[0]
+            assert source is not None and source.const_value is not None
+            table = source.const_value.numpy()
+            error = min(self._error_at(node.outputs[0]) for node in nodes)
+            seen = tables.seen_rows(model, nodes, context)
+            directions, rank = tables.narrowed(table, seen, error)
+            size = " x ".join(map(str, table.shape))
+            if directions.shape[1]:
+                tables.split(nodes, table, directions)
+                found.append((size, rank))
+            else:
+                least = int(tables.SMALLER * table.size / sum(table.shape))
+                reason = f"a table of {size} needs rank {rank} to lose at most {error:g}, and is "
+                reason += f"smaller in two up to {least}"
+                refusals.append(Refusal(label(nodes[0]), reason))
+        return found
 
     def _error(self, member: Product) -> float:
-        return self.finer_error if member.output.name in self.finer else self.error
+        return self._error_at(member.output)
+
+    def _error_at(self, value: ir.Value) -> float:
+        return self.finer_error if value.name in self.finer else self.error
 
     def _factors(self, member: Product, rows: Array | None, context: Context) -> Factors:
         """The factors of a weight; found once however often the pass runs."""
