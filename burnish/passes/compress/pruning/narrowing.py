@@ -144,9 +144,10 @@ def compared(inner: Inner, layer: Layer, left: int) -> tuple[Repaired, Array]:
 
 
 def _root(moment: Array) -> Array:
-    damped = moment.copy()
-    damped[np.diag_indices_from(damped)] += TINY * (float(np.diag(moment).mean()) or 1.0)
-    return np.asarray(np.linalg.cholesky(damped))
+    """A matrix r with r r^T = moment; directions that rows never take get a little."""
+    values, vectors = np.linalg.eigh(moment)
+    least = TINY * (float(np.diag(moment).mean()) or 1.0)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, least)))
 
 
 def turned_values(inner: Inner, basis: Array, left: int) -> Repaired:
