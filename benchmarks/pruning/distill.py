@@ -55,6 +55,15 @@ def texts(data: Path, target: Path) -> int:
     return len(sentences)
 
 
+def prepared(data: Path, folder: Path) -> tuple[Path, Path, int]:
+    """The teacher with its tokenizer and the texts, in a folder; and how many texts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    teacher, lines = folder / "teacher.onnx", folder / "texts.txt"
+    shutil.copy(EXAMPLE / "model.onnx", teacher)
+    shutil.copy(EXAMPLE / "tokenizer.json", folder)
+    return teacher, lines, texts(data, lines)
+
+
 def f1(scores: Scores, whole: Scores) -> str:
     """Of all languages, lost of that, and lost of the language that loses most, in percent."""
     lost = {name: 100.0 * (whole[name]["micro"].f1 - part["micro"].f1)
@@ -85,11 +94,8 @@ def main() -> None:
     parser.add_argument("--options", default="", help='of `optimize distill`: --options="--rate 1"')
     arguments = parser.parse_args()
     folder: Path = arguments.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    teacher, lines = folder / "teacher.onnx", folder / "texts.txt"
-    shutil.copy(EXAMPLE / "model.onnx", teacher)
-    shutil.copy(EXAMPLE / "tokenizer.json", folder)
-    print(f"{texts(arguments.data, lines)} sentences without labels\n")
+    teacher, lines, count = prepared(arguments.data, folder)
+    print(f"{count} sentences without labels\n")
     asked = ["--steps", arguments.steps] if arguments.steps else ["--minutes", arguments.minutes]
     common = ("--student", arguments.student, "--data", lines, "--threads", arguments.threads)
     cut, student = folder / "cut.onnx", folder / "student.onnx"

@@ -9,16 +9,12 @@ of the operations that may be left: with widths alone, with ranks and sizes alon
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from minilm import JUDGING, SIZES, batches, executor, exported, recovered, ruled
+from minilm import exported, known_from, recovered
 
-from burnish.optimizer.activations import Activations
 from burnish.optimizer.analysis import shapes
-from burnish.optimizer.contract import Context
-from burnish.optimizer.sandbox import Limits
 from burnish.passes.compress.pruning.allocation import allocate
 from burnish.passes.compress.pruning.costs import operations
 from burnish.passes.compress.pruning.levels import Form
@@ -40,15 +36,10 @@ def main() -> None:
     arguments = parser.parse_args()
     model = recovered(exported(arguments.folder))
     shapes.annotate(model)
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
-        runs = executor(Path(scratch))
-        stored = runs.store(batches(arguments.calibration.read_text("utf-8").splitlines()))
-        judging = stored[1 :: max(1, len(stored) // JUDGING)][:JUDGING]
-        learned = [item for item in stored if item not in judging]
-        data = Activations(runs, learned, ["attention_mask"], judging)
-        limits, known = Limits(4 << 30, 600.0), shapes.infer(model, SIZES)
-        context = Context("cpu", limits, SIZES, ruled, shapes=known, activations=data)
-        curves = surveyed(model, context, data)
+    texts = arguments.calibration.read_text("utf-8").splitlines()
+    with known_from(model, texts, arguments.folder) as context:
+        assert context.activations is not None
+        curves = surveyed(model, context, context.activations)
     print("| operations left | mix | loss |\n|---|---|---|")
     for share in map(float, arguments.shares.split(",")):
         for name, fits in MIXES.items():

@@ -19,6 +19,7 @@ time that went. In int8, what is lost is that of the int8 model.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import resource
 import subprocess
@@ -111,6 +112,19 @@ def largest(model: ir.Model, widths: dict[str, int]) -> ir.Model:
     return cut(model, choice)
 
 
+@contextlib.contextmanager
+def known_from(model: ir.Model, texts: list[str], folder: Path) -> Iterator[Context]:
+    """What pruning may know of a model from texts, which are kept in a folder meanwhile."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        runs = executor(Path(scratch))
+        stored = runs.store(batches(texts))
+        judging = stored[1 :: max(1, len(stored) // JUDGING)][:JUDGING]
+        learned = [item for item in stored if item not in judging]
+        data = Activations(runs, learned, ["attention_mask"], judging)
+        limits, known = Limits(4 << 30, 600.0), shapes.infer(model, SIZES)
+        yield Context("cpu", limits, SIZES, ruled, shapes=known, activations=data)
+
+
 def operations(model: ir.Model) -> float:
     """Floating point operations of all matrix products of a run."""
     return sum(matrix_flops(model, shapes.infer(model, SIZES)).values())
@@ -121,14 +135,7 @@ def results(
 ) -> Iterator[tuple[float, str, str, ir.Model]]:
     """Each share with what is left (heads, channels, operations), what was done, and the model."""
     model = recovered(source)
-    with tempfile.TemporaryDirectory(dir=source.parent) as scratch:
-        runs = executor(Path(scratch))
-        stored = runs.store(batches(texts))
-        judging = stored[1 :: max(1, len(stored) // JUDGING)][:JUDGING]
-        learned = [item for item in stored if item not in judging]
-        activations = Activations(runs, learned, ["attention_mask"], judging)
-        limits, known = Limits(4 << 30, 600.0), shapes.infer(model, SIZES)
-        context = Context("cpu", limits, SIZES, ruled, shapes=known, activations=activations)
+    with known_from(model, texts, source.parent) as context:
         for share in shares:
             began = time.process_time()
             pruned, plain = model.clone(), model.clone()

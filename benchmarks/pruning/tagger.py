@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from distill import EXAMPLE, SHAPES, burnish, f1, texts, times
+from distill import EXAMPLE, SHAPES, burnish, f1, prepared, times
 from evaluate import choose_sentences, evaluate_model
 from tokenizers import Tokenizer
 
@@ -60,11 +59,7 @@ def main() -> None:
     parser.add_argument("--time", action="store_true")
     arguments = parser.parse_args()
     folder: Path = arguments.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    teacher, lines = folder / "teacher.onnx", folder / "texts.txt"
-    shutil.copy(EXAMPLE / "model.onnx", teacher)
-    shutil.copy(EXAMPLE / "tokenizer.json", folder)
-    texts(arguments.data, lines)
+    teacher, lines, _ = prepared(arguments.data, folder)
     sentences = choose_sentences(arguments.data, False, arguments.limit)
     tokenizer = Tokenizer.from_file(str(EXAMPLE / "tokenizer.json"))
     whole = evaluate_model(teacher, tokenizer, sentences)

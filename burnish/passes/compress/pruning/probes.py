@@ -127,7 +127,7 @@ class _Lower(_Steps):
         self.count = len(self._ranks) + 1
 
     def losses(self) -> list[float]:
-        return [0.0, *(sum(item.at(rank)[2] for _, item in self._all) for rank in self._ranks)]
+        return [0.0, *(sum(item.lost(rank) for _, item in self._all) for rank in self._ranks)]
 
     def weights(self, step: int) -> dict[str, Array]:
         found: dict[str, Array] = {}

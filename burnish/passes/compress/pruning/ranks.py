@@ -60,12 +60,15 @@ class Ranks:
     def at(self, rank: int) -> tuple[Array, Array, float]:
         """The weight [k, n], the bias [n], and the squared error as a share of the variance."""
         weight, bias = (array.copy() for array in self._whole)
-        lost = 0.0
         for product, part, found in zip(self._products, self._parts, self._reduced, strict=True):
             if rank < least_gain(product):
                 weight[:, part], bias[part] = found.at(rank)
-                lost += found.lost(rank)
-        return weight, bias, lost
+        return weight, bias, self.lost(rank)
+
+    def lost(self, rank: int) -> float:
+        """The squared error at a rank, as a share of the variance; no weight is made for it."""
+        pairs = zip(self._products, self._reduced, strict=True)
+        return sum((found.lost(rank) for item, found in pairs if rank < least_gain(item)), 0.0)
 
 
 def factored(site: Site, rank: int) -> None:
