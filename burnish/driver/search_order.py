@@ -14,7 +14,7 @@ nothing else. So a search that was interrupted goes the same way again over what
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -133,19 +133,8 @@ def _low_rank(known: dict[Point, Outcome]) -> Walk:
 
 def _ways(known: Known) -> list[Point]:
     """The points with whole layers that none is both as fast and as close as, the fastest first."""
-    standing = [point for point, outcome in known.items() if outcome.stands]
-    front = [
-        point
-        for point in standing
-        if not any(_beats(known[other], known[point]) for other in standing)
-    ]
-    return sorted(front, key=lambda point: -known[point].speedup)
-
-
-def _beats(outcome: Outcome, other: Outcome) -> bool:
-    first = (outcome.speedup, -outcome.drop)
-    second = (other.speedup, -other.drop)
-    return first != second and all(a >= b for a, b in zip(first, second, strict=True))
+    found = _undominated(known, lambda item: (-item.speedup, item.drop))
+    return sorted(found, key=lambda point: -known[point].speedup)
 
 
 def _halved(way: Point, known: dict[Point, Outcome], goal: float | None) -> Walk:
@@ -216,16 +205,19 @@ def best(known: Known, goal: float | None) -> Point:
 
 def front(known: Known) -> set[Point]:
     """The Pareto list: none is as fast, as small and as close as one of it, and better in one."""
-    standing = {point: _costs(item) for point, item in known.items() if item.stands}
     return {
+        *_undominated(known, lambda item: (-item.speedup, item.facts.get("bytes", 0), item.drop))
+    }
+
+
+def _undominated(known: Known, costs_of: Callable[[Outcome], tuple[float, ...]]) -> list[Point]:
+    """The points that stand and that no other is nowhere dearer than, in the order of `known`."""
+    standing = {point: costs_of(item) for point, item in known.items() if item.stands}
+    return [
         point
         for point, costs in standing.items()
         if not any(
             other != costs and all(a <= b for a, b in zip(other, costs, strict=True))
             for other in standing.values()
         )
-    }
-
-
-def _costs(outcome: Outcome) -> tuple[float, float, float]:
-    return (-outcome.speedup, outcome.facts.get("bytes", 0), outcome.drop)
+    ]
