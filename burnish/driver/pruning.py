@@ -132,10 +132,9 @@ class Pruning:
         return found
 
     def _attempt(self, before: Compiled, share: float) -> Compiled:
-        goal = self.goal is not None
-        wanted: Pass = (
-            Prune(share=None, speedup=1.0 / (1.0 - share)) if goal else Prune(share=round(share, 4))
-        )
+        wanted: Pass = Prune(share=round(share, 4))
+        if self.goal is not None:
+            wanted = Prune(share=None, speedup=1.0 / (1.0 - share), int8=self.request.int8)
         made = self.compile_([wanted], before.model)
         return Compiled(made.model, before.steps + made.steps, before.snapshots + made.snapshots)
 

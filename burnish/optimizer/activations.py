@@ -61,7 +61,7 @@ class Activations:
 
     def real(self, index: int, rows: int) -> Array:
         """Which of so many rows of a feed belong to tokens."""
-        feed = self.executor.read(self.feeds[index])
+        feed = self.executor.read(self.feeds[index], self.masks)
         for name in self.masks:
             if name in feed and feed[name].size == rows:
                 return np.flatnonzero(feed[name])
@@ -84,7 +84,8 @@ class Course:
         self._activations = activations
         self._model = model
         self._known: list[str] = []
-        self._folders: list[Path] = []
+        # What each run left, with the names of it; a folder goes once none of them is needed.
+        self._made: dict[Path, list[str]] = {}
 
     def stop_before(self, node: ir.Node) -> None:
         """Go on until all is computed that stands before a node, and is needed from there on."""
@@ -93,36 +94,24 @@ class Course:
         if new:
             part = cut(self._model, [*_inputs(self._model), *self._known], new)
             given = [
-                [feed, *(folder / str(index) for folder in self._folders)]
+                [feed, *(folder / str(index) for folder in self._made)]
                 for index, feed in enumerate(self._activations.feeds)
             ]
-            made = self._activations.run(part, given)
-            self._keep(made, [name for name in needed if name in self._known])
+            self._made[self._activations.run(part, given)] = new
+        for folder, names in list(self._made.items()):
+            if not {*names} & {*needed}:
+                shutil.rmtree(folder, ignore_errors=True)
+                del self._made[folder]
         self._known = needed
-
-    def _keep(self, made: Path, names: Sequence[str]) -> None:
-        """Keep what was just made, and of earlier values those that are still needed."""
-        executor = self._activations.executor
-        kept = executor.folder()
-        for index in range(len(self._activations.feeds)):
-            earlier: dict[str, Array] = {}
-            for folder in self._folders:
-                found = executor.read(folder / str(index))
-                earlier |= {name: found[name] for name in names if name in found}
-            executor.write(kept / str(index), earlier)
-        self.end()
-        self._folders = [kept, made]
 
     def rows(self, name: str) -> Iterator[Array]:
         """The rows [tokens, channels] of a value that is known here, feed by feed."""
         executor = self._activations.executor
+        made = next((folder for folder, names in self._made.items() if name in names), None)
         for index, feed in enumerate(self._activations.feeds):
-            for folder in (feed, *(folder / str(index) for folder in self._folders)):
-                found = executor.read(folder)
-                if name in found:
-                    array = found[name].reshape(-1, found[name].shape[-1])
-                    yield array[self._activations.real(index, len(array))]
-                    break
+            found = executor.read(made / str(index) if made else feed, [name])
+            array = found[name].reshape(-1, found[name].shape[-1])
+            yield array[self._activations.real(index, len(array))]
 
     def anew(self) -> Course:
         """Another course of the same model, at its start."""
@@ -130,9 +119,9 @@ class Course:
 
     def end(self) -> None:
         """Remove what was kept."""
-        for folder in self._folders:
+        for folder in self._made:
             shutil.rmtree(folder, ignore_errors=True)
-        self._folders = []
+        self._made = {}
 
 
 def _inputs(model: ir.Model) -> list[str]:

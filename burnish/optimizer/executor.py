@@ -37,14 +37,14 @@ class Executor:
 
     Args:
         execute: hands `{"jobs": [...]}` to a child and returns its report.
-        read, write: arrays from and to a folder.
+        read, write: arrays from and to a folder; all of them are read, or those of some names.
     """
 
     def __init__(
         self,
         scratch: Path,
         execute: Callable[[dict[str, Any]], dict[str, Any]],
-        read: Callable[[Path], dict[str, Array]],
+        read: Callable[..., dict[str, Array]],
         write: Callable[[Path, Mapping[str, Array]], None],
     ) -> None:
         self.scratch = scratch

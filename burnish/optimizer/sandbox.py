@@ -3,7 +3,7 @@
 Everything that parses a model file, or hands one to native code, runs in a child of `call`. The
 child is a fresh interpreter (`python -m burnish.optimizer.sandbox_child`), so a crash, a hang or an
 allocation without end costs the parent one error line. What comes back is JSON (arrays travel as
-`.npy` files without pickles), so a child that was taken over can lie but not execute anything.
+files of raw numbers), so a child that was taken over can lie but not execute anything.
 
 Memory is bounded twice: RLIMIT_DATA stops a single allocation (RLIMIT_AS would count mapped
 weights and break CUDA), and a watchdog adds RssAnon and RssShmem over the tree of processes.

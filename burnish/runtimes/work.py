@@ -64,10 +64,9 @@ def _job(job: dict[str, Any], threads: int) -> dict[str, Any]:
             continue
         arrays: dict[str, Array] = {}
         for folder in folders:
-            arrays |= read_arrays(Path(folder))
-        feed = {name: array for name, array in arrays.items() if name in inputs}
+            arrays |= read_arrays(Path(folder), inputs)
         try:
-            outputs = session.run(names, feed)
+            outputs = session.run(names, arrays)
         except Exception as error:  # the bindings raise types of their own
             reason = provider.explain(error)
             if isinstance(reason, ResourceLimit):

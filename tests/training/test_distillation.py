@@ -126,6 +126,8 @@ def test_what_is_resumed_is_the_same_training(folder: Path) -> None:
 
 def test_training_ends_where_nothing_gets_better(folder: Path) -> None:
     report = trained(folder, replace(SHORT, steps=400, rate=1.0, patience=1))
+    told = any("nothing was gained" in item for item in report["warnings"])
+    assert told == (report["training"]["best_step"] == 0)
     assert report["training"]["ended"] == "no better any more"
     assert report["training"]["steps"] < 400
 

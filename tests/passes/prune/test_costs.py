@@ -67,6 +67,32 @@ def test_times_lie_between_those_measured(model: ir.Model) -> None:
         assert found[-1] == 0.0
 
 
+@pytest.mark.parametrize("int8", [False, True], ids=["float32", "int8"])
+def test_products_of_samples_are_of_the_precision(model: ir.Model, int8: bool) -> None:
+    context = make_context(sizes=SIZES, shapes=shapes.infer(model, SIZES))
+    for site in find_sites(model)[0]:
+        sample = layers(shape_of(site, context), Form(site.units), int8=int8)
+        operators = {node.op_type for node in sample.graph.node}
+        assert ("MatMulInteger" in operators, "MatMul" in operators) == (int8, not int8)
+        onnxruntime.InferenceSession(sample.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def test_in_int8_a_form_takes_what_the_faster_precision_does(model: ir.Model) -> None:
+    def chosen(key: str, forms: Mapping[str, Callable[[], onnx.ModelProto]], rule: str) -> Choice:
+        plain = measured(key, {name: forms[name] for name in ("whole", "narrow")}, rule)
+        if "int8" not in forms:
+            return plain
+        assert key.endswith(" in int8")
+        return Choice("int8", plain.speedup * 2, measured=True, ms=plain.ms)
+
+    context = make_context(chosen, sizes=SIZES, shapes=shapes.infer(model, SIZES))
+    for site in find_sites(model)[0]:
+        forms = [Form(width) for width in widths(site)]
+        plain, small = (times(site, forms, context, int8=int8) for int8 in (False, True))
+        assert plain is not None and small is not None
+        assert small == pytest.approx([item / 2 for item in plain])
+
+
 def test_a_speed_up_of_the_layers_is_reached(model: ir.Model, executor: Executor) -> None:
     activations = Activations(executor, executor.store(made_up(model)), ["attention_mask"])
     known = shapes.infer(model, SIZES)

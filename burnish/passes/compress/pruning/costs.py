@@ -65,14 +65,18 @@ def _mixing(site: Site, width: int, context: Context) -> float:
     return 2.0 * keys * width * site.size
 
 
-def times(site: Site, forms: Sequence[Form], context: Context) -> list[float] | None:
+def times(
+    site: Site, forms: Sequence[Form], context: Context, *, int8: bool = False
+) -> list[float] | None:
     """Milliseconds of a site in each form, on the target; None where nothing was measured.
+
+    With `int8` the products may be in int8, and are where that is faster.
 
     Those of widths lie between what was measured, and so do those of ranks. What smaller heads
     take falls with their operations as it does from the whole to the half.
     """
     whole = shape_of(site, context)
-    timed = _Timed(whole, context)
+    timed = _Timed(whole, context, int8)
     tried = sorted({whole.rounded(share) for share in MEASURED} - {0, site.units})
     ranks = sorted({form.rank for form in forms if form.rank})
     tried_ranks = sorted({ranks[0], ranks[len(ranks) // 2], ranks[-1]}) if ranks else []
@@ -106,14 +110,16 @@ def times(site: Site, forms: Sequence[Form], context: Context) -> list[float] | 
 class _Timed:
     """What is measured of a site: forms against the whole."""
 
-    def __init__(self, shape: Shape, context: Context) -> None:
-        self._shape, self._context = shape, context
+    def __init__(self, shape: Shape, context: Context, int8: bool) -> None:
+        self._shape, self._context, self._int8 = shape, context, int8
         self._failed = False
         self._longest = 0.0
 
     @property
     def whole(self) -> float | None:
         """Milliseconds of the whole; None where something was not measured."""
+        if self._int8 and not self._failed:
+            return min(self._longest, self.of(Form(self._shape.units))) or None
         return None if self._failed or not self._longest else self._longest
 
     def of(self, form: Form) -> float:
@@ -123,10 +129,13 @@ class _Timed:
             "whole": functools.partial(layers, shape, Form(shape.units)),
             "narrow": functools.partial(layers, shape, form),
         }
+        if self._int8:
+            forms["int8"] = functools.partial(layers, shape, form, int8=True)
         what = f"{form.width}"
         if form.sizes is not None:
             what += f" of {form.sizes[0]} and {form.sizes[1]}"
         what += f" of rank {form.rank}" if form.rank else ""
+        what += " in int8" if self._int8 else ""
         choice = self._context.choose(f"pruned {shape.key} to {what}", forms, "narrow")
         if not choice.measured or not choice.ms:
             self._failed = True

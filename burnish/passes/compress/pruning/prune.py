@@ -61,13 +61,15 @@ class Prune(Pass):
     Numerics:
         Lossy, within the budget on the whole model. Widths, sizes of heads and ranks are those with
         the least loss, measured for each site by itself, for the operations or the time that are
-        left. With `factors` false there are only widths.
+        left; with `int8` times are those of layers in int8. With `factors` false there are only
+        widths.
     """
 
     share: float | None = 0.3
     speedup: float | None = None
     repair: bool = True
     factors: bool = True
+    int8: bool = False
 
     name = "prune"
     phase = Phase.RESTRUCTURE
@@ -122,7 +124,9 @@ class Prune(Pass):
     def _costs(self, site: Site, curve: Curve, context: Context) -> Sequence[float]:
         """Of each form: times where a speed-up is asked for and measured, else operations."""
         forms = [level.form for level in curve.levels]
-        measured = times(site, forms, context) if self.speedup is not None else None
+        measured = None
+        if self.speedup is not None:
+            measured = times(site, forms, context, int8=self.int8)
         return measured or [operations(site, form, context) for form in forms]
 
 

@@ -8,9 +8,12 @@ import onnx
 import onnx_ir as ir
 
 from burnish.optimizer.analysis.channels.sites import CHANNELS, HEADS
+from burnish.optimizer.analysis.products import find_products
 from burnish.optimizer.forms import FUSED
 from burnish.optimizer.samples import Sample
+from burnish.passes.compress.int8.rewrite import Rewriter
 from burnish.passes.compress.pruning.levels import STEP, Form
+from burnish.passes.compress.splice import drop_unused
 
 OPSET = 17
 """Operator set of the samples."""
@@ -50,14 +53,23 @@ class Shape:
         return max(1, round(self.units * share / step)) * step if step < self.units else 0
 
 
-def layers(shape: Shape, form: Form) -> onnx.ModelProto:
-    """The layers before and behind with so many units between them, or of a rank."""
+def layers(shape: Shape, form: Form, *, int8: bool = False) -> onnx.ModelProto:
+    """The layers before and behind with so many units between them, or of a rank.
+
+    With `int8` their products are those of dynamic int8.
+    """
     sample = Sample(OPSET)
     axes = (shape.batch, shape.rows // shape.batch, shape.k)
     made = _Layers(sample, shape.biased, sample.port("x", axes), form.rank)
     size = form.sizes[1] if form.sizes is not None else shape.size
     value = made.product(made.between(shape, form), "down", form.width * size, shape.n)
-    return ir.to_proto(sample.model(sample.node("Add", value, sample.weight("bias", shape.n))))
+    model = sample.model(sample.node("Add", value, sample.weight("bias", shape.n)))
+    if int8:
+        rewriter = Rewriter(model)
+        for product in find_products(model)[0]:
+            rewriter.product([product])
+        drop_unused(model)
+    return ir.to_proto(model)
 
 
 class _Layers:
