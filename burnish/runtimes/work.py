@@ -10,7 +10,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,13 +58,10 @@ def _job(job: dict[str, Any], threads: int) -> dict[str, Any]:
     report["fallen"] = session.fallen()
     inputs = {item.name for item in session.get_inputs()}
     names = [output.name for output in session.get_outputs()]
-    for index, folders in enumerate(job["feeds"]):
-        if not all(Path(folder).is_dir() for folder in folders):
+    for index, arrays in enumerate(_feeds(job["feeds"], inputs)):
+        if arrays is None:
             report["failed"][str(index)] = "the run that makes its feed failed"
             continue
-        arrays: dict[str, Array] = {}
-        for folder in folders:
-            arrays |= read_arrays(Path(folder), inputs)
         try:
             outputs = session.run(names, arrays)
         except Exception as error:  # the bindings raise types of their own
@@ -82,6 +79,26 @@ def _job(job: dict[str, Any], threads: int) -> dict[str, Any]:
             continue
         write_arrays(Path(job["results"]) / str(index), dict(zip(names, outputs, strict=True)))
     return report
+
+
+def _feeds(runs: list[list[str]], inputs: Container[str]) -> Iterator[dict[str, Array] | None]:
+    """What each run is given; None where a folder of it is not there.
+
+    Folders that all runs share, which may hold weights, are read once.
+    """
+    common = set.intersection(*map(set, runs)) if len(runs) > 1 else set()
+    known: dict[str, dict[str, Array]] = {}
+    for folders in runs:
+        if not all(Path(folder).is_dir() for folder in folders):
+            yield None
+            continue
+        arrays: dict[str, Array] = {}
+        for folder in folders:
+            found = known.get(folder) or read_arrays(Path(folder), inputs)
+            if folder in common:
+                known[folder] = found
+            arrays |= found
+        yield arrays
 
 
 def executor(argument: dict[str, Any], emit: Emit) -> dict[str, Any]:
