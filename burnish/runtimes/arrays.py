@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,17 +55,18 @@ def read_arrays(folder: Path, names: Container[str] | None = None) -> dict[str, 
     found: dict[str, Array] = {}
     with (folder / FILE).open("rb") as stream:
         header = stream.read(int.from_bytes(stream.read(HEAD), "little"))
-        at = HEAD + len(header)
+        at, end = HEAD + len(header), os.fstat(stream.fileno()).st_size
         for name, kind, shape in json.loads(header):
             dtype = np.dtype(kind)
             if dtype.hasobject:
                 raise ValueError(f"{name} holds objects")
             size = math.prod(shape) * dtype.itemsize
+            if at + size > end:
+                raise ValueError(f"{folder} ends within {name}")
             if names is None or name in names:
-                array = np.empty(shape, dtype)
+                found[name] = array = np.empty(shape, dtype)
                 stream.seek(at)
-                if size and stream.readinto(array.reshape(-1).view(np.uint8).data) != size:
-                    raise ValueError(f"{folder} ends within {name}")
-                found[name] = array
+                if size:
+                    stream.readinto(array.reshape(-1).view(np.uint8).data)
             at += size
     return found
