@@ -10,10 +10,7 @@ from burnish.rendering.text import line, safe, size, table
 
 
 def render_search(console: Console, report: dict[str, Any], verbose: bool) -> None:
-    """The points of the Pareto list, the fastest first; all that were tried, if verbose.
-
-    Names of points are told whole: they say precision, low rank and share.
-    """
+    """The points of the Pareto list, the fastest first; all that were tried, if verbose."""
     search = report.get("search")
     if search is None:
         return
@@ -22,7 +19,7 @@ def render_search(console: Console, report: dict[str, Any], verbose: bool) -> No
     line(console, f"[bold]{_told(search)}[/bold]")
     made = table(
         ("point", "left"), ("speed-up", "right"), ("95 % interval", "right"), ("loss", "right"),
-        ("size", "right"), ("", "left"),
+        ("size", "right"), ("precision", "left"), ("pruned", "right"), ("", "left"),
     )  # fmt: skip
     for row in listed:
         stands = row["drop"] is not None
@@ -31,7 +28,8 @@ def render_search(console: Console, report: dict[str, Any], verbose: bool) -> No
             safe(row["name"]), f"{row['ratio']:.2f}" if stands else "",
             "" if low is None else f"{low:.2f} to {high:.2f}",
             f"{row['drop']:.3g}" if stands else "",
-            size(row["bytes"]) if stands else "", _note(row),
+            size(row["bytes"]) if stands else "", safe(row["precision"]),
+            f"{row['prune']:.2f}" if row["prune"] else "", _note(row),
         )  # fmt: skip
     console.print(made)
     if len(listed) < len(points):
