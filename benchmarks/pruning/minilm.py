@@ -187,22 +187,31 @@ def exported(folder: Path) -> Path:
     return source
 
 
-def main() -> None:
-    """Export, prune, compare, time, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def arguments_of(
+    parser: argparse.ArgumentParser,
+) -> tuple[argparse.Namespace, list[str], list[str]]:
+    """The arguments, with those that all scripts take, and the two files' sentences."""
     parser.add_argument("folder", type=Path)
     parser.add_argument("--calibration", type=Path, required=True)
     parser.add_argument("--sentences", type=Path, required=True)
+    found = parser.parse_args()
+    texts, held = (
+        file.read_text("utf-8").splitlines() for file in (found.calibration, found.sentences)
+    )
+    if {*texts} & {*held}:
+        raise SystemExit("error: sentences of the calibration are among those compared")
+    return found, texts, held
+
+
+def main() -> None:
+    """Export, prune, compare, time, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shares", default="0.1,0.2,0.3,0.4,0.5,0.6")
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--int8", action="store_true")
     parser.add_argument("--widths", action="store_true", help="also by widths alone, repaired")
-    arguments = parser.parse_args()
+    arguments, texts, held = arguments_of(parser)
     source = exported(arguments.folder)
-    texts = arguments.calibration.read_text("utf-8").splitlines()
-    held = arguments.sentences.read_text("utf-8").splitlines()
-    if {*texts} & {*held}:
-        raise SystemExit("error: sentences of the calibration are among those compared")
     feeds = batches(held)
     exact = embeddings(source, "cpu", feeds)
     print(f"{len(texts)} sentences for calibration, {len(held)} others compared\n")

@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from minilm import HERE, exported, kept
+from minilm import HERE, arguments_of, exported, kept
 
 sys.path[:0] = [str(HERE.parent / "precision"), str(HERE.parents[1] / "examples")]
 
@@ -54,15 +54,9 @@ def made(source: Path, row: str, calibration: Path) -> Path:
 def main() -> None:
     """Export, compile, compare, time, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--calibration", type=Path, required=True)
-    parser.add_argument("--sentences", type=Path, required=True)
     parser.add_argument("--rows", default=",".join(ROWS))
-    arguments = parser.parse_args()
+    arguments, _, held = arguments_of(parser)
     source = exported(arguments.folder)
-    held = arguments.sentences.read_text("utf-8").splitlines()
-    if {*arguments.calibration.read_text("utf-8").splitlines()} & {*held}:
-        raise SystemExit("error: sentences of the calibration are among those compared")
     feeds = batches(held)
     exact = embeddings(source, "cpu", feeds)
     print(
