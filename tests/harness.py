@@ -26,6 +26,7 @@ from burnish.optimizer.sandbox import Limits
 from burnish.optimizer.standing import Standing
 from burnish.optimizer.verify import Checker
 from burnish.runtimes.arrays import read_arrays, write_arrays
+from burnish.runtimes.targets import NATIVE, target_of
 from burnish.runtimes.work import execute
 
 LIMITS = Limits(memory=4 << 30, wall=60.0)
@@ -47,9 +48,10 @@ def choosing(form: str) -> Any:
 
 
 def make_context(choose: Any = ruled, **settings: Any) -> Context:
-    """What a pass may know: eight rows of 128 tokens, on the processor."""
+    """What a pass may know: eight rows of 128 tokens, on the processor at hand."""
     sizes = settings.pop("sizes", {"batch": 8, "sequence": 128})
     provider = settings.pop("provider", "cpu")
+    settings.setdefault("saturating", target_of(NATIVE).saturating)
     return Context(provider, LIMITS, sizes, choose, **settings)
 
 
