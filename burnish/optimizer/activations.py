@@ -6,6 +6,7 @@ need is kept in files, so that a weight behind a stop may still change before it
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from burnish.optimizer.contract import Array
+from burnish.optimizer.contract import Array, Feeds
 from burnish.optimizer.errors import BurnishError
 from burnish.optimizer.executor import Executor, Job
 from burnish.optimizer.regions import captured, cut
@@ -93,10 +94,7 @@ class Course:
         new = [name for name in needed if name not in self._known]
         if new:
             part = cut(self._model, [*_inputs(self._model), *self._known], new)
-            given = [
-                [feed, *(folder / str(index) for folder in self._made)]
-                for index, feed in enumerate(self._activations.feeds)
-            ]
+            given = [self._before(index) for index in range(len(self._activations.feeds))]
             self._made[self._activations.run(part, given)] = new
         for folder, names in list(self._made.items()):
             if not {*names} & {*needed}:
@@ -112,6 +110,29 @@ class Course:
             found = executor.read(made / str(index) if made else feed, [name])
             array = found[name].reshape(-1, found[name].shape[-1])
             yield array[self._activations.real(index, len(array))]
+
+    def behind(self, changed: ir.Model, given: Sequence[Sequence[Path]]) -> Iterator[list[Feeds]]:
+        """The outputs that are still to come, feed by feed, once for each of `given`.
+
+        Args:
+            changed: the model, where it has more inputs behind the stop.
+            given: folders with those inputs; of what two of them hold the later one's is taken.
+        """
+        computed = (value for value in changed.graph.outputs if value.producer() is not None)
+        wanted = [value.name or "" for value in computed if value.name not in self._known]
+        part = cut(changed, [*_inputs(changed), *self._known], wanted)
+        feeds = self._activations.feeds
+        runs = [[*self._before(index), *more] for more in given for index in range(len(feeds))]
+        results = self._activations.run(part, runs, optimize=True)
+        numbers = itertools.count()
+        for _ in given:
+            folders = [results / str(next(numbers)) for _ in feeds]
+            yield [self._activations.executor.read(folder) for folder in folders]
+        shutil.rmtree(results, ignore_errors=True)
+
+    def _before(self, index: int) -> list[Path]:
+        """What a run from here on is given of a feed."""
+        return [self._activations.feeds[index], *(folder / str(index) for folder in self._made)]
 
     def anew(self) -> Course:
         """Another course of the same model, at its start."""
@@ -130,14 +151,22 @@ def _inputs(model: ir.Model) -> list[str]:
 
 
 def _frontier(model: ir.Model, node: ir.Node) -> list[str]:
-    """Names of what is computed before a node and read by it, by later ones, or as an output."""
+    """Names of what is computed before a node and read by it, by later ones, or as an output.
+
+    What comes of weights alone, as a transpose does, is computed where it is read: weights change.
+    """
     made: dict[ir.Value, None] = {}
+    fixed = {value for value in model.graph.initializers.values() if not value.is_graph_input()}
     needed: dict[str, None] = {}
     behind = False
     for item in model.graph:
         behind = behind or item is node
         if not behind:
-            made |= dict.fromkeys(item.outputs)
+            read = captured(item)
+            if read and all(value in fixed for value in read):
+                fixed.update(item.outputs)
+            else:
+                made |= dict.fromkeys(item.outputs)
             continue
         needed |= {value.name or "": None for value in captured(item) if value in made}
     outputs = (value for value in model.graph.outputs if value in made)

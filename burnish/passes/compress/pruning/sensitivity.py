@@ -1,7 +1,7 @@
 """What the answer of the whole loses where one site alone is changed, measured.
 
-A model whose weights around the sites are inputs runs on a few feeds, with one site at a time in
-one of its forms. Between those the loss follows what the site itself loses.
+What lies behind a site runs on a few feeds, its weights being inputs, in some of its forms. Between
+those the loss follows what the site itself loses.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
 from burnish.optimizer.activations import Activations
-from burnish.optimizer.analysis.channels.sites import find_sites
+from burnish.optimizer.analysis.products import Product
 from burnish.optimizer.contract import Array, Feeds
 from burnish.passes.compress.pruning.levels import Level, elements
 from burnish.passes.compress.pruning.narrowing import inner_of
@@ -95,57 +94,65 @@ def _scaled(way: Way, losses: Sequence[float]) -> list[float]:
 def _measured(
     model: ir.Model, probes: Sequence[Probe], activations: Activations
 ) -> dict[tuple[str, str], list[float]]:
-    open_, weights = _opened(model, probes)
-    (base,) = activations.executor.store([weights])
-    few = activations.judging or activations.feeds[:1]
-    tried: list[tuple[tuple[str, str], Path]] = [
-        ((item.site.key, name), folder)
-        for item in probes
-        for name, way in item.ways.items()
-        for folder in way.folders
-    ]
-    folders = [[base], *([base, folder] for _, folder in tried)]
-    runs = [[feed, *given] for given in folders for feed in few]
-    results = activations.run(open_, runs, optimize=True)
-    answers = (activations.executor.read(results / str(number)) for number in itertools.count())
-    reference = [next(answers) for _ in few]
+    """What the answer loses at the steps that are tried, by the site's key and the way."""
+    few = replace(activations, feeds=activations.judging or activations.feeds[:1])
+    course = few.course(model)
     found: dict[tuple[str, str], list[float]] = {}
-    for key, _ in tried:
-        given = [next(answers) for _ in few]
-        found.setdefault(key, []).append(distance(reference, given))
-    for folder in {results, base.parent, *(folder.parent for _, folder in tried)}:
-        shutil.rmtree(folder, ignore_errors=True)
+    for start, item in sorted(_starts(model, probes), key=lambda pair: pair[0]):
+        course.stop_before(model.graph[start])
+        opened, weights = _opened(model, item)
+        tried = [(name, folder) for name, way in item.ways.items() for folder in way.folders]
+        (base,) = few.executor.store([weights])
+        answers = course.behind(opened, [[base], *([base, folder] for _, folder in tried)])
+        reference = next(answers)
+        for (name, _), given in zip(tried, answers, strict=True):
+            found.setdefault((item.site.key, name), []).append(distance(reference, given))
+        for folder in {base.parent, *(folder.parent for _, folder in tried)}:
+            shutil.rmtree(folder, ignore_errors=True)
+    course.end()
     return found
 
 
-def _opened(model: ir.Model, probes: Sequence[Probe]) -> tuple[ir.Model, dict[str, Array]]:
-    """A copy that is given the weights around sites that are tried, and those weights."""
+def _starts(model: ir.Model, probes: Sequence[Probe]) -> Iterator[tuple[int, Probe]]:
+    """The sites that are tried, with where the first product that changes stands."""
+    order = {node: index for index, node in enumerate(model.graph)}
+    for item in probes:
+        if any(way.at for way in item.ways.values()):
+            copies = (item.site.trace.by_weight[product.weight] for product in _changing(item))
+            yield min(order[product.nodes[0]] for same in copies for product in same), item
+
+
+def _changing(item: Probe) -> list[Product]:
+    """The products whose weights are tried: those before a site too, but where only widths are."""
+    return around(item.site) if len(item.ways) > 1 else list(item.site.readers)
+
+
+def _opened(model: ir.Model, item: Probe) -> tuple[ir.Model, dict[str, Array]]:
+    """A copy that is given the weights that are tried at a site, and those weights."""
+    names = dict.fromkeys(
+        value.name or ""
+        for product in _changing(item)
+        for value in (product.weight, product.bias)
+        if value is not None and value.const_value is not None
+    )
     copy = model.clone()
     weights: dict[str, Array] = {}
-    ways = {item.site.key: item.ways for item in probes}
-    for site in find_sites(copy)[0]:
-        if site.key not in ways:
-            continue
-        # Where only widths are tried, those before a site stay.
-        products = around(site) if len(ways[site.key]) > 1 else list(site.readers)
-        for product in products:
-            for value in (product.weight, product.bias):
-                if value is None or value.const_value is None:
-                    continue
-                tensor = value.const_value
-                weights[value.name or ""] = tensor.numpy()
-                copy.graph.initializers.pop(value.name or "")
-                value.type = ir.TensorType(tensor.dtype)
-                value.shape = ir.Shape(tensor.shape.numpy())
-                value.const_value = None
-                copy.graph.inputs.append(value)
+    for name in names:
+        value = copy.graph.initializers.pop(name)
+        tensor = value.const_value
+        assert tensor is not None
+        weights[name] = tensor.numpy()
+        value.type = ir.TensorType(tensor.dtype)
+        value.shape = ir.Shape(tensor.shape.numpy())
+        value.const_value = None
+        copy.graph.inputs.append(value)
     return copy, weights
 
 
 def distance(reference: Sequence[Feeds], given: Sequence[Feeds]) -> float:
-    """The squared relative error over all feeds; the sum over outputs of floats."""
+    """The squared relative error over all feeds; the sum over those outputs that are floats."""
     total = 0.0
-    for name in _floats(reference[0]):
+    for name in _floats(given[0]):
         error = norm = 0.0
         for first, second in zip(reference, given, strict=True):
             exact, other = (item[name].astype(np.float64) for item in (first, second))
