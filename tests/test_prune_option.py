@@ -58,6 +58,15 @@ def test_a_share_goes_and_the_report_says_where(model: Path, data: Path) -> None
     assert plan["error"] <= 1e-5
 
 
+def test_units_go_by_their_activations_where_that_is_asked_for(model: Path, data: Path) -> None:
+    options = ("--prune", "0.3", "--data", data, "--max-drop", "0.9", "--no-measure")
+    quick = report_of(model, *options, "--importance", "activations")["pruning"]
+    assert 0.29 < quick["removed"] < 0.9
+    assert all(row["sizes"] is None and row["rank"] is None for row in quick["sites"])
+    exact = report_of(model, *options, "--importance", "second-order")["pruning"]
+    assert exact["sites"] == report_of(model, *options)["pruning"]["sites"] != quick["sites"]
+
+
 def test_the_budget_is_kept_and_what_is_missed_is_said(
     model: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,6 +101,8 @@ def test_int8_comes_behind(model: Path, data: Path) -> None:
         (["--prune", "0.3", "--no-check"], "--prune needs the runs of the model"),
         (["--prune", "0.3", "-O1"], "--prune loses, which -O1 rules out"),
         (["--prune", "0.3", "--precision", "auto"], "--prune needs one precision"),
+        (["--prune", "0.3", "--importance", "most"], "--importance most is not known"),
+        (["--importance", "activations"], "--importance is what --prune goes by"),
     ],
 )
 def test_what_is_refused(

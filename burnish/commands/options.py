@@ -163,11 +163,11 @@ Prune = Annotated[
     str | None,
     typer.Option(metavar="S|auto", help="Heads, channels, layers that go: a share, or auto."),
 ]
+Importance = Annotated[
+    str | None, typer.Option(metavar="BY", help="second-order; activations: quicker, loses more.")
+]
 LowRank = Annotated[
-    bool,
-    typer.Option(
-        "--low-rank/--no-low-rank", help="Weights as products of two of low rank, if faster."
-    ),
+    bool, typer.Option("--low-rank/--no-low-rank", help="Weights as two of low rank, if faster.")
 ]
 Sparsity = Annotated[
     str | None,

@@ -11,8 +11,8 @@ PANELS = {
         "force", "max_drop", "recipe", "print_recipe",
     ),
     "Less work": (
-        "level", "pack", "window", "global_tokens", "layers", "prune", "low_rank",
-        "fast_gelu", "sparsity", "mask", "sparse_storage",
+        "level", "pack", "window", "global_tokens", "layers", "prune", "importance",
+        "low_rank", "fast_gelu", "sparsity", "mask", "sparse_storage",
     ),
     "Vocabulary": ("languages", "corpus", "keep_tokens", "keep_ids", "min_coverage"),
     "Where it runs": (

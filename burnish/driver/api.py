@@ -62,6 +62,7 @@ class Options(TypedDict, total=False):
     global_tokens: int
     layers: Sequence[int]
     prune: str | None
+    importance: str | None
     low_rank: bool
     sparse_storage: bool
     sparsity: str | None

@@ -21,7 +21,7 @@ from burnish.optimizer.measure import Entrant, Timing
 
 OPTIONS = (
     "precision", "static", "kv_cache", "window", "global_tokens", "layers", "fast_gelu", "low_rank",
-    "prune", "sparsity", "mask", "sparse_storage",
+    "prune", "importance", "sparsity", "mask", "sparse_storage",
     "keep_embeddings", "level", "max_drop", "opset", "min_ort", "force", "pack", "data", "provider",
 )  # fmt: skip
 """What of a request, besides the model and its sizes, decides which result is fastest."""

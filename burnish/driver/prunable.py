@@ -12,12 +12,23 @@ if TYPE_CHECKING:
 AUTO_PRUNE = "auto"
 """Value of `--prune` for as much as the budget, or a speed-up, allows."""
 
+SECOND_ORDER, ACTIVATIONS = "second-order", "activations"
+IMPORTANCES = (SECOND_ORDER, ACTIVATIONS)
+"""What may say which units go: what others can make up for, or how large each is by itself."""
+
 LEAST_LEVEL = 2
 """The -O level from which on passes may round, and lose."""
 
 
 def validate_pruning(request: Request) -> None:
     """Raise where nothing would say what may go, or how much of it."""
+    if request.prune is None:
+        if request.importance is not None:
+            raise UsageError("--importance is what --prune goes by", hint="--prune 0.3")
+        return
+    if request.importance not in (None, *IMPORTANCES):
+        told = f"--importance {request.importance} is not known"
+        raise UsageError(told, hint=", ".join(IMPORTANCES))
     try:
         share = 0.5 if request.prune == AUTO_PRUNE else float(request.prune or "")
     except ValueError:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from burnish.driver.candidate import Candidate
-from burnish.driver.prunable import AUTO_PRUNE
+from burnish.driver.prunable import ACTIVATIONS, AUTO_PRUNE
 from burnish.driver.request import Request
 from burnish.optimizer import pipeline
 from burnish.optimizer.contract import Pass
@@ -132,9 +132,11 @@ class Pruning:
         return found
 
     def _attempt(self, before: Compiled, share: float) -> Compiled:
-        wanted: Pass = Prune(share=round(share, 4))
+        quick = self.request.importance == ACTIVATIONS
+        wanted: Pass = Prune(share=round(share, 4), quick=quick)
         if self.goal is not None:
-            wanted = Prune(share=None, speedup=1.0 / (1.0 - share), int8=self.request.int8)
+            speedup = 1.0 / (1.0 - share)
+            wanted = Prune(share=None, speedup=speedup, int8=self.request.int8, quick=quick)
         made = self.compile_([wanted], before.model)
         return Compiled(made.model, before.steps + made.steps, before.snapshots + made.snapshots)
 

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from burnish.driver.prunable import IMPORTANCES
 from burnish.driver.recipe_kinds import (
     BYTES,
     FLAG,
@@ -101,6 +102,7 @@ OPTIONS: dict[str, Option] = {
     "global-tokens": Option(INTEGER, "First tokens that see all, and all see.", 0, 256),
     "layers": Option(NUMBERS, "Attentions that get the window."),
     "prune": Option(SHARE, "Heads, channels, layers that go: a share, or auto."),
+    "importance": Option(TEXT, "What those go by; activations: quicker.", choices=IMPORTANCES),
     "low-rank": Option(FLAG, "Weights as products of two of low rank, if faster."),
     "sparsity": Option(TEXT, "Weights that become zero: a share, or 2:4."),
     "mask": Option(TEXT, "How those are chosen.", choices=METHODS),

@@ -65,6 +65,7 @@ class Request:
         global_tokens: so many tokens at the start are seen by all and see all, beside a window.
         layers: numbers of the attentions that get one; empty for all.
         prune: share of the layers' operations that goes ("0.3"), or "auto"; None for none.
+        importance: what says which units go; see `driver.prunable`.
         low_rank: weights as products of two where that is faster.
         sparsity, mask: weights that become zero (`0.5`, `2:4`), and how they are chosen.
         sparse_storage: weights with many zeros are stored by the other elements.
@@ -119,6 +120,7 @@ class Request:
     global_tokens: int = 0
     layers: Sequence[int] = ()
     prune: str | None = None
+    importance: str | None = None
     low_rank: bool = False
     sparsity: str | None = None
     mask: str | None = None
@@ -210,8 +212,7 @@ def validate(request: Request) -> None:
         raise UsageError(f"--pack rounds, which -O{request.level} rules out", hint="-O2")
     if request.kv_cache is not None:
         _validate_cache(request)
-    if request.prune is not None:
-        validate_pruning(request)
+    validate_pruning(request)
     if (request.global_tokens or request.layers) and not request.window:
         raise UsageError("--global-tokens and --layers are those of a window", hint="--window 128")
     masking.validate(request.sparsity, request.mask, runs=bool(request.data) and request.check)

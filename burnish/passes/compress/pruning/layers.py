@@ -13,11 +13,15 @@ from burnish.optimizer.analysis.channels.sites import Site
 from burnish.optimizer.analysis.products import Product
 from burnish.optimizer.contract import Array
 from burnish.passes.compress.pruning.cutting import Repaired, bias_of, matrix_of
+from burnish.passes.compress.pruning.diagonal import Diagonal, Spread, Sums
 from burnish.passes.compress.pruning.elimination import Layer
 from burnish.passes.compress.pruning.moments import Moments
 
 WIDEST = 6144
 """Inputs of the widest layer that is solved for: its moments take 300 MB."""
+
+Fit = Layer | Diagonal
+"""What is known of products of one input."""
 
 
 def stacked(products: Sequence[Product]) -> tuple[Array, Array]:
@@ -57,10 +61,21 @@ def first_node(model: ir.Model, products: Sequence[Product]) -> ir.Node:
     return next(node for node in model.graph if node in members)
 
 
+def is_wide(site: Site) -> bool:
+    """Whether a site has a layer beside it that is too wide to be solved for."""
+    products = [*writers_of(site), *site.readers]
+    return max(product.k for product in products) > WIDEST
+
+
 def fitted(
-    products: Sequence[Product], before: Course, now: Course, stops: Iterable[str] | None = None
-) -> Layer:
-    """Least squares for products of one input.
+    products: Sequence[Product],
+    before: Course,
+    now: Course,
+    stops: Iterable[str] | None = None,
+    *,
+    quick: bool = False,
+) -> Fit:
+    """What is known of products of one input: least squares, unless that is too wide.
 
     Args:
         products: of the original model.
@@ -68,14 +83,25 @@ def fitted(
         now: a course that says what they get; it may be the same.
         stops: names of all that the weights multiply, where layers share them; each is asked for
             when the courses are to stand before it.
+        quick: no least squares.
     """
     weight, bias = stacked(products)
-    moments = Moments(*weight.shape)
+    scale = np.hstack([importance(product) for product in products])
+    is_diagonal = quick or len(weight) > WIDEST
+    sums = Sums(*weight.shape) if is_diagonal else Moments(*weight.shape)
     for name in stops if stops is not None else [products[0].activation.name or ""]:
         for given, x in _pairs(before, now, name):
-            moments.add(x, given @ weight + bias)
-    scale = np.hstack([importance(product) for product in products])
-    return Layer(moments.about(mean=is_biased(products)), weight, scale)
+            sums.add(x, given @ weight + bias)
+    known = sums.about(mean=is_biased(products))
+    if isinstance(known, Spread):
+        return Diagonal(known, weight, scale)
+    return Layer(known, weight, scale)
+
+
+def solvable(fit: Fit) -> Layer:
+    """What is known of a layer that heads of fewer elements and ranks need."""
+    assert isinstance(fit, Layer)
+    return fit
 
 
 def importance(product: Product) -> Array:

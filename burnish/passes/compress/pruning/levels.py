@@ -9,7 +9,8 @@ import numpy as np
 from burnish.optimizer.analysis.channels.sites import CHANNELS, Site
 from burnish.optimizer.contract import Array
 from burnish.passes.compress.pruning.cutting import removable
-from burnish.passes.compress.pruning.elimination import Layer, Order
+from burnish.passes.compress.pruning.elimination import Order
+from burnish.passes.compress.pruning.layers import Fit
 
 STEP = 16
 """Hidden channels are kept in multiples of this: ONNX Runtime's kernels take columns by 16."""
@@ -71,7 +72,7 @@ def widths(site: Site) -> list[int]:
     return [*found, *([0] if removable(site) else [])]
 
 
-def level_of(site: Site, layer: Layer, width: int) -> Level:
+def level_of(site: Site, layer: Fit, width: int) -> Level:
     """The units that should stay where so many do, as moments say."""
     if width in (0, site.units):
         kept = tuple(range(width))
@@ -79,7 +80,7 @@ def level_of(site: Site, layer: Layer, width: int) -> Level:
     return next(item for item in levels_of(site, layer, width) if len(item.kept) == width)
 
 
-def levels_of(site: Site, layer: Layer, least: int = 0) -> list[Level]:
+def levels_of(site: Site, layer: Fit, least: int = 0) -> list[Level]:
     """The widths of a site with the units that should stay, as moments say, down to the least."""
     if site.shared > 1 and not site.keys_stay:
         members = np.arange(site.units).reshape(site.groups, site.shared)
@@ -110,7 +111,7 @@ def _rows(site: Site) -> Array:
     return np.arange(site.units * site.size).reshape(site.units, site.size)
 
 
-def _evenly(site: Site, layer: Layer, order: Order, width: int) -> Level:
+def _evenly(site: Site, layer: Fit, order: Order, width: int) -> Level:
     """As many heads of each group, those that go last by themselves."""
     later = order.gone[::-1]
     kept: list[int] = []

@@ -15,7 +15,7 @@ from burnish.optimizer.analysis.products import Product
 from burnish.optimizer.contract import Array
 from burnish.passes.compress.pruning.cutting import Repaired
 from burnish.passes.compress.pruning.elimination import Layer
-from burnish.passes.compress.pruning.layers import apart, put
+from burnish.passes.compress.pruning.layers import Fit, apart, put, solvable
 from burnish.passes.compress.pruning.levels import Level, elements, levels_of
 from burnish.passes.compress.pruning.narrowing import compared, first, inner_of
 from burnish.passes.compress.pruning.ranks import Ranks, ranks_of
@@ -59,7 +59,7 @@ class Probe:
 
 
 def probe(
-    site: Site, before: Before, layer: Layer, activations: Activations, *, tried: bool
+    site: Site, before: Before, layer: Fit, activations: Activations, *, tried: bool
 ) -> Probe:
     """What is known of a site from its layers alone, and the weights to try, on disk.
 
@@ -76,7 +76,7 @@ def probe(
     feeds = (_width(site, layer, levels[index]) for index in at)
     found = Probe(site, levels, {WIDTH: Way(own, at, activations.executor.store(feeds))})
     if tried and before:
-        for name, steps in _others(site, before, layer).items():
+        for name, steps in _others(site, before, solvable(layer)).items():
             lost, at = steps.losses(), _places(steps.count)
             folders = activations.executor.store(steps.weights(index) for index in at)
             found.ways[name] = Way(lost, at, folders)
@@ -182,7 +182,7 @@ class _Values(_Steps):
         return named(readers, apart(full, bias, readers))
 
 
-def _width(site: Site, layer: Layer, level: Level) -> dict[str, Array]:
+def _width(site: Site, layer: Fit, level: Level) -> dict[str, Array]:
     """The products behind a site at full width, with zeros for units that go."""
     rows = site.rows(level.kept) if level.kept else np.zeros(0, np.int64)
     weight, bias = layer.solved(rows)

@@ -27,7 +27,14 @@ from burnish.passes.compress.pruning.allocation import allocate
 from burnish.passes.compress.pruning.biases import separate_biases
 from burnish.passes.compress.pruning.costs import operations, times
 from burnish.passes.compress.pruning.cutting import cut_site
-from burnish.passes.compress.pruning.layers import WIDEST, inputs_of, put, writers_of
+from burnish.passes.compress.pruning.layers import (
+    WIDEST,
+    inputs_of,
+    is_wide,
+    put,
+    solvable,
+    writers_of,
+)
 from burnish.passes.compress.pruning.levels import Form, widths
 from burnish.passes.compress.pruning.narrowing import inner_of, narrow
 from burnish.passes.compress.pruning.probes import LARGEST, Before, Probe, probe
@@ -57,12 +64,13 @@ class Prune(Pass):
         Or heads of fewer elements, `up` and `down` as two products of lower rank each.
     Refuses when:
         There is no data. Channels reach a port, or a node that mixes them; a weight has other
-        readers; the layer is wider than 6144. Heads of keys that a cache holds stay.
+        readers. Heads of keys that a cache holds stay.
     Numerics:
         Lossy, within the budget on the whole model. Widths, sizes of heads and ranks are those with
         the least loss, measured for each site by itself, for the operations or the time that are
         left; with `int8` times are those of layers in int8. With `factors` false there are only
-        widths.
+        widths. With `quick`, and beside layers of more than 6144 inputs, units go by how large
+        their activations are and the weights that they meet; weights stay, means are made up for.
     """
 
     share: float | None = 0.3
@@ -70,6 +78,7 @@ class Prune(Pass):
     repair: bool = True
     factors: bool = True
     int8: bool = False
+    quick: bool = False
 
     name = "prune"
     phase = Phase.RESTRUCTURE
@@ -87,7 +96,7 @@ class Prune(Pass):
             return Outcome(0, tuple(refusals), detail=NO_SITE)
         before = model.clone()
         separate_biases(before)
-        known = surveyed(before, context, activations)
+        known = surveyed(before, context, activations, quick=self.quick)
         curves = {site.key: self._curve(site, known) for site in sites}
         costs = {site.key: self._costs(site, curves[site.key], context) for site in sites}
         losses = {key: curve.losses for key, curve in curves.items()}
@@ -99,12 +108,13 @@ class Prune(Pass):
         separate_biases(model)
         sites = usable(model)[0]
         pairs = list(zip(usable(before)[0], sites, strict=True))
-        course = Repair(activations, before, model, pairs, repair=self.repair)
+        options = {"repair": self.repair, "quick": self.quick}
+        course = Repair(activations, before, model, pairs, **options)
         chosen = course.run(forms, activations.told)
         rows = tuple(_row(site, chosen, context) for site in sites)
+        wide = 0 if self.quick else sum(is_wide(site) for site in sites)
         cut_all(model, sites, chosen)
-        ratio = whole / max(1e-12, sum(costs[key][index] for key, index in picks.items()))
-        return Outcome(len(chosen), tuple(refusals), None, _told(rows, ratio), pruned=rows)
+        return Outcome(len(chosen), tuple(refusals), None, _told(rows, wide), pruned=rows)
 
     @property
     def left(self) -> float:
@@ -135,10 +145,7 @@ def usable(model: ir.Model) -> tuple[list[Site], list[Refusal]]:
     sites, refusals = find_sites(model)
     found = []
     for site in sites:
-        widest = max(site.units * site.size, *(product.k for product in writers_of(site)), 1)
-        if widest > WIDEST:
-            refusals.append(Refusal(site.key, f"its layers are wider than {WIDEST} ({widest})"))
-        elif len(widths(site)) < 2:
+        if len(widths(site)) < 2:
             refusals.append(Refusal(site.key, _why_whole(site)))
         else:
             found.append(site)
@@ -151,11 +158,13 @@ def _why_whole(site: Site) -> str:
     return f"it has too few {site.kind} to lose any ({site.units})"
 
 
-def surveyed(model: ir.Model, context: Context, activations: Activations) -> dict[str, Curve]:
+def surveyed(
+    model: ir.Model, context: Context, activations: Activations, *, quick: bool = False
+) -> dict[str, Curve]:
     """What each site costs the answer in each form; found once for a model and its data."""
     sites = usable(model)[0]
     tensors = [product.weight.const_value for site in sites for product in site.readers]
-    key = (SURVEY, *(site.key for site in sites), _digest(tensors))
+    key = (SURVEY, quick, *(site.key for site in sites), _digest(tensors))
     if key not in context.memo:
         behind = sum(_bytes(site.readers) for site in sites)
         whole = sum(_bytes(around(site)) for site in sites)
@@ -164,10 +173,11 @@ def surveyed(model: ir.Model, context: Context, activations: Activations) -> dic
         for number, site in enumerate(sites, start=1):
             activations.told(f"what may go, {number} of {len(sites)}")
             before: Before = []
-            if whole <= LARGEST and (ranks_of(site) or inner_of(site)):
-                groups = inputs_of(writers_of(site))
-                before = [(group, survey(course, model, [tuple(group)])) for group in groups]
-            layer = survey(course, model, site.trace.applied(site.readers))
+            exact = not quick and not is_wide(site)
+            if exact and whole <= LARGEST and (ranks_of(site) or inner_of(site)):
+                for group in inputs_of(writers_of(site)):
+                    before.append((group, solvable(survey(course, model, [tuple(group)]))))
+            layer = survey(course, model, site.trace.applied(site.readers), quick=quick)
             probes.append(probe(site, before, layer, activations, tried=behind <= LARGEST))
         course.end()
         found = curves(model, probes, activations, activations.told)
@@ -231,11 +241,14 @@ def _row(site: Site, chosen: Chosen, context: Context) -> Pruned:
     return Pruned(site.key, site.kind, site.units, form.width, work[0], work[1], lost, sizes, rank)
 
 
-def _told(rows: Sequence[Pruned], ratio: float) -> str:
+def _told(rows: Sequence[Pruned], wide: int) -> str:
     counts: dict[str, Any] = {}
     for row in rows:
         before, after = counts.get(row.kind, (0, 0))
         counts[row.kind] = before + row.before, after + row.after
     said = [f"{after} of {before} {kind}" for kind, (before, after) in counts.items()]
     flops = sum(row.flops_after for row in rows) / max(1.0, sum(row.flops_before for row in rows))
-    return f"{' and '.join(said)} stay, {flops:.0%} of the layers' operations"
+    told = f"{' and '.join(said)} stay, {flops:.0%} of the layers' operations"
+    if not wide:
+        return told
+    return f"{told}; beside layers of more than {WIDEST} inputs weights make up for nothing: {wide}"

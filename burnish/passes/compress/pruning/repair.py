@@ -22,11 +22,13 @@ from burnish.optimizer.contract import Array
 from burnish.passes.compress.pruning.cutting import Repaired
 from burnish.passes.compress.pruning.elimination import Layer
 from burnish.passes.compress.pruning.layers import (
+    Fit,
     apart,
     first_node,
     fitted,
     inputs_of,
     put,
+    solvable,
     stacked,
     writers_of,
 )
@@ -66,6 +68,7 @@ class Repair:
         model: the one that is pruned; its weights change in place, at full width.
         sites: pairs of the same site in `before` and in `model`, in order.
         repair: whether weights make up for what goes; else they stay as they are.
+        quick: they stay, and biases make up for the means of what goes.
     """
 
     def __init__(
@@ -76,8 +79,9 @@ class Repair:
         sites: list[tuple[Site, Site]],
         *,
         repair: bool = True,
+        quick: bool = False,
     ) -> None:
-        self._repair = repair
+        self._repair, self._quick = repair, quick
         self._before, self._model, self._sites = before, model, sites
         self._courses = activations.course(before), activations.course(model)
         self._changed = False
@@ -109,14 +113,15 @@ class Repair:
             ):
                 layer = self._refit(old.trace.applied(first), new.trace.applied(second), form.rank)
                 if form.sizes is not None:
-                    _compare(new, layer, form.sizes[0])
+                    _compare(new, solvable(layer), form.sizes[0])
         layer = self._fitted(old.trace.applied(old.readers), new.trace.applied(new.readers))
         if form.rank:
-            return self._of_rank(old, new, layer, form)
+            return self._of_rank(old, new, solvable(layer), form)
         level = level_of(old, layer, form.width)
         rows = old.rows(level.kept) if form.width else np.zeros(0, np.int64)
         if form.sizes is not None:
-            return self._narrower(old, new, layer, replace(level, sizes=form.sizes))
+            level = replace(level, sizes=form.sizes)
+            return self._narrower(old, new, solvable(layer), level)
         weight, bias = self._solved(old, layer, rows)
         full = np.zeros((old.units * old.size, weight.shape[1]), np.float32)
         full[rows] = weight
@@ -145,7 +150,7 @@ class Repair:
         done = replace(level, lost=turned.lost(rows))
         return Done(done, apart(weight, bias, old.readers), values)
 
-    def _solved(self, old: Site, layer: Layer, rows: Array) -> tuple[Array, Array]:
+    def _solved(self, old: Site, layer: Fit, rows: Array) -> tuple[Array, Array]:
         """Weights for rows that stay: what they were where nothing is lost at all."""
         weight, bias = stacked(old.readers)
         gone = np.setdiff1d(np.arange(len(weight)), rows)
@@ -153,17 +158,17 @@ class Repair:
             return layer.solved(rows)
         return weight[rows], bias
 
-    def _refit(self, old: Times, new: Times, rank: int) -> Layer:
+    def _refit(self, old: Times, new: Times, rank: int) -> Fit:
         """Weights that give what products gave, from what they get now."""
         layer = self._fitted(old, new)
         if rank:
-            weight, bias, _ = Ranks(layer, old[0]).at(rank)
+            weight, bias, _ = Ranks(solvable(layer), old[0]).at(rank)
         else:
             weight, bias = layer.solved(np.arange(old[0][0].k))
         put(new[0], apart(weight, bias, old[0]))
         return layer
 
-    def _fitted(self, old: Times, new: Times) -> Layer:
+    def _fitted(self, old: Times, new: Times) -> Fit:
         models = self._before, self._model
         with contextlib.ExitStack() as stack:
             before, now = (_way(stack, course, len(old)) for course in self._courses)
@@ -174,7 +179,7 @@ class Repair:
                     now.stop_before(first_node(models[1], second))
                     yield first[0].activation.name or ""
 
-            return fitted(old[0], before, now, stops())
+            return fitted(old[0], before, now, stops(), quick=self._quick)
 
 
 def _compare(site: Site, layer: Layer, left: int) -> None:
@@ -184,8 +189,8 @@ def _compare(site: Site, layer: Layer, left: int) -> None:
     put([inner.query, inner.key], compared(inner, layer, left)[0])
 
 
-def survey(course: Course, model: ir.Model, times: Times) -> Layer:
-    """Least squares for products of one input in a model that is whole."""
+def survey(course: Course, model: ir.Model, times: Times, *, quick: bool = False) -> Fit:
+    """What is known of products of one input in a model that is whole."""
     with contextlib.ExitStack() as stack:
         way = _way(stack, course, len(times))
 
@@ -194,7 +199,7 @@ def survey(course: Course, model: ir.Model, times: Times) -> Layer:
                 way.stop_before(first_node(model, products))
                 yield products[0].activation.name or ""
 
-        return fitted(times[0], way, way, stops())
+        return fitted(times[0], way, way, stops(), quick=quick)
 
 
 def _way(stack: contextlib.ExitStack, course: Course, times: int) -> Course:
