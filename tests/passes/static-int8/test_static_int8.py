@@ -19,8 +19,12 @@ from burnish.optimizer.calibration import Calibration
 from burnish.optimizer.contract import Choice, Outcome, relative_l2
 from burnish.optimizer.executor import Executor
 from burnish.passes.compress.int8.qdq import FACTOR, NO_DATA, TABLE, UNSEEN, StaticInt8
+from burnish.runtimes.targets import NATIVE, target_of
 
 WIDTH = 32
+
+LOOSER = 2 if target_of(NATIVE).saturating else 1
+"""Pairs are for TensorRT: where processors add in 16 bits, ONNX Runtime is a little off with them."""
 
 
 def apply(
@@ -111,7 +115,7 @@ def test_a_runtime_computes_them_in_integers(executor: Executor) -> None:
     loaded = loaded_operators(after)
     assert "MatMulIntegerToFloat" in loaded
     assert "MatMul" not in loaded
-    assert 0 < error(model, after, optimize=True) < 0.03
+    assert 0 < error(model, after, optimize=True) < 0.03 * LOOSER
 
 
 def test_numbers_are_those_of_the_integers(executor: Executor) -> None:
@@ -185,4 +189,5 @@ def test_the_whole_way_to_tensorrt(executor: Executor) -> None:
     for optimize in (False, True):
         results = run_model(compiled.model, given, optimize=optimize)
         for mine, theirs in zip(run_model(model, given), results, strict=True):
-            assert 0 < relative_l2(mine["last_hidden_state"], theirs["last_hidden_state"]) < 0.1
+            lost = relative_l2(mine["last_hidden_state"], theirs["last_hidden_state"])
+            assert 0 < lost < 0.1 * LOOSER
