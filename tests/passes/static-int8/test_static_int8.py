@@ -24,7 +24,7 @@ from burnish.runtimes.targets import NATIVE, target_of
 WIDTH = 32
 
 LOOSER = 2 if target_of(NATIVE).saturating else 1
-"""Pairs are for TensorRT: where processors add in 16 bits, ONNX Runtime is a little off with them."""
+"""Pairs are for TensorRT: where processors add in 16 bits, ONNX Runtime is less exact with them."""
 
 
 def apply(
