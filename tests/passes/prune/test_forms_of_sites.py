@@ -19,11 +19,11 @@ from burnish.optimizer.executor import Executor
 from burnish.optimizer.signature import Signature
 from burnish.passes.compress.pruning.costs import shape_of
 from burnish.passes.compress.pruning.cutting import Repaired, bias_of, matrix_of
-from burnish.passes.compress.pruning.layers import put
+from burnish.passes.compress.pruning.layers import around, put
 from burnish.passes.compress.pruning.levels import Form
 from burnish.passes.compress.pruning.narrowing import Inner, inner_of, narrow
 from burnish.passes.compress.pruning.prune import Prune
-from burnish.passes.compress.pruning.ranks import around, factored, ranks_of
+from burnish.passes.compress.pruning.ranks import factored, ranks_of
 from burnish.passes.compress.pruning.sample import layers
 
 WIDTH, HEAD, LEFT = 64, 16, 4

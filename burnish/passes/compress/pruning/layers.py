@@ -61,10 +61,14 @@ def first_node(model: ir.Model, products: Sequence[Product]) -> ir.Node:
     return next(node for node in model.graph if node in members)
 
 
+def around(site: Site) -> list[Product]:
+    """The products before and behind a site."""
+    return [*writers_of(site), *site.readers]
+
+
 def is_wide(site: Site) -> bool:
     """Whether a site has a layer beside it that is too wide to be solved for."""
-    products = [*writers_of(site), *site.readers]
-    return max(product.k for product in products) > WIDEST
+    return max(product.k for product in around(site)) > WIDEST
 
 
 def fitted(

@@ -29,6 +29,7 @@ from burnish.passes.compress.pruning.costs import operations, times
 from burnish.passes.compress.pruning.cutting import cut_site
 from burnish.passes.compress.pruning.layers import (
     WIDEST,
+    around,
     inputs_of,
     is_wide,
     put,
@@ -38,7 +39,7 @@ from burnish.passes.compress.pruning.layers import (
 from burnish.passes.compress.pruning.levels import Form, widths
 from burnish.passes.compress.pruning.narrowing import inner_of, narrow
 from burnish.passes.compress.pruning.probes import LARGEST, Before, Probe, probe
-from burnish.passes.compress.pruning.ranks import around, factored, ranks_of
+from burnish.passes.compress.pruning.ranks import factored, ranks_of
 from burnish.passes.compress.pruning.repair import Chosen, Done, Repair, survey
 from burnish.passes.compress.pruning.sensitivity import Curve, curves
 from burnish.passes.compress.splice import drop_unused

@@ -14,7 +14,7 @@ from burnish.passes.compress.low_rank.factors import Factors
 from burnish.passes.compress.low_rank.low_rank import split
 from burnish.passes.compress.pruning.cutting import matrix_of
 from burnish.passes.compress.pruning.elimination import Layer
-from burnish.passes.compress.pruning.layers import writers_of
+from burnish.passes.compress.pruning.layers import around
 
 STEP = 32
 """Between ranks that are tried."""
@@ -26,11 +26,6 @@ def ranks_of(site: Site) -> list[int]:
         return []
     most = max(least_gain(product) for product in around(site))
     return list(range((most - 1) // STEP * STEP, 0, -STEP))
-
-
-def around(site: Site) -> list[Product]:
-    """The products before and behind a site."""
-    return [*writers_of(site), *site.readers]
 
 
 def least_gain(product: Product) -> int:

@@ -17,10 +17,11 @@ import onnx_ir as ir
 from burnish.optimizer.activations import Activations
 from burnish.optimizer.analysis.products import Product
 from burnish.optimizer.contract import Array, Feeds
+from burnish.passes.compress.pruning.layers import around
 from burnish.passes.compress.pruning.levels import Level, elements
 from burnish.passes.compress.pruning.narrowing import inner_of
 from burnish.passes.compress.pruning.probes import RANK, SCORES, VALUES, WIDTH, Probe, Way
-from burnish.passes.compress.pruning.ranks import around, ranks_of
+from burnish.passes.compress.pruning.ranks import ranks_of
 
 
 @dataclass(frozen=True)
